@@ -1,0 +1,1 @@
+//! berthctl: one file per verb; everything it shows comes over the control socket.

@@ -1,0 +1,1 @@
+//! The loop: sources of events in, actions out. It decides nothing.

@@ -1,0 +1,1 @@
+//! Output of services: the logger process, the files' format, reading and following them.
