@@ -21,6 +21,8 @@ pub struct At<T> {
     pub line: u32,
 }
 
+impl<T: Eq> Eq for At<T> {}
+
 impl<T: PartialEq> PartialEq for At<T> {
     fn eq(&self, other: &Self) -> bool {
         self.value == other.value
