@@ -1,0 +1,126 @@
+//! The files' format: one record a line, as CRI's but for the run in the tag.
+//!
+//! `2026-11-20T22:45:48.123456789Z stdout F:17 text`. The tag is `F` (the line is
+//! complete) or `P` (more of the same line follows), a colon and the run. The text is kept
+//! byte by byte; it cannot hold a newline, because a newline is what ends a record. A
+//! line of output is the text of all `P` records of one stream and run up to and with the
+//! next `F` record of the same.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Longest text of one record in bytes; a longer line is several records.
+pub const MAX_TEXT: usize = 64 * 1024;
+
+/// No valid record is longer, its newline included: the text, and a header whose fields
+/// are all bounded.
+pub const MAX_RECORD: usize = MAX_TEXT.saturating_add(128);
+
+/// Where a line came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// `/dev/log`.
+    Syslog,
+    /// What the supervisor itself has to say.
+    Supervisor,
+}
+
+impl Stream {
+    /// As it is written in the files and in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+            Self::Syslog => "syslog",
+            Self::Supervisor => "supervisor",
+        }
+    }
+
+    fn parse(name: &[u8]) -> Option<Self> {
+        [Self::Stdout, Self::Stderr, Self::Syslog, Self::Supervisor]
+            .into_iter()
+            .find(|stream| stream.name().as_bytes() == name)
+    }
+}
+
+/// Whether a record ends its line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tag {
+    /// `F`.
+    Full,
+    /// `P`.
+    Partial,
+}
+
+/// One record, its text borrowed from the file's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// When it was written.
+    pub time: Timestamp,
+    /// Where it came from.
+    pub stream: Stream,
+    /// Whether it ends its line.
+    pub tag: Tag,
+    /// Which run of the unit.
+    pub run: u64,
+    /// Without a newline.
+    pub text: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    /// Reads a record from a line without its newline; `None` if it is not one.
+    pub fn parse(line: &'a [u8]) -> Option<Self> {
+        let mut fields = line.splitn(4, |byte| *byte == b' ');
+        let time = std::str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+        let stream = Stream::parse(fields.next()?)?;
+        let tag = std::str::from_utf8(fields.next()?).ok()?;
+        let text = fields.next().unwrap_or_default();
+        let (tag, run) = tag.split_once(':')?;
+        let tag = match tag {
+            "F" => Tag::Full,
+            "P" => Tag::Partial,
+            _ => return None,
+        };
+        Some(Self { time, stream, tag, run: run.parse().ok()?, text })
+    }
+}
+
+/// What every record of one chunk has in common, formatted once.
+#[derive(Debug)]
+pub struct Header {
+    before_tag: String,
+    after_tag: String,
+}
+
+impl Header {
+    /// The fields around the tag.
+    pub fn new(time: Timestamp, stream: Stream, run: u64) -> Self {
+        Self { before_tag: format!("{time:.9} {} ", stream.name()), after_tag: format!(":{run} ") }
+    }
+
+    /// Bytes a record with this much text takes in the file.
+    pub fn size_of(&self, text: usize) -> usize {
+        // The tag and the newline are one byte each.
+        self.before_tag
+            .len()
+            .saturating_add(self.after_tag.len())
+            .saturating_add(text)
+            .saturating_add(2)
+    }
+
+    /// Appends a record. `text` holds no newline.
+    pub fn write(&self, out: &mut Vec<u8>, tag: Tag, text: &[u8]) {
+        out.extend_from_slice(self.before_tag.as_bytes());
+        out.push(match tag {
+            Tag::Full => b'F',
+            Tag::Partial => b'P',
+        });
+        out.extend_from_slice(self.after_tag.as_bytes());
+        out.extend_from_slice(text);
+        out.push(b'\n');
+    }
+}
