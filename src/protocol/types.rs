@@ -1,0 +1,241 @@
+//! What calls and replies carry: plain data, field by field as in the `.varlink` file.
+//!
+//! What must always hold: these are the words of the wire, apart from the supervisor's
+//! own types, so that a change inside the machine is not a change of the protocol. An
+//! optional field is written as null, and may be left out by whoever sends it.
+
+use serde::{Deserialize, Serialize};
+
+/// What a unit is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Runs a command.
+    Service,
+    /// Runs nothing, groups others.
+    Target,
+    /// Listens for a service.
+    Socket,
+    /// Starts a service from time to time.
+    Timer,
+}
+
+/// What a unit is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Not wanted, nothing there.
+    Inactive,
+    /// Wanted; something it needs is not ready yet.
+    Waiting,
+    /// Cgroup, namespaces, `start-pre`.
+    Preparing,
+    /// The command runs, not ready yet.
+    Starting,
+    /// Ready.
+    Running,
+    /// On its way down.
+    Stopping,
+    /// Will be started again by itself.
+    Backoff,
+    /// Down until somebody starts or resets it.
+    Failed,
+    /// A oneshot that has succeeded.
+    Done,
+    /// Its cgroup is frozen.
+    Frozen,
+}
+
+/// What somebody wants a unit to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Desired {
+    /// Started.
+    Up,
+    /// Stopped.
+    Down,
+}
+
+/// The verdict of a health check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// None yet.
+    Starting,
+    /// The last check succeeded, or too few failed.
+    Healthy,
+    /// Too many failed in a row.
+    Unhealthy,
+}
+
+/// How a process ended: `{"code": 3}` or `{"signal": 9}`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Exit {
+    /// exit(2) with this code.
+    Code(i32),
+    /// Killed by this signal.
+    Signal(i32),
+}
+
+/// A unit by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unit {
+    /// Unique.
+    pub name: String,
+    /// What it is.
+    pub kind: Kind,
+    /// What it does.
+    pub state: State,
+}
+
+/// A unit and everything worth knowing about it now: an element of `status --json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnitStatus {
+    /// Unique.
+    pub name: String,
+    /// One line for people; may be empty.
+    pub description: String,
+    /// What it is.
+    pub kind: Kind,
+    /// What it does.
+    pub state: State,
+    /// What it is to be.
+    pub desired: Desired,
+    /// The main process, as the host numbers it.
+    pub main_pid: Option<u32>,
+    /// How the last main process ended.
+    pub exit: Option<Exit>,
+    /// Starts of its own accord.
+    pub restarts: u32,
+    /// When it came into its state, RFC 3339.
+    pub since: Option<String>,
+    /// Whether what requires it may go on.
+    pub ready: bool,
+    /// The health check's verdict, if there is a check.
+    pub health: Option<Health>,
+    /// `success`, or one word for how the last run failed.
+    pub result: Option<String>,
+    /// Path below the cgroup mount.
+    pub cgroup: Option<String>,
+    /// Bytes its cgroup uses.
+    pub memory: Option<u64>,
+    /// Published ports, as the unit file writes them.
+    pub ports: Option<Vec<String>>,
+    /// Why it is in this state, one line; may be empty.
+    pub why: String,
+    /// `STATUS=` of the service; may be empty.
+    pub status_text: String,
+    /// Number of the run that is there.
+    pub run: Option<u64>,
+    /// Limits that this host cannot enforce.
+    pub unenforced: Vec<String>,
+}
+
+/// The setting that makes one unit depend on another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DependencyKind {
+    /// Must be ready first; stops with it.
+    Requires,
+    /// Started too.
+    Wants,
+    /// Wanted by it.
+    WantedBy,
+    /// Order only.
+    After,
+    /// Order only, the other way round.
+    Before,
+    /// Never both.
+    Conflicts,
+}
+
+/// One name in one setting of a unit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dependency {
+    /// Whose setting it is.
+    pub unit: String,
+    /// Which setting.
+    pub kind: DependencyKind,
+    /// The name in it.
+    pub on: String,
+    /// State of `on`; for a reverse question, of `unit`.
+    pub state: State,
+}
+
+/// Where a line of output was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogStream {
+    /// Descriptor 1.
+    Stdout,
+    /// Descriptor 2.
+    Stderr,
+}
+
+/// One line of output, or a part of one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogEntry {
+    /// When it was read, RFC 3339.
+    pub time: String,
+    /// Who wrote it.
+    pub unit: String,
+    /// In which run.
+    pub run: Option<u64>,
+    /// Where to.
+    pub stream: LogStream,
+    /// The line goes on in the unit's next entry of the same stream.
+    pub partial: bool,
+    /// Without the newline.
+    pub text: String,
+}
+
+/// Most bytes of text in one entry: six times as many, if every one of them has to be
+/// written as `\u00XX`, still fit into a message.
+const LOG_TEXT_MAX: usize = super::MESSAGE_MAX / 8;
+
+impl LogEntry {
+    /// The same text in entries short enough for a message each. The logger's lines may
+    /// be longer than a message may be.
+    pub fn pieces(mut self) -> Vec<Self> {
+        let mut pieces = Vec::new();
+        while self.text.len() > LOG_TEXT_MAX {
+            let rest = self.text.split_off(super::char_boundary(&self.text, LOG_TEXT_MAX));
+            let head = std::mem::replace(&mut self.text, rest);
+            pieces.push(Self { text: head, partial: true, ..self.clone() });
+        }
+        pieces.push(self);
+        pieces
+    }
+}
+
+/// A change of a unit's state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// When, RFC 3339.
+    pub time: String,
+    /// Of which unit.
+    pub unit: String,
+    /// Its state now.
+    pub state: State,
+    /// Why, one line; may be empty.
+    pub why: String,
+    /// How the main process ended, where that is what happened.
+    pub exit: Option<Exit>,
+    /// A failure that people should hear of.
+    pub grave: bool,
+}
+
+/// How to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ShutdownHow {
+    /// Switch the machine off.
+    Poweroff,
+    /// Start the machine again.
+    Reboot,
+    /// Stop the machine without switching it off.
+    Halt,
+    /// End only the supervisor.
+    Exit,
+}
