@@ -128,3 +128,56 @@ impl Live {
         self.processes().any(|process| process.pid == pid)
     }
 }
+
+impl Live {
+    /// A run that has nothing yet but its definition and its cgroup.
+    pub fn new(run: Run, unit: Arc<Unit>, plan: Plan, group: Group) -> Self {
+        Self {
+            run,
+            unit,
+            plan,
+            group,
+            sandbox: None,
+            main: None,
+            hooks: Vec::new(),
+            probe: None,
+            output: None,
+            notify: None,
+            ready_pipe: None,
+            foreign_main: None,
+            streams: Vec::new(),
+            cleaning: None,
+        }
+    }
+
+    /// Puts a new process into its place.
+    pub fn put(&mut self, role: Role, process: Process) {
+        match role {
+            Role::Sandbox => self.sandbox = Some(process),
+            Role::Main => self.main = Some(process),
+            Role::Probe => self.probe = Some(process),
+            Role::Hook(hook) => self.hooks.push((hook, process)),
+        }
+    }
+
+    /// The standard three of its processes.
+    pub fn stdio<'a>(&'a self, null: &'a OwnedFd) -> Stdio<'a> {
+        let output = self.output.as_ref();
+        Stdio {
+            stdin: null.as_fd(),
+            stdout: output.map_or(null.as_fd(), |it| it.stdout.as_fd()),
+            stderr: output.map_or(null.as_fd(), |it| it.stderr.as_fd()),
+            extra: None,
+        }
+    }
+
+    /// Whose namespaces a hook or a probe joins. Without an init the main process is what
+    /// holds them; without namespaces there is nothing to join.
+    pub fn inside(&self) -> Option<BorrowedFd<'_>> {
+        let service = self.unit.service()?;
+        if service.namespaces.value == Namespaces::NONE {
+            return None;
+        }
+        self.sandbox.as_ref().or(self.main.as_ref()).map(|it| it.pidfd.as_fd())
+    }
+}

@@ -65,14 +65,21 @@ pub enum Role {
 /// [`Poller::release`]: dropping it leaves an entry behind.
 #[derive(Debug)]
 #[must_use]
-pub struct Watched {
-    fd: OwnedFd,
+pub struct Watched<F = OwnedFd> {
+    fd: F,
     key: u64,
 }
 
-impl AsFd for Watched {
+impl<F: AsFd> AsFd for Watched<F> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+impl<F> Watched<F> {
+    /// What is watched.
+    pub fn get(&self) -> &F {
+        &self.fd
     }
 }
 
@@ -114,7 +121,7 @@ impl Poller {
     ///
     /// # Errors
     /// The kernel's, from `epoll_ctl(2)`; the descriptor is then closed.
-    pub fn input(&mut self, fd: OwnedFd, source: Source) -> io::Result<Watched> {
+    pub fn input<F: AsFd>(&mut self, fd: F, source: Source) -> io::Result<Watched<F>> {
         self.add(fd, source, EventFlags::IN)
     }
 
@@ -122,11 +129,16 @@ impl Poller {
     ///
     /// # Errors
     /// As [`Poller::input`].
-    pub fn priority(&mut self, fd: OwnedFd, source: Source) -> io::Result<Watched> {
+    pub fn priority<F: AsFd>(&mut self, fd: F, source: Source) -> io::Result<Watched<F>> {
         self.add(fd, source, EventFlags::PRI)
     }
 
-    fn add(&mut self, fd: OwnedFd, source: Source, flags: EventFlags) -> io::Result<Watched> {
+    fn add<F: AsFd>(
+        &mut self,
+        fd: F,
+        source: Source,
+        flags: EventFlags,
+    ) -> io::Result<Watched<F>> {
         let key = self.next;
         epoll::add(&self.epoll, &fd, EventData::new_u64(key), flags)?;
         self.next = self.next.wrapping_add(1);
@@ -138,7 +150,7 @@ impl Poller {
     ///
     /// # Errors
     /// The kernel's, from `epoll_ctl(2)`.
-    pub fn interest(&self, watched: &Watched, read: bool, write: bool) -> io::Result<()> {
+    pub fn interest<F: AsFd>(&self, watched: &Watched<F>, read: bool, write: bool) -> io::Result<()> {
         let mut flags = EventFlags::empty();
         flags.set(EventFlags::IN, read);
         flags.set(EventFlags::OUT, write);
@@ -147,12 +159,12 @@ impl Poller {
     }
 
     /// Takes a descriptor out and closes it.
-    pub fn close(&mut self, watched: Watched) {
+    pub fn close<F: AsFd>(&mut self, watched: Watched<F>) {
         drop(self.release(watched));
     }
 
     /// Takes a descriptor out and gives it back.
-    pub fn release(&mut self, watched: Watched) -> OwnedFd {
+    pub fn release<F: AsFd>(&mut self, watched: Watched<F>) -> F {
         self.sources.remove(&watched.key);
         // It was added and is still open, so there is no error that could be acted on.
         let _ = epoll::delete(&self.epoll, &watched.fd);

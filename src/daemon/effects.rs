@@ -1,0 +1,285 @@
+//! The machine's orders, carried out.
+//!
+//! Each order is answered by facts, at once or later; an order that cannot be carried out
+//! is answered by the fact that says so. Nothing here waits and nothing here decides.
+
+use std::os::fd::AsFd;
+use std::rc::Rc;
+
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use super::Daemon;
+use super::live::{Live, Output, Process, Progress};
+use super::logger::Attached;
+use super::poller::{Part, Role, Source};
+use crate::container::launch::{self, Program, Stdio};
+use crate::container::plan;
+use crate::log::record::Stream;
+use crate::supervisor::action::Notice;
+use crate::supervisor::event::Fact;
+use crate::supervisor::{Action, Hook, Run, UnitId};
+use crate::sys::pidfd;
+use crate::unit::model::{LogDriver, Ready, Service};
+
+impl Daemon {
+    /// Carries out one order.
+    pub(super) fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Prepare { unit, run } => self.prepare(unit, run),
+            Action::RunMain { unit, run } => self.run_main(unit, run),
+            Action::RunHook { unit, run, hook } => self.run_hook(unit, run, hook),
+            Action::KillHook { unit, run, hook } => self.kill_role(unit, run, Role::Hook(hook)),
+            Action::StopWatching { unit, run } => self.stop_watching(unit, run),
+            Action::Signal { unit, run, signal } => self.signal(unit, run, signal),
+            Action::Clean { unit, run } => self.clean(unit, run),
+            Action::Freeze { unit, run, on } => self.freeze(unit, run, on),
+            Action::Announce(notice) => self.announce(&notice),
+            Action::JobDone { job, result } => self.job_done(job, result),
+            Action::Removed { unit: _, name } => self.journal.say(&format!("{name}: removed")),
+            Action::ShutdownDone => self.shutdown_done(),
+        }
+    }
+
+    /// Cgroup, pipes and, with an init, the sandbox.
+    fn prepare(&mut self, id: UnitId, run: Run) {
+        match self.try_prepare(id, run) {
+            Ok(true) => {}
+            Ok(false) => self.fact(id, run, Fact::Prepared),
+            Err(text) => self.fact(id, run, Fact::SetupFailed(text)),
+        }
+    }
+
+    /// True if there is a sandbox whose end of setting up is to be waited for.
+    fn try_prepare(&mut self, id: UnitId, run: Run) -> Result<bool, String> {
+        let unit = self.machine.unit(id).cloned().ok_or("the unit has gone")?;
+        let service = unit.service().ok_or("a target has nothing to run")?;
+        let plan = plan::compile(&unit, &self.context);
+        let group = self.root.create_for(&unit).map_err(|error| error.to_string())?;
+        let mut live = Live::new(run, unit.clone(), plan, group);
+        let prepared = self.open_output(&mut live, service, id);
+        let has_init = service.has_init();
+        let live = self.lives.entry(id).insert_entry(live).into_mut();
+        prepared?;
+        if !has_init {
+            return Ok(false);
+        }
+        let stdio = live.stdio(&self.null);
+        let child = launch::sandbox(&self.host, &live.plan, &live.group, stdio)
+            .map_err(|error| error.to_string())?;
+        self.started(id, run, Role::Sandbox, child).map(|()| true)
+    }
+
+    /// The two pipes and the logger's ends of them, as the log driver says.
+    fn open_output(&mut self, live: &mut Live, service: &Service, id: UnitId) -> Result<(), String> {
+        let watch = match &service.ready {
+            Ready::Log(expression) => Some(expression.clone()),
+            _ => None,
+        };
+        let output = match (service.log.driver, &watch) {
+            (LogDriver::None, None) => Output { stdout: self.null.clone(), stderr: self.null.clone() },
+            (LogDriver::Console, None) => {
+                Output { stdout: self.stdout.clone(), stderr: self.stderr.clone() }
+            }
+            _ => {
+                let mut ends = Vec::with_capacity(2);
+                for stream in [Stream::Stdout, Stream::Stderr] {
+                    let (read, write) = pipe_with(PipeFlags::CLOEXEC)
+                        .map_err(|error| format!("cannot make a pipe for its output: {error}"))?;
+                    let attached = Attached {
+                        unit: live.unit.name.clone(),
+                        run: live.run.0,
+                        stream,
+                        fd: read,
+                        settings: service.log.clone(),
+                        watch: watch.clone().map(|expression| (expression, id, live.run)),
+                    };
+                    live.streams.push(self.logger.attach(&self.poller, attached));
+                    ends.push(Rc::new(write));
+                }
+                let (Some(stderr), Some(stdout)) = (ends.pop(), ends.pop()) else {
+                    return Err("no pipe for its output".to_owned());
+                };
+                Output { stdout, stderr }
+            }
+        };
+        live.output = Some(output);
+        Ok(())
+    }
+
+    fn run_main(&mut self, id: UnitId, run: Run) {
+        if let Err(text) = self.try_run_main(id, run) {
+            self.fact(id, run, Fact::SetupFailed(text));
+        }
+    }
+
+    fn try_run_main(&mut self, id: UnitId, run: Run) -> Result<(), String> {
+        let Some(live) = self.lives.get_mut(&id).filter(|live| live.run == run) else {
+            return Err("its preparation is gone".to_owned());
+        };
+        let unit = live.unit.clone();
+        let service = unit.service().ok_or("a target has nothing to run")?;
+        if service.wants_notify() && !service.namespaces.value.mount {
+            let path = self.options.runtime_dir.join("notify").join(&unit.name);
+            let socket = super::bind_notify(&path)
+                .map_err(|error| format!("cannot make {}: {error}", path.display()))?;
+            let source = Source::Run(id, run, Part::Notify);
+            live.notify = Some(self.poller.input(socket, source).map_err(|it| it.to_string())?);
+        }
+        let mut extra = None;
+        if let Ready::Fd(number) = service.ready {
+            let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
+                .map_err(|error| format!("cannot make a pipe for fd:{number}: {error}"))?;
+            crate::sys::fd::set_nonblocking(write.as_fd(), false).map_err(|it| it.to_string())?;
+            let source = Source::Run(id, run, Part::ReadyPipe);
+            live.ready_pipe = Some(self.poller.input(read, source).map_err(|it| it.to_string())?);
+            extra = Some((number, write));
+        }
+        let mut stdio = live.stdio(&self.null);
+        stdio.extra = extra.as_ref().map(|(number, fd)| (*number, fd.as_fd()));
+        let sandbox = live.sandbox.as_ref().map(|it| it.pidfd.as_fd());
+        let child =
+            launch::process(&self.host, &live.plan, &live.group, sandbox, &Program::Main, stdio)
+                .map_err(|error| error.to_string())?;
+        if !super::live::needs_output_later(service) {
+            live.output = None;
+        }
+        self.started(id, run, Role::Main, child)
+    }
+
+    fn run_hook(&mut self, id: UnitId, run: Run, hook: Hook) {
+        if let Err(text) = self.try_run_hook(id, run, hook) {
+            self.fact(id, run, Fact::HookEnded { hook, result: Err(text) });
+        }
+    }
+
+    fn try_run_hook(&mut self, id: UnitId, run: Run, hook: Hook) -> Result<(), String> {
+        let Some(live) = self.lives.get_mut(&id).filter(|live| live.run == run) else {
+            return Err("its run is over".to_owned());
+        };
+        let unit = live.unit.clone();
+        let service = unit.service().ok_or("a target has no commands")?;
+        // Without an init the main process is what holds the namespaces.
+        let inside = live.sandbox.as_ref().or(live.main.as_ref()).map(|it| it.pidfd.as_fd());
+        let inside = inside.filter(|_| service.namespaces.value != crate::unit::model::Namespaces::NONE);
+        let child = match super::live::hook_program(service, hook, live.main.as_ref()) {
+            Some(super::live::HookProgram::Command(program)) => {
+                let stdio = live.stdio(&self.null);
+                launch::process(&self.host, &live.plan, &live.group, inside, &program, stdio)
+            }
+            Some(super::live::HookProgram::Check(check)) => {
+                launch::probe(&self.host, &live.group, inside, &check)
+            }
+            None => return Err("there is no such command".to_owned()),
+        };
+        let child = child.map_err(|error| error.to_string())?;
+        self.started(id, run, Role::Hook(hook), child)
+    }
+
+    /// The readiness probe of `tcp:`, `unix:` and `path:`, once the program runs.
+    pub(super) fn start_probe(&mut self, id: UnitId, run: Run) {
+        let Some(live) = self.lives.get_mut(&id).filter(|live| live.run == run) else { return };
+        let unit = live.unit.clone();
+        let Some(service) = unit.service() else { return };
+        let Some(check) = super::live::ready_probe(service) else { return };
+        let inside = live.sandbox.as_ref().or(live.main.as_ref()).map(|it| it.pidfd.as_fd());
+        let inside = inside.filter(|_| service.namespaces.value != crate::unit::model::Namespaces::NONE);
+        let child = launch::probe(&self.host, &live.group, inside, &check);
+        let started = match child {
+            Ok(child) => self.started(id, run, Role::Probe, child),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(text) = started {
+            self.fact(id, run, Fact::SetupFailed(format!("cannot probe readiness: {text}")));
+        }
+    }
+
+    /// Takes a new process into the books.
+    fn started(
+        &mut self,
+        id: UnitId,
+        run: Run,
+        role: Role,
+        child: launch::Child,
+    ) -> Result<(), String> {
+        let pid = child.pid;
+        self.pids.insert(pid, super::Owner::Run(id, run, role));
+        let source = Source::Run(id, run, Part::Status(role));
+        let (progress, watched) = match self.poller.input(child.status, source) {
+            Ok(status) => (Progress::SettingUp(status), Ok(())),
+            Err(error) => {
+                let text = format!("cannot watch a child: {error}");
+                (Progress::Failed(text.clone()), Err(text))
+            }
+        };
+        if let Some(live) = self.lives.get_mut(&id) {
+            live.put(role, Process { pid, pidfd: child.pidfd, progress });
+        }
+        watched
+    }
+
+    /// Whether there was a main process to signal.
+    ///
+    /// # Errors
+    /// As `pidfd_send_signal(2)`.
+    pub(super) fn signal_main(&mut self, id: UnitId, signal: i32) -> std::io::Result<bool> {
+        let main = self.lives.get(&id).and_then(|live| live.main.as_ref());
+        let Some(main) = main else { return Ok(false) };
+        pidfd::send_signal(main.pidfd.as_fd(), signal).map(|()| true)
+    }
+
+    fn signal(&mut self, id: UnitId, run: Run, signal: i32) {
+        if self.lives.get(&id).is_some_and(|live| live.run == run)
+            && let Err(error) = self.signal_main(id, signal)
+            && error.raw_os_error() != Some(libc::ESRCH)
+        {
+            self.complain(id, &format!("cannot send signal {signal}: {error}"));
+        }
+    }
+
+    /// SIGKILL for one process of a run, if it is there.
+    pub(super) fn kill_role(&mut self, id: UnitId, run: Run, role: Role) {
+        let live = self.lives.get_mut(&id).filter(|live| live.run == run);
+        if let Some(process) = live.and_then(|live| live.process(role)) {
+            // It may have ended by itself; it is reaped either way.
+            let _ = pidfd::send_signal(process.pidfd.as_fd(), libc::SIGKILL);
+        }
+    }
+
+    fn stop_watching(&mut self, id: UnitId, run: Run) {
+        self.kill_role(id, run, Role::Probe);
+        let Some(live) = self.lives.get_mut(&id).filter(|live| live.run == run) else { return };
+        if let Some(pipe) = live.ready_pipe.take() {
+            self.poller.close(pipe);
+        }
+        for token in live.streams.clone() {
+            self.logger.unwatch(&self.poller, token);
+        }
+    }
+
+    fn freeze(&mut self, id: UnitId, run: Run, on: bool) {
+        let Some(live) = self.lives.get(&id).filter(|live| live.run == run) else { return };
+        if let Err(error) = live.group.freeze(on) {
+            let what = if on { "freeze" } else { "thaw" };
+            self.complain(id, &format!("cannot {what} its cgroup: {error}"));
+        }
+    }
+
+    fn announce(&mut self, notice: &Notice) {
+        let Some(unit) = self.machine.unit(notice.unit).cloned() else { return };
+        let event = self.event(&unit.name, notice);
+        let state = event.state.to_string();
+        let line = if notice.why.is_empty() {
+            format!("{}: {state}", unit.name)
+        } else {
+            format!("{}: {state}: {}", unit.name, notice.why)
+        };
+        self.journal.say(&line);
+        self.broadcast(event);
+    }
+
+    /// One line about a unit in the journal.
+    pub(super) fn complain(&mut self, id: UnitId, text: &str) {
+        let name = self.machine.unit(id).map_or("?", |unit| unit.name.as_str()).to_owned();
+        self.journal.say(&format!("{name}: {text}"));
+    }
+}
