@@ -16,6 +16,7 @@ mod follow;
 mod history;
 mod join;
 pub mod logger;
+mod pump;
 pub mod read;
 pub mod record;
 pub mod render;
@@ -29,3 +30,9 @@ pub use channel::{Channel, FromLogger, Received, ToLogger};
 pub use read::{Entry, LogError, Query, read};
 pub use record::Stream;
 pub use since::parse_since;
+
+/// Whether a name can be a directory below the logs. The reader of unit files has already
+/// refused all others; this is what keeps a mistake there from writing elsewhere.
+fn is_unit_name(name: &str) -> bool {
+    (1..=255).contains(&name.len()) && !name.starts_with('.') && !name.contains(['/', '\0'])
+}

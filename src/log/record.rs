@@ -124,3 +124,42 @@ impl Header {
         out.push(b'\n');
     }
 }
+
+/// How far [`Header::write_lines`] came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// Bytes of output that are in records now.
+    pub bytes: usize,
+    /// Whether the last of them left its line open.
+    pub open: bool,
+}
+
+impl Header {
+    /// Appends the records of raw output, up to `room` bytes of them. With `at_least_one` the
+    /// first is appended even if it is larger.
+    pub fn write_lines(
+        &self,
+        output: &[u8],
+        room: usize,
+        at_least_one: bool,
+        out: &mut Vec<u8>,
+    ) -> Taken {
+        let mut taken = Taken { bytes: 0, open: false };
+        let mut left = room;
+        for piece in output.split_inclusive(|byte| *byte == b'\n') {
+            let (tag, text) = match piece.strip_suffix(b"\n") {
+                Some(text) => (Tag::Full, text),
+                None => (Tag::Partial, piece),
+            };
+            let size = self.size_of(text.len());
+            if size > left && !(at_least_one && taken.bytes == 0) {
+                break;
+            }
+            left = left.saturating_sub(size);
+            self.write(out, tag, text);
+            taken.bytes = taken.bytes.saturating_add(piece.len());
+            taken.open = tag == Tag::Partial;
+        }
+        taken
+    }
+}
