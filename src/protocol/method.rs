@@ -218,8 +218,8 @@ parameters! {
     }
     /// Answered by [`Empty`] when begun.
     Shutdown {
-        /// And then.
-        how: ShutdownHow,
+        /// And then; `None`: power off as the machine's init, else exit.
+        how: Option<ShutdownHow>,
     }
     /// Needs [`Mode::Upgrade`](super::Mode::Upgrade); answered by [`Empty`], then frames.
     Exec {

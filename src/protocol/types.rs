@@ -132,7 +132,8 @@ pub struct UnitStatus {
     pub unenforced: Vec<String>,
 }
 
-/// The setting that makes one unit depend on another.
+/// How one unit depends on another. What is written at the other end (`wanted-by`,
+/// `before`) is turned round: `before = ["b"]` of a is `After` of b.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DependencyKind {
@@ -140,24 +141,20 @@ pub enum DependencyKind {
     Requires,
     /// Started too.
     Wants,
-    /// Wanted by it.
-    WantedBy,
     /// Order only.
     After,
-    /// Order only, the other way round.
-    Before,
     /// Never both.
     Conflicts,
 }
 
-/// One name in one setting of a unit.
+/// One unit depends on another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dependency {
-    /// Whose setting it is.
+    /// Which depends.
     pub unit: String,
-    /// Which setting.
+    /// How.
     pub kind: DependencyKind,
-    /// The name in it.
+    /// On which.
     pub on: String,
     /// State of `on`; for a reverse question, of `unit`.
     pub state: State,

@@ -1,0 +1,197 @@
+//! The command line: one verb, its flags, its operands.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+/// Talks to a running berth over its control socket.
+///
+/// Exit codes: 0 done, 1 it failed, 2 usage, 3 the unit is not running (status UNIT),
+/// 4 no such unit, 5 no supervisor answers.
+#[derive(Debug, Parser)]
+#[command(name = "berthctl", version, disable_help_subcommand = true, max_term_width = 100)]
+pub struct Cli {
+    /// Where the supervisor keeps its socket [default: $`BERTH_RUNTIME_DIR`, else /run/berth]
+    #[arg(long, value_name = "DIR", global = true)]
+    pub runtime_dir: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Show how units are; with UNIT also why, and its last lines of output
+    Status {
+        /// Units; all if none is given
+        #[arg(value_name = "UNIT")]
+        units: Vec<String>,
+        /// Print a JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// List all units
+    List {
+        /// Print a JSON array
+        #[arg(long, conflicts_with = "names")]
+        json: bool,
+        /// Print only names
+        #[arg(long)]
+        names: bool,
+    },
+    /// Start units and what they require; wait until they are ready
+    Start(Job),
+    /// Stop units and what requires them; wait until nothing is left of them
+    Stop(Job),
+    /// Stop and start units
+    Restart(Job),
+    /// Have units read their configuration again
+    Reload(Job),
+    /// Forget failures, restart counts and delays of units
+    Reset(Job),
+    /// Send a signal to the main process of units
+    Kill {
+        /// Name or number
+        #[arg(short, long, value_name = "SIG", default_value = "TERM",
+              value_parser = super::signal::parse, allow_hyphen_values = true)]
+        signal: i32,
+        /// Units
+        #[arg(value_name = "UNIT", required = true)]
+        units: Vec<String>,
+    },
+    /// Suspend all processes of units
+    Freeze(Units),
+    /// Let the processes of frozen units go on
+    Thaw(Units),
+    /// Show the output of units
+    Logs {
+        /// Go on with what is written from now on
+        #[arg(short, long)]
+        follow: bool,
+        /// Only the last N lines of each unit
+        #[arg(short = 'n', long, value_name = "N")]
+        lines: Option<u64>,
+        /// Only what was written since: 5min, 2h, 14:30, 2026-01-31, 2026-01-31T14:30:00Z
+        #[arg(long, value_name = "T", value_parser = super::time::parse_since)]
+        since: Option<jiff::Timestamp>,
+        /// Print one JSON object a line
+        #[arg(long)]
+        json: bool,
+        /// Units; all if none is given
+        #[arg(value_name = "UNIT")]
+        units: Vec<String>,
+    },
+    /// Run a command inside a running unit
+    Exec {
+        /// Pass on standard input
+        #[arg(short, long)]
+        interactive: bool,
+        /// Give the command a terminal
+        #[arg(short, long)]
+        tty: bool,
+        /// Name or uid[:gid], as in the unit's root [default: the unit's own]
+        #[arg(short, long, value_name = "USER")]
+        user: Option<String>,
+        /// Unit
+        #[arg(value_name = "UNIT")]
+        unit: String,
+        /// Command and arguments, after --
+        #[arg(
+            value_name = "CMD",
+            required = true,
+            trailing_var_arg = true,
+            allow_hyphen_values = true
+        )]
+        command: Vec<String>,
+    },
+    /// Show changes of state as they happen
+    Events {
+        /// Print one JSON object a line
+        #[arg(long)]
+        json: bool,
+        /// First those since then: 5min, 2h, 14:30, 2026-01-31, 2026-01-31T14:30:00Z
+        #[arg(long, value_name = "T", value_parser = super::time::parse_since)]
+        since: Option<jiff::Timestamp>,
+    },
+    /// Report every mistake in unit files; no supervisor is needed
+    Check {
+        /// Files and directories
+        #[arg(value_name = "FILE|DIR", required = true)]
+        paths: Vec<PathBuf>,
+    },
+    /// Have the supervisor read its units again and touch only what changed
+    Apply {
+        /// Only print the plan
+        #[arg(long)]
+        dry_run: bool,
+        /// Files and directories; those the supervisor was started with if none is given
+        #[arg(value_name = "FILE|DIR")]
+        paths: Vec<PathBuf>,
+    },
+    /// Show a unit's definition and where it was read
+    Show {
+        /// Unit
+        #[arg(value_name = "UNIT")]
+        unit: String,
+        /// Print a JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what a unit depends on, as a tree
+    Deps {
+        /// Unit
+        #[arg(value_name = "UNIT")]
+        unit: String,
+        /// Show what depends on it
+        #[arg(long)]
+        reverse: bool,
+    },
+    /// Stop everything and end the machine, or only the supervisor
+    Shutdown {
+        /// How [default: poweroff if the supervisor is the machine's init, else exit]
+        #[arg(value_name = "HOW")]
+        how: Option<How>,
+    },
+    /// Print a completion script
+    Completions {
+        /// For which shell
+        #[arg(value_name = "SHELL")]
+        shell: Shell,
+    },
+    /// Print the versions of berthctl and of the supervisor
+    Version,
+}
+
+/// Units, and whether to wait.
+#[derive(Debug, Args)]
+pub struct Job {
+    /// Return at once
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Units
+    #[arg(value_name = "UNIT", required = true)]
+    pub units: Vec<String>,
+}
+
+/// Units.
+#[derive(Debug, Args)]
+pub struct Units {
+    /// Units
+    #[arg(value_name = "UNIT", required = true)]
+    pub units: Vec<String>,
+}
+
+/// How to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum How {
+    /// Switch the machine off
+    Poweroff,
+    /// Start the machine again
+    Reboot,
+    /// Stop the machine, leave it on
+    Halt,
+    /// End only the supervisor
+    Exit,
+}

@@ -1,0 +1,219 @@
+//! A connection to the supervisor: calls out, replies in.
+//!
+//! What must always hold: nothing that comes over the socket can do more than end in a
+//! [`Failure`]; every read has a deadline unless waiting is the point of the call.
+
+use std::io::{Read as _, Write as _};
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::sockopt::SendTimeout;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr};
+use nix::sys::socket::{connect, setsockopt, socket};
+use nix::sys::time::TimeVal;
+
+use super::failure::Failure;
+use crate::protocol::message::ReplyError;
+use crate::protocol::{Inbox, MESSAGE_MAX, Method, Mode, Reply, Request, SOCKET_NAME};
+
+/// How long the supervisor may take for an answer it need not wait for. It never blocks,
+/// so this is generous also on a machine that swaps.
+pub const ANSWER: Duration = Duration::from_secs(10);
+
+/// How long it may take for what a helper child has to do first (reading unit files).
+pub const HELPER_ANSWER: Duration = Duration::from_secs(60);
+
+/// How long to wait for a reply.
+#[derive(Debug)]
+pub enum Patience {
+    /// So long, for each reply.
+    AtMost(Duration),
+    /// As long as it takes; Ctrl-C ends the process as usual.
+    Forever,
+    /// As long as it takes; Ctrl-C gives [`Failure::Interrupted`] with this text.
+    UntilInterrupt(SignalFd, String),
+}
+
+impl Patience {
+    /// Waits for ever but catches Ctrl-C, to say `text`.
+    ///
+    /// # Errors
+    /// The kernel has no descriptor left.
+    pub fn until_interrupt(text: String) -> Result<Self, Failure> {
+        let mut mask = SigSet::empty();
+        mask.add(Signal::SIGINT);
+        mask.thread_block().map_err(io_failure)?;
+        let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC).map_err(io_failure)?;
+        Ok(Self::UntilInterrupt(signals, text))
+    }
+}
+
+/// A connection.
+#[derive(Debug)]
+pub struct Client {
+    stream: UnixStream,
+    inbox: Inbox,
+}
+
+impl Client {
+    /// Connects to the supervisor whose runtime directory this is.
+    ///
+    /// # Errors
+    /// [`Failure::NoSupervisor`].
+    pub fn connect(runtime_dir: &Path) -> Result<Self, Failure> {
+        let path = runtime_dir.join(SOCKET_NAME);
+        match open(&path) {
+            Ok(stream) => Ok(Self { stream, inbox: Inbox::default() }),
+            Err(errno) => Err(Failure::NoSupervisor { socket: path, reason: errno.into() }),
+        }
+    }
+
+    /// One call, one reply.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub fn call<M: Method>(
+        &mut self,
+        parameters: &M,
+        patience: &Patience,
+    ) -> Result<M::Reply, Failure> {
+        self.send(parameters, Mode::Single)?;
+        self.reply::<M>(patience).map(|reply| reply.parameters)
+    }
+
+    /// One call, as many replies as there are, each handed to `each`.
+    ///
+    /// # Errors
+    /// See [`Failure`], and what `each` returns.
+    pub fn stream<M: Method>(
+        &mut self,
+        parameters: &M,
+        patience: &Patience,
+        mut each: impl FnMut(M::Reply) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        self.send(parameters, Mode::More)?;
+        loop {
+            let reply = self.reply::<M>(patience)?;
+            each(reply.parameters)?;
+            if !reply.continues {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A call after which the connection speaks something else: returns it, and what was
+    /// already read of that.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub fn upgrade<M: Method>(mut self, parameters: &M) -> Result<(UnixStream, Vec<u8>), Failure> {
+        self.send(parameters, Mode::Upgrade)?;
+        self.reply::<M>(&Patience::AtMost(ANSWER))?;
+        Ok((self.stream, self.inbox.into_rest()))
+    }
+
+    fn send<M: Method>(&mut self, parameters: &M, mode: Mode) -> Result<(), Failure> {
+        let message = Request::encode(parameters, mode).map_err(|_| Failure::RequestTooLong)?;
+        // A server that has hung up may have said why before: the reply tells.
+        match self.stream.write_all(&message) {
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                Err(Failure::Silence(ANSWER))
+            }
+            result => result.map_err(Failure::Io),
+        }
+    }
+
+    fn reply<M: Method>(&mut self, patience: &Patience) -> Result<Reply<M::Reply>, Failure> {
+        let message = self.receive(patience)?;
+        Reply::parse(&message).map_err(|error| match error {
+            ReplyError::Answered(error) => Failure::Answered(error),
+            ReplyError::Garbage(error) => Failure::Garbage(error),
+        })
+    }
+
+    fn receive(&mut self, patience: &Patience) -> Result<Vec<u8>, Failure> {
+        let deadline = match patience {
+            Patience::AtMost(time) => Instant::now().checked_add(*time),
+            Patience::Forever | Patience::UntilInterrupt(..) => None,
+        };
+        let mut chunk = vec![0; MESSAGE_MAX];
+        loop {
+            if let Some(message) = self.inbox.next_message().map_err(Failure::Garbage)? {
+                return Ok(message);
+            }
+            self.wait(patience, deadline)?;
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return Err(self.inbox.end().map_or_else(Failure::Garbage, hung_up)),
+                Ok(count) => self.inbox.feed(chunk.get(..count).unwrap_or_default()),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                // The kernel says so when the peer closed with our request unread.
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {
+                    return Err(Failure::HungUp);
+                }
+                Err(error) => return Err(Failure::Io(error)),
+            }
+        }
+    }
+
+    /// Waits until there is something to read.
+    fn wait(&self, patience: &Patience, deadline: Option<Instant>) -> Result<(), Failure> {
+        loop {
+            let socket = PollFd::new(self.stream.as_fd(), PollFlags::POLLIN);
+            let mut fds = vec![socket];
+            if let Patience::UntilInterrupt(signals, _) = patience {
+                fds.push(PollFd::new(signals.as_fd(), PollFlags::POLLIN));
+            }
+            match poll(&mut fds, timeout(deadline)) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(io_failure(errno)),
+            }
+            let ready = |fd: Option<&PollFd>| fd.and_then(PollFd::any).unwrap_or(false);
+            if ready(fds.first()) {
+                return Ok(());
+            }
+            match patience {
+                Patience::UntilInterrupt(_, text) if ready(fds.get(1)) => {
+                    return Err(Failure::Interrupted(text.clone()));
+                }
+                Patience::AtMost(time) if deadline.is_some_and(|at| at <= Instant::now()) => {
+                    return Err(Failure::Silence(*time));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+fn hung_up((): ()) -> Failure {
+    Failure::HungUp
+}
+
+/// What `poll` wants to hear of a deadline; rounded up, so that it does not spin.
+fn timeout(deadline: Option<Instant>) -> PollTimeout {
+    deadline.map_or(PollTimeout::NONE, |at| {
+        let left = at.saturating_duration_since(Instant::now()).as_millis().saturating_add(1);
+        PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+    })
+}
+
+/// Connects, also with a deadline: a listener whose queue is full makes connect(2) wait.
+fn open(path: &PathBuf) -> Result<UnixStream, Errno> {
+    let address = UnixAddr::new(path)?;
+    let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    let seconds = i64::try_from(ANSWER.as_secs()).unwrap_or(i64::MAX);
+    setsockopt(&fd, SendTimeout, &TimeVal::new(seconds, 0))?;
+    connect(fd.as_raw_fd(), &address)?;
+    Ok(UnixStream::from(fd))
+}
+
+/// An errno as a failure.
+pub(super) fn io_failure(errno: Errno) -> Failure {
+    Failure::Io(errno.into())
+}

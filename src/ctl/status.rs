@@ -1,0 +1,158 @@
+//! `berthctl status`: a table of all units, or all about some.
+//!
+//! What must always hold: with names, exit code 3 if one of them is neither running nor a
+//! oneshot that is done; without names, how units are is no failure.
+
+use jiff::Timestamp;
+
+use super::Context;
+use super::client::{ANSWER, HELPER_ANSWER, Patience};
+use super::failure::Failure;
+use super::render::{self, Color, LogLines, Table};
+use crate::protocol::method::{Logs, Status};
+use crate::protocol::types::{Desired, Health, State, UnitStatus};
+
+/// Lines of output in the view of one unit.
+const LAST_LINES: u64 = 10;
+
+/// Prints how units are.
+///
+/// # Errors
+/// See [`Failure`].
+pub fn run(context: &mut Context, units: Vec<String>, json: bool) -> Result<(), Failure> {
+    let named = !units.is_empty();
+    let mut found = Vec::new();
+    context.connect()?.stream(&Status { units }, &Patience::AtMost(ANSWER), |page| {
+        found.extend(page.units);
+        Ok(())
+    })?;
+    if json {
+        context.json(&found)?;
+    } else if named {
+        for (index, unit) in found.iter().enumerate() {
+            if index > 0 {
+                context.say("")?;
+            }
+            details(context, unit)?;
+        }
+    } else {
+        table(context, &found)?;
+    }
+    let up = |unit: &UnitStatus| matches!(unit.state, State::Running | State::Done);
+    if named && !found.iter().all(up) { Err(Failure::Said(3)) } else { Ok(()) }
+}
+
+fn table(context: &mut Context, units: &[UnitStatus]) -> Result<(), Failure> {
+    let now = Timestamp::now();
+    let headings = ["NAME", "STATE", "READY", "PID", "RESTARTS", "SINCE", "MEMORY", "WHY"];
+    let mut table = Table::new(&headings);
+    for unit in units {
+        let since = unit.since.as_deref().and_then(|at| super::time::ago(at, now));
+        table.row(vec![
+            (unit.name.clone(), Color::Plain),
+            (unit.state.to_string(), Color::of_state(unit.state)),
+            ready(unit),
+            (unit.main_pid.map_or_else(String::new, |pid| pid.to_string()), Color::Plain),
+            (unit.restarts.to_string(), Color::Plain),
+            (since.unwrap_or_default(), Color::Plain),
+            (unit.memory.map_or_else(String::new, render::size), Color::Plain),
+            (unit.why.clone(), Color::Plain),
+        ]);
+    }
+    table.write(context.out, context.style).map_err(Failure::Output)
+}
+
+fn ready(unit: &UnitStatus) -> (String, Color) {
+    let ready = if unit.ready { "yes" } else { "no" };
+    match unit.health {
+        None => (ready.to_owned(), Color::Plain),
+        Some(Health::Starting) => (format!("{ready} (no verdict)"), Color::Yellow),
+        Some(Health::Healthy) => (format!("{ready} (healthy)"), Color::Green),
+        Some(Health::Unhealthy) => (format!("{ready} (unhealthy)"), Color::Red),
+    }
+}
+
+fn details(context: &mut Context, unit: &UnitStatus) -> Result<(), Failure> {
+    let mut title = context.style.paint(Color::Bold, &render::line(&unit.name));
+    if !unit.description.is_empty() {
+        title = format!("{title}: {}", render::line(&unit.description));
+    }
+    context.say(&title)?;
+    for (label, (text, color)) in facts(unit) {
+        let text = context.style.paint(color, &render::line(&text));
+        context.say(&format!("{label:>11}: {text}"))?;
+    }
+    last_lines(context, &unit.name)
+}
+
+/// What is worth a line, with its label.
+fn facts(unit: &UnitStatus) -> Vec<(&'static str, (String, Color))> {
+    let now = Timestamp::now();
+    let plain = |text: String| (text, Color::Plain);
+    let mut state = unit.state.to_string();
+    if !unit.why.is_empty() {
+        state = format!("{state} ({})", unit.why);
+    }
+    let desired = match unit.desired {
+        Desired::Up => "up",
+        Desired::Down => "down",
+    };
+    let mut facts = vec![
+        ("kind", plain(super::list::kind(unit.kind).to_owned())),
+        ("state", (state, Color::of_state(unit.state))),
+        ("desired", plain(desired.to_owned())),
+    ];
+    if let Some(since) = &unit.since {
+        let ago = super::time::ago(since, now).map_or_else(String::new, |t| format!(" ({t} ago)"));
+        facts.push(("since", plain(format!("{}{ago}", super::time::local(since)))));
+    }
+    facts.push(("ready", ready(unit)));
+    let mut add = |label, text: Option<String>| {
+        if let Some(text) = text.filter(|text| !text.is_empty()) {
+            facts.push((label, plain(text)));
+        }
+    };
+    add("says", Some(unit.status_text.clone()));
+    add("main pid", unit.main_pid.map(|pid| pid.to_string()));
+    add("run", unit.run.map(|run| run.to_string()));
+    add("restarts", Some(unit.restarts.to_string()));
+    add("last exit", unit.exit.map(render::exit));
+    add("result", unit.result.clone());
+    add("memory", unit.memory.map(render::size));
+    add("cgroup", unit.cgroup.clone());
+    add("ports", unit.ports.as_ref().map(|ports| ports.join(" ")));
+    if !unit.unenforced.is_empty() {
+        let limits = format!("{} (this host cannot)", unit.unenforced.join(", "));
+        facts.push(("not limited", (limits, Color::Yellow)));
+    }
+    facts
+}
+
+/// The unit's last output. That there is none to be had is said, and no failure.
+fn last_lines(context: &mut Context, unit: &str) -> Result<(), Failure> {
+    let call =
+        Logs { units: vec![unit.to_owned()], lines: Some(LAST_LINES), since: None, follow: false };
+    let mut entries = Vec::new();
+    // A connection of its own: a helper of the supervisor may own this one from then on.
+    let read = context.connect().and_then(|mut client| {
+        client.stream(&call, &Patience::AtMost(HELPER_ANSWER), |page| {
+            entries.extend(page.entries);
+            Ok(())
+        })
+    });
+    match read {
+        Ok(()) if entries.is_empty() => Ok(()),
+        Ok(()) => {
+            context.say("")?;
+            let mut lines = LogLines::new(context.style, false);
+            for entry in entries {
+                lines.write(context.out, entry).map_err(Failure::Output)?;
+            }
+            lines.finish(context.out).map_err(Failure::Output)
+        }
+        Err(failure) => context.say(&format!(
+            "\n(its output cannot be shown: {})",
+            render::line(&failure.to_string())
+        )),
+    }
+}
