@@ -133,7 +133,8 @@ def bench_up(tools):
 
     title = f"{len(services)} services up"
     memory = compare(f"memory (PSS), {title}", "MiB", *column(1))
-    return compare(title, "ms", *column(0), ("runit", "runit, no shell"), 0.25) + absolute(memory, 6, "<= 6 MiB")
+    times = compare(title, "ms", *column(0), ("runit", "runit, no shell"), 0.25)
+    return times + absolute(memory, 6, "<= 6 MiB")
 
 
 def bench_container(tools):
