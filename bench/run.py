@@ -257,6 +257,8 @@ def parse_arguments():
 
 def main():
     options = parse_arguments()
+    # Being ended from outside is as orderly as Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.makedirs(".cache", exist_ok=True)
     directory = tempfile.mkdtemp(prefix="bench.", dir=os.path.abspath(".cache"))
     rows = []
@@ -266,7 +268,7 @@ def main():
         for name in options.what or BENCHMARKS:
             rows += globals()[f"bench_{name}"](tools)
     except (processes.BenchError, KeyboardInterrupt) as error:
-        print(f"bench: {error or 'interrupted'}", file=sys.stderr)
+        print(f"bench: {str(error) or 'interrupted'}", file=sys.stderr)
         return 1
     finally:
         if tools:
