@@ -10,12 +10,13 @@
 //! `DIRECTORY/UNIT/current` by way of [`store`]. Readers ([`read::read`]) know only the
 //! files; they never talk to the logger.
 
+mod chain;
 pub mod channel;
 mod console;
 mod follow;
-mod history;
 mod join;
 pub mod logger;
+mod merge;
 mod pump;
 pub mod read;
 pub mod record;

@@ -1,4 +1,8 @@
-//! stub
+//! Reading the logs of units: what is there, then what is written from now on.
+//!
+//! Readers know only the files and never talk to the logger. What is there is merged over
+//! units in order of time; live output is merged as far as it is found at the same time.
+
 use std::fmt;
 use std::io;
 use std::ops::ControlFlow;
@@ -7,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use super::follow::Follow;
+use super::merge::{Lines, Merge};
 use super::record::Stream;
 
 /// One line of output.
@@ -71,14 +77,46 @@ impl std::error::Error for LogError {}
 
 /// Hands every matching line to `sink`, merged over units in order of time, then (with
 /// `follow`) what is written from then on, until `sink` breaks or `until_fd` says so.
+/// A line that is not complete yet is handed out, as `partial`, when reading ends. Holds one
+/// descriptor for each unit.
 ///
 /// # Errors
-/// See [`LogError`]. Damage inside a file is none.
+/// See [`LogError`]. Damage inside a file is none, nor is a unit without a log.
 pub fn read(
     directory: &Path,
     query: Query,
     sink: &mut dyn FnMut(Entry) -> ControlFlow<()>,
 ) -> Result<(), LogError> {
-    let _ = (directory, query, sink);
-    Ok(())
+    if let Some(name) = query.units.iter().find(|name| !super::is_unit_name(name)) {
+        return Err(LogError::BadName(name.clone()));
+    }
+    if query.follow {
+        return Follow::new(directory, query)?.run(sink);
+    }
+    let names = if query.units.is_empty() { names(directory)? } else { query.units };
+    let mut merge = Merge::default();
+    for name in names {
+        merge.add(Lines::new(directory, name, query.lines, query.since)?);
+    }
+    merge.finish(sink)
+}
+
+/// All units that have a log.
+///
+/// # Errors
+/// readdir(3).
+pub fn names(directory: &Path) -> Result<Vec<String>, LogError> {
+    let failed = |error| LogError::Io(directory.to_owned(), error);
+    let entries = match std::fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(failed)?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(failed)?;
+        let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        names.extend(entry.file_name().into_string().ok().filter(|_| is_directory));
+    }
+    names.sort_unstable();
+    Ok(names)
 }

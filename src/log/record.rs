@@ -163,3 +163,103 @@ impl Header {
         taken
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn streams() -> impl Strategy<Value = Stream> {
+        prop::sample::select(vec![
+            Stream::Stdout,
+            Stream::Stderr,
+            Stream::Syslog,
+            Stream::Supervisor,
+        ])
+    }
+
+    fn times() -> impl Strategy<Value = Timestamp> {
+        // From 1970 to 9999: clocks that were never set are real.
+        (0_i64..253_402_000_000, 0_i32..1_000_000_000)
+            .prop_map(|(second, nanosecond)| Timestamp::new(second, nanosecond).unwrap())
+    }
+
+    /// What the records in `file` say was written.
+    fn output_of(file: &[u8]) -> Vec<u8> {
+        let mut output = Vec::new();
+        for line in file.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            let record = Record::parse(line).unwrap();
+            output.extend_from_slice(record.text);
+            if record.tag == Tag::Full {
+                output.push(b'\n');
+            }
+        }
+        output
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_comes_back(
+            time in times(),
+            stream in streams(),
+            run: u64,
+            full: bool,
+            text in prop::collection::vec(any::<u8>().prop_filter("newline", |b| *b != b'\n'), 0..200),
+        ) {
+            let tag = if full { Tag::Full } else { Tag::Partial };
+            let header = Header::new(time, stream, run);
+            let mut file = Vec::new();
+            header.write(&mut file, tag, &text);
+            prop_assert_eq!(file.len(), header.size_of(text.len()));
+            prop_assert!(file.len() - text.len() <= MAX_RECORD - MAX_TEXT);
+            prop_assert_eq!(file.pop(), Some(b'\n'));
+            prop_assert_eq!(Record::parse(&file), Some(Record { time, stream, tag, run, text: &text }));
+        }
+
+        #[test]
+        fn output_comes_back_whatever_room_there_is(
+            output in prop::collection::vec(prop_oneof![Just(b'\n'), any::<u8>()], 0..600),
+            room in 0_usize..2000,
+        ) {
+            let header = Header::new(Timestamp::UNIX_EPOCH, Stream::Stdout, 1);
+            let (mut rest, mut file) = (output.as_slice(), Vec::new());
+            while !rest.is_empty() {
+                let before = file.len();
+                let taken = header.write_lines(rest, room, true, &mut file);
+                prop_assert!(taken.bytes > 0);
+                prop_assert_eq!(taken.open, rest[taken.bytes - 1] != b'\n');
+                let lines = file[before..].iter().filter(|byte| **byte == b'\n').count();
+                prop_assert!(file.len() - before <= room || lines == 1);
+                rest = &rest[taken.bytes..];
+            }
+            prop_assert_eq!(output_of(&file), output);
+        }
+
+        #[test]
+        fn rubbish_is_no_record(line: Vec<u8>) {
+            prop_assert_eq!(Record::parse(&line), None);
+        }
+    }
+
+    #[test]
+    fn the_format_is_the_documented_one() {
+        let time = "2026-11-20T22:45:48.123456789Z".parse().unwrap();
+        let mut file = Vec::new();
+        Header::new(time, Stream::Stdout, 17).write(&mut file, Tag::Full, b"a text");
+        assert_eq!(file, b"2026-11-20T22:45:48.123456789Z stdout F:17 a text\n");
+        Header::new(Timestamp::UNIX_EPOCH, Stream::Syslog, 0).write(&mut file, Tag::Partial, b"");
+        assert!(file.ends_with(b"\n1970-01-01T00:00:00.000000000Z syslog P:0 \n"));
+        // An editor that strips blanks at the ends of lines does no damage.
+        assert!(Record::parse(b"1970-01-01T00:00:00Z syslog P:0").is_some());
+        for damaged in [
+            "1970-01-01T00:00:00Z syslog X:0 a",
+            "1970-01-01T00:00:00Z syslog F:-1 a",
+            "1970-01-01T00:00:00Z std F:1 a",
+            "01-01T00:00:00Z syslog F:1 a",
+            "F:1 a",
+            "",
+        ] {
+            assert_eq!(Record::parse(damaged.as_bytes()), None, "{damaged}");
+        }
+    }
+}
