@@ -22,19 +22,19 @@ use crate::protocol::method::ApplyReply;
 use crate::supervisor::Machine;
 use crate::supervisor::request::{ApplyPlan, Request, Wish};
 use crate::sys::{reap, signal};
+use crate::unit::diagnostic::Spot;
 use crate::unit::model::{self, Unit, UnitSet};
-use crate::unit::read::Loaded;
+use crate::unit::{self, Loaded, Previous};
 
 /// Usage or unit files are wrong.
 const BAD_USAGE: u8 = 2;
 
 /// `berth check`: every mistake, and 1 if there is one.
 pub fn check(paths: &[PathBuf]) -> ExitCode {
-    let loaded = crate::unit::read::read(&Sources::Files(paths.to_vec()).layers());
-    let text = loaded.render();
+    let loaded = unit::read(&[unit::Source::Given(paths.to_vec())], &Previous::default());
     // There is nobody to tell that stderr is closed; the exit code still says it.
-    let _ = std::io::stderr().write_all(text.as_bytes());
-    if loaded.diagnostics.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) }
+    let _ = std::io::stderr().write_all(loaded.report().as_bytes());
+    if loaded.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(1) }
 }
 
 /// Runs the supervisor until it is over.
@@ -99,6 +99,7 @@ fn start(options: Options) -> Result<Daemon, Fatal> {
         next_reader: 0,
         inputs: VecDeque::new(),
         units: Arc::new(UnitSet::default()),
+        instances: Vec::new(),
         children: false,
     };
     daemon.start_logger();
@@ -136,7 +137,9 @@ impl Daemon {
         }
         let number = self.next_reader;
         self.next_reader = self.next_reader.wrapping_add(1);
-        let reader = reader::start(&mut self.poller, number, sources, purpose)
+        let previous =
+            Previous { set: UnitSet::clone(&self.units), instances: self.instances.clone() };
+        let reader = reader::start(&mut self.poller, number, &sources.layers(), &previous, purpose)
             .map_err(|error| format!("cannot start the unit reader: {error}"))?;
         self.pids.insert(reader.pid, Owner::Reader);
         self.readers.insert(number, reader);
@@ -174,8 +177,8 @@ impl Daemon {
     /// The units are there for the first time.
     fn boot(&mut self, loaded: Loaded) {
         let up = self.options.is_up();
-        if !loaded.diagnostics.is_empty() {
-            let text = loaded.render();
+        if !loaded.is_clean() {
+            let text = loaded.report();
             let _ = std::io::stderr().write_all(text.as_bytes());
             if up {
                 return self.boot_refused();
@@ -225,33 +228,21 @@ impl Daemon {
         self.begin_shutdown("there is nothing to start", BAD_USAGE);
     }
 
-    /// What is right of what was read, with the old version of what is not.
-    fn with_old_versions(&self, loaded: &Loaded) -> UnitSet {
-        let mut set = loaded.set.clone();
-        for old in &self.units.units {
-            let broken = loaded.broken.contains(&old.name) || loaded.broken_files.contains(&old.file);
-            if broken && !set.units.iter().any(|unit| unit.name == old.name) {
-                set.units.push(old.clone());
-            }
-        }
-        set.units.sort_by(|a, b| a.name.cmp(&b.name));
-        set
-    }
-
     fn apply_now(&mut self, loaded: Loaded) {
         for diagnostic in &loaded.diagnostics {
-            self.journal.say(&diagnostic.headline());
+            let Spot { file, line, column, .. } = &diagnostic.spot;
+            self.journal.say(&format!("{file}:{line}:{column}: error: {}", diagnostic.message));
         }
-        self.units = Arc::new(self.with_old_versions(&loaded));
+        self.units = Arc::new(loaded.set);
         self.wish(Request { job: None, wish: Wish::Apply(self.units.clone()) });
     }
 
     /// `berthctl apply`.
     fn apply_for(&mut self, client: u64, loaded: Loaded, dry_run: bool) {
-        let set = self.with_old_versions(&loaded);
-        let ApplyPlan { add, change, restart, remove } = self.machine.plan_apply(&set);
-        let mistakes = u32::try_from(loaded.diagnostics.len()).unwrap_or(u32::MAX);
-        let diagnostics = loaded.render();
+        let ApplyPlan { add, change, restart, remove } = self.machine.plan_apply(&loaded.set);
+        let mistakes = u32::try_from(loaded.diagnostics.len().saturating_add(loaded.suppressed))
+            .unwrap_or(u32::MAX);
+        let diagnostics = loaded.report();
         let reply = ApplyReply { diagnostics, mistakes, add, change, restart, remove };
         if dry_run {
             return self.finish_apply(client, Ok(reply));
@@ -260,7 +251,7 @@ impl Daemon {
             self.reply(client, &piece, true);
         }
         self.flush_client(client);
-        self.units = Arc::new(set);
+        self.units = Arc::new(loaded.set);
         let job = self.control.new_job(client, "");
         self.wish(Request { job: Some(job), wish: Wish::Apply(self.units.clone()) });
     }
@@ -290,10 +281,11 @@ impl Daemon {
         }
         let template = format!("{template}@");
         let found = self.units.templates.iter().find(|unit| unit.name == template);
-        let Some(Ok(unit)) = found.map(|it| crate::unit::template::instantiate(it, instance)) else {
+        let Some(Ok(unit)) = found.map(|it| unit::instantiate(it, instance)) else {
             return;
         };
         let mut set = UnitSet::clone(&self.units);
+        self.instances.push(unit.name.clone());
         set.units.push(unit);
         set.units.sort_by(|a, b| a.name.cmp(&b.name));
         self.units = Arc::new(set);

@@ -71,6 +71,8 @@ enum Owner {
     Reader,
     /// What shows output in `berth up`.
     Console,
+    /// A command of `exec`, by session.
+    Exec(u64),
     /// Owns a client's connection.
     Helper,
 }
@@ -101,6 +103,8 @@ struct Daemon {
     inputs: VecDeque<Input>,
     /// The units in force, to find templates in and to keep the old version of a broken one.
     units: Arc<UnitSet>,
+    /// Instances of templates that somebody started by name.
+    instances: Vec<String>,
     null: Rc<OwnedFd>,
     stdout: Rc<OwnedFd>,
     stderr: Rc<OwnedFd>,
@@ -159,6 +163,7 @@ impl Daemon {
             Source::Listener => self.control.accept(&mut self.poller, self.clock.now()),
             Source::Client(number) => self.client_ready(number, ready),
             Source::Reader(number) => self.reader_ready(number),
+            Source::Exec(number) => self.exec_ready(number),
             Source::Run(unit, run, part) => self.run_ready(unit, run, part),
         }
     }

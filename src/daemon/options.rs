@@ -1,6 +1,8 @@
 //! What the command line decides, and where things are on disk.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+use crate::unit::Source;
 
 /// What to read, in order: a later source overrides an earlier one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +13,17 @@ pub enum Sources {
     Directories(Vec<PathBuf>),
     /// `berth up`: these files and directories, all of one rank.
     Files(Vec<PathBuf>),
+}
+
+impl Sources {
+    /// As the unit reader wants them.
+    pub fn layers(&self) -> Vec<Source> {
+        match self {
+            Self::Default => UNIT_DIRECTORIES.iter().map(|&it| Source::Default(it.into())).collect(),
+            Self::Directories(paths) => paths.iter().map(Source::directory).collect(),
+            Self::Files(paths) => vec![Source::Given(paths.clone())],
+        }
+    }
 }
 
 /// The command line of the supervisor.
@@ -72,8 +85,3 @@ impl Options {
 
 /// The default unit directories.
 pub const UNIT_DIRECTORIES: [&str; 3] = ["/usr/lib/berth", "/etc/berth", "/run/berth/units"];
-
-/// A path as the user gave it, or absolute if that is needed to find it later.
-pub fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
-}

@@ -29,6 +29,8 @@ pub enum Source {
     Client(u64),
     /// A unit reader's answer, by number.
     Reader(u64),
+    /// The status channel of an `exec`, by number.
+    Exec(u64),
     /// Something that belongs to a run.
     Run(UnitId, Run, Part),
 }
@@ -80,6 +82,11 @@ impl<F> Watched<F> {
     /// What is watched.
     pub fn get(&self) -> &F {
         &self.fd
+    }
+
+    /// The same, to be changed; its descriptor has to stay the same.
+    pub fn get_mut(&mut self) -> &mut F {
+        &mut self.fd
     }
 }
 

@@ -3,19 +3,18 @@
 //! The order of facts is the order in which things happened as far as anybody can tell:
 //! before the end of a process is reported, everything it said is read.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use super::live::Progress;
 use super::poller::{Part, Role, Source};
 use super::{Daemon, Owner, notify};
-use crate::container::launch::{self, Status};
+use crate::container::{SocketKind, Status};
 use crate::log::record::Stream;
 use crate::supervisor::event::{Event, Fact};
-use crate::supervisor::machine::Input;
-use crate::supervisor::{Exit, Run, UnitId};
+use crate::supervisor::{Exit, Input, Run, UnitId};
 use crate::sys::reap::Ended;
 use crate::sys::{pidfd, reap, socket};
-use crate::unit::model::{Namespaces, Ready};
+use crate::unit::model::Ready;
 
 /// Datagrams taken from one notify socket in one turn.
 const DATAGRAMS: usize = 64;
@@ -47,14 +46,13 @@ impl Daemon {
     fn settle(&mut self, id: UnitId, run: Run, role: Role) {
         loop {
             let Some(live) = self.lives.get_mut(&id).filter(|live| live.run == run) else { return };
-            let unit = live.unit.clone();
             let plan = live.plan.clone();
             let Some(process) = live.process(role) else { return };
-            let Progress::SettingUp(status) = &process.progress else { return };
-            let progress = match launch::read_status(status.as_fd(), &plan) {
+            let Progress::SettingUp(status) = &mut process.progress else { return };
+            let progress = match status.get_mut().read(&plan) {
                 Status::Pending => return,
                 Status::Socket(kind, fd) => {
-                    self.take_socket(id, run, kind, fd, &unit.name);
+                    self.take_socket(id, run, kind, fd);
                     continue;
                 }
                 Status::Executed => Progress::Executed,
@@ -80,26 +78,19 @@ impl Daemon {
     }
 
     /// A socket that the sandbox made inside.
-    fn take_socket(
-        &mut self,
-        id: UnitId,
-        run: Run,
-        kind: launch::SocketKind,
-        fd: std::os::fd::OwnedFd,
-        name: &str,
-    ) {
+    fn take_socket(&mut self, id: UnitId, run: Run, kind: SocketKind, fd: OwnedFd) {
         let Some(live) = self.lives.get_mut(&id) else { return };
         let Some(service) = live.unit.service() else { return };
         match kind {
-            launch::SocketKind::Notify => {
+            SocketKind::Notify => {
                 match self.poller.input(fd, Source::Run(id, run, Part::Notify)) {
                     Ok(watched) => live.notify = Some(watched),
                     Err(error) => self.complain(id, &format!("cannot watch its notify socket: {error}")),
                 }
             }
-            launch::SocketKind::Syslog => {
+            SocketKind::Syslog => {
                 let attached = super::logger::Attached {
-                    unit: name.to_owned(),
+                    unit: live.unit.name.clone(),
                     run: run.0,
                     stream: Stream::Syslog,
                     fd,
@@ -109,6 +100,8 @@ impl Daemon {
                 let token = self.logger.attach(&self.poller, attached);
                 live.streams.push(token);
             }
+            // Only `exec` has one.
+            SocketKind::Terminal => {}
         }
     }
 
@@ -153,6 +146,7 @@ impl Daemon {
             Some(Owner::Helper) => {
                 self.control.helpers = self.control.helpers.saturating_sub(1);
             }
+            Some(Owner::Exec(session)) => self.exec_ended(session, exit),
             Some(Owner::Console) => self.console_ended(),
             // The reader's answer (or its absence) comes through its pipe; an orphan has
             // nobody else to be reaped by.
@@ -202,7 +196,7 @@ impl Daemon {
             return false;
         }
         let processes = live.group.processes(PROCESSES).unwrap_or_default();
-        processes.iter().any(|&pid| !live.started(pid))
+        processes.iter().any(|pid| !self.pids.contains_key(pid))
     }
 
     /// Readiness by descriptor: a newline.
@@ -337,12 +331,6 @@ impl Daemon {
             self.fact(id, run, Fact::MainExited { exit, left_behind: false });
         }
         self.progress_cleaning(id, run);
-    }
-
-    /// Whether a unit has no namespaces of its own at all.
-    pub(super) fn is_plain(&self, id: UnitId) -> bool {
-        let service = self.lives.get(&id).and_then(|live| live.unit.service());
-        service.is_some_and(|service| service.namespaces.value == Namespaces::NONE)
     }
 }
 

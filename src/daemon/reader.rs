@@ -6,13 +6,11 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
 
-use super::Sources;
 use super::poller::{Poller, Source, Watched};
 use crate::sys::{fd, fork};
 use crate::unit::limits;
-use crate::unit::read::{self, Loaded};
+use crate::unit::{self, Loaded, Previous};
 
 /// Most readers at once.
 pub const MOST: usize = 4;
@@ -63,7 +61,8 @@ pub enum Turn {
 pub fn start(
     poller: &mut Poller,
     number: u64,
-    sources: &Sources,
+    sources: &[unit::Source],
+    previous: &Previous,
     purpose: Purpose,
 ) -> io::Result<Reader> {
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
@@ -71,11 +70,11 @@ pub fn start(
     let options = fork::Options {
         keep: &keep,
         die_with_parent: true,
-        memory: Some(limits::READER_MEMORY),
+        memory: Some(limits::READER_ADDRESS_SPACE),
         cpu_seconds: Some(limits::READER_CPU_SECONDS),
         ..fork::Options::default()
     };
-    let process = fork::child(&options, || answer(&write, sources))?;
+    let process = fork::child(&options, || answer(&write, &unit::encode(&unit::read(sources, previous))))?;
     drop(write);
     fd::set_nonblocking(read.as_fd(), true)?;
     let pipe = poller.input(read, Source::Reader(number))?;
@@ -83,9 +82,7 @@ pub fn start(
 }
 
 /// In the child.
-fn answer(pipe: &OwnedFd, sources: &Sources) -> i32 {
-    let bytes = read::encode(&read::read(&sources.layers()));
-    let mut rest = bytes.as_slice();
+fn answer(pipe: &OwnedFd, mut rest: &[u8]) -> i32 {
     while !rest.is_empty() {
         match rustix::io::write(pipe, rest) {
             Ok(count) => rest = rest.get(count..).unwrap_or_default(),
@@ -104,7 +101,7 @@ impl Reader {
             Ok(0) => Turn::Done(self.decode()),
             Ok(count) => {
                 self.answer.extend_from_slice(buffer.get(..count).unwrap_or_default());
-                if self.answer.len() > limits::READER_MESSAGE_MAX {
+                if self.answer.len() > limits::MESSAGE {
                     return Turn::Done(Err("the unit files make too much of an answer".to_owned()));
                 }
                 Turn::More
@@ -120,7 +117,7 @@ impl Reader {
                         or time than reading one may take (256 MiB, 10 s)"
                 .to_owned());
         }
-        read::decode(&self.answer)
+        unit::decode(&self.answer)
             .map(Box::new)
             .map_err(|error| format!("the unit reader's answer makes no sense: {error}"))
     }
@@ -129,9 +126,4 @@ impl Reader {
     pub fn close(self, poller: &mut Poller) {
         poller.close(self.pipe);
     }
-}
-
-/// Directories that exist, for those that are only defaults.
-pub fn defaults() -> Vec<PathBuf> {
-    ["/usr/lib/berth", "/etc/berth", "/run/berth/units"].iter().map(|&it| Path::new(it).to_owned()).collect()
 }

@@ -11,9 +11,11 @@ mod client;
 mod exec;
 mod helper;
 mod history;
+mod relay;
 mod status;
 
 pub use client::{Client, Phase};
+use exec::Session;
 pub use history::History;
 
 use std::collections::{BTreeMap, HashMap};
@@ -53,6 +55,9 @@ pub struct Control {
     pub history: History,
     /// Forked helpers that own a connection, at most [`helper::MOST`].
     pub helpers: usize,
+    /// Commands that `exec` runs.
+    sessions: BTreeMap<u64, Session>,
+    next_session: u64,
     next_client: u64,
     next_job: u64,
 }
@@ -67,6 +72,8 @@ impl Control {
             jobs: HashMap::new(),
             history: History::default(),
             helpers: 0,
+            sessions: BTreeMap::new(),
+            next_session: 0,
             next_client: 0,
             next_job: 0,
         }
@@ -140,6 +147,13 @@ impl Control {
         self.next_job = self.next_job.wrapping_add(1);
         self.jobs.insert(job, Waiting { client, unit: unit.to_owned() });
         job
+    }
+
+    /// A number for an `exec`.
+    fn new_session(&mut self) -> u64 {
+        let session = self.next_session;
+        self.next_session = self.next_session.wrapping_add(1);
+        session
     }
 
     /// The nearest time at which a client has owed us something for too long.
