@@ -14,8 +14,7 @@ use super::{
     BTreeMap, BTreeSet, Clock, Control, Daemon, HashMap, Journal, Logger, OWN_LOG, Options, Owner,
     Phase, Sources, VecDeque, console,
 };
-use crate::container::launch::Host;
-use crate::container::plan::Context;
+use crate::container::Host;
 use crate::log::record::Stream;
 use crate::protocol::Error;
 use crate::protocol::method::ApplyReply;
@@ -70,16 +69,11 @@ fn start(options: Options) -> Result<Daemon, Fatal> {
         .map_err(fatal("take signals"))?;
     let mut control = Control::new();
     control.listen(&mut poller, &options.control_socket()).map_err(fatal("make the control socket"))?;
-    let context = Context {
-        runtime_dir: options.runtime_dir.clone(),
-        state_dir: options.state_dir.clone(),
-    };
     let seed = u64::from(std::process::id()) ^ clock.wall(clock.now()).as_nanosecond() as u64;
     let mut daemon = Daemon {
         journal: Journal::new(!options.is_up()),
         logger: Logger::new(options.log_directory()),
         machine: Machine::new(seed),
-        null: Rc::new(startup::null()?),
         stdout: Rc::new(startup::duplicate(std::io::stdout())?),
         stderr: Rc::new(startup::duplicate(std::io::stderr())?),
         options,
@@ -89,7 +83,6 @@ fn start(options: Options) -> Result<Daemon, Fatal> {
         control,
         console: None,
         host,
-        context,
         claim,
         phase: Phase::Booting,
         lives: BTreeMap::new(),

@@ -64,6 +64,7 @@ impl Daemon {
         let Some(live) = self.lives.remove(&id) else { return };
         let Live { cleaning, notify, ready_pipe, foreign_main, streams, hooks, unit, .. } = live;
         let events = cleaning.and_then(|cleaning| cleaning.events);
+        let foreign_main = foreign_main.map(|foreign| foreign.watched);
         for watched in [events, notify, ready_pipe, foreign_main].into_iter().flatten() {
             self.poller.close(watched);
         }

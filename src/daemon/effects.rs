@@ -3,7 +3,8 @@
 //! Each order is answered by facts, at once or later; an order that cannot be carried out
 //! is answered by the fact that says so. Nothing here waits and nothing here decides.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::rc::Rc;
 
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -12,14 +13,14 @@ use super::Daemon;
 use super::live::{Live, Output, Process, Progress};
 use super::logger::Attached;
 use super::poller::{Part, Role, Source};
-use crate::container::launch::{self, Program, Stdio};
-use crate::container::plan;
+use super::hooks::{self, HookProgram};
+use crate::container::{self, Child, Context, Plan, Program, Stdio};
 use crate::log::record::Stream;
 use crate::supervisor::action::Notice;
 use crate::supervisor::event::Fact;
 use crate::supervisor::{Action, Hook, Run, UnitId};
-use crate::sys::pidfd;
-use crate::unit::model::{LogDriver, Ready, Service};
+use crate::sys::{pidfd, socket};
+use crate::unit::model::{LogDriver, Ready, Service, Unit};
 
 impl Daemon {
     /// Carries out one order.
@@ -53,9 +54,13 @@ impl Daemon {
     fn try_prepare(&mut self, id: UnitId, run: Run) -> Result<bool, String> {
         let unit = self.machine.unit(id).cloned().ok_or("the unit has gone")?;
         let service = unit.service().ok_or("a target has nothing to run")?;
-        let plan = plan::compile(&unit, &self.context);
-        let group = self.root.create_for(&unit).map_err(|error| error.to_string())?;
-        let mut live = Live::new(run, unit.clone(), plan, group);
+        let plan = self.compile(&unit).ok_or("a target has nothing to run")?;
+        let limits = container::cgroup_limits(&service.limits);
+        let root = &self.claim.root;
+        let group = root
+            .create(&unit.name, &limits, service.limits.strict)
+            .map_err(|error| at_line(&unit, error.line(), &error))?;
+        let mut live = Live::new(run, unit.clone(), Rc::new(plan), group);
         let prepared = self.open_output(&mut live, service, id);
         let has_init = service.has_init();
         let live = self.lives.entry(id).insert_entry(live).into_mut();
@@ -63,8 +68,7 @@ impl Daemon {
         if !has_init {
             return Ok(false);
         }
-        let stdio = live.stdio(&self.null);
-        let child = launch::sandbox(&self.host, &live.plan, &live.group, stdio)
+        let child = container::sandbox(&self.host, &live.plan, &live.group)
             .map_err(|error| error.to_string())?;
         self.started(id, run, Role::Sandbox, child).map(|()| true)
     }
@@ -76,7 +80,7 @@ impl Daemon {
             _ => None,
         };
         let output = match (service.log.driver, &watch) {
-            (LogDriver::None, None) => Output { stdout: self.null.clone(), stderr: self.null.clone() },
+            (LogDriver::None, None) => return Ok(()),
             (LogDriver::Console, None) => {
                 Output { stdout: self.stdout.clone(), stderr: self.stderr.clone() }
             }
@@ -119,28 +123,35 @@ impl Daemon {
         let unit = live.unit.clone();
         let service = unit.service().ok_or("a target has nothing to run")?;
         if service.wants_notify() && !service.namespaces.value.mount {
-            let path = self.options.runtime_dir.join("notify").join(&unit.name);
-            let socket = super::bind_notify(&path)
+            let path = self.options.notify_directory().join(&unit.name);
+            let socket = bind_notify(&path)
                 .map_err(|error| format!("cannot make {}: {error}", path.display()))?;
             let source = Source::Run(id, run, Part::Notify);
             live.notify = Some(self.poller.input(socket, source).map_err(|it| it.to_string())?);
         }
         let mut extra = None;
         if let Ready::Fd(number) = service.ready {
-            let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
+            let (read, write) = pipe_with(PipeFlags::CLOEXEC)
                 .map_err(|error| format!("cannot make a pipe for fd:{number}: {error}"))?;
-            crate::sys::fd::set_nonblocking(write.as_fd(), false).map_err(|it| it.to_string())?;
+            crate::sys::fd::set_nonblocking(read.as_fd(), true).map_err(|it| it.to_string())?;
             let source = Source::Run(id, run, Part::ReadyPipe);
             live.ready_pipe = Some(self.poller.input(read, source).map_err(|it| it.to_string())?);
             extra = Some((number, write));
         }
-        let mut stdio = live.stdio(&self.null);
-        stdio.extra = extra.as_ref().map(|(number, fd)| (*number, fd.as_fd()));
+        let named: Vec<_> =
+            extra.iter().map(|(number, fd)| (number.cast_signed(), fd.as_fd())).collect();
+        let stdio = Stdio { named: &named, ..live.stdio() };
         let sandbox = live.sandbox.as_ref().map(|it| it.pidfd.as_fd());
-        let child =
-            launch::process(&self.host, &live.plan, &live.group, sandbox, &Program::Main, stdio)
-                .map_err(|error| error.to_string())?;
-        if !super::live::needs_output_later(service) {
+        let child = container::process(
+            &self.host,
+            &live.plan,
+            &live.group,
+            sandbox,
+            Program::Main,
+            &stdio,
+        )
+        .map_err(|error| error.to_string())?;
+        if !hooks::any(service) {
             live.output = None;
         }
         self.started(id, run, Role::Main, child)
@@ -158,18 +169,15 @@ impl Daemon {
         };
         let unit = live.unit.clone();
         let service = unit.service().ok_or("a target has no commands")?;
-        // Without an init the main process is what holds the namespaces.
-        let inside = live.sandbox.as_ref().or(live.main.as_ref()).map(|it| it.pidfd.as_fd());
-        let inside = inside.filter(|_| service.namespaces.value != crate::unit::model::Namespaces::NONE);
-        let child = match super::live::hook_program(service, hook, live.main.as_ref()) {
-            Some(super::live::HookProgram::Command(program)) => {
-                let stdio = live.stdio(&self.null);
-                launch::process(&self.host, &live.plan, &live.group, inside, &program, stdio)
+        let inside = live.inside();
+        let child = match hooks::program(service, hook).ok_or("there is no such command")? {
+            HookProgram::Command(program) => {
+                let (plan, group) = (&live.plan, &live.group);
+                container::process(&self.host, plan, group, inside, program, &live.stdio())
             }
-            Some(super::live::HookProgram::Check(check)) => {
-                launch::probe(&self.host, &live.group, inside, &check)
+            HookProgram::Probe(probe) => {
+                container::probe(&self.host, &live.plan, &live.group, inside, &probe)
             }
-            None => return Err("there is no such command".to_owned()),
         };
         let child = child.map_err(|error| error.to_string())?;
         self.started(id, run, Role::Hook(hook), child)
@@ -177,19 +185,14 @@ impl Daemon {
 
     /// The readiness probe of `tcp:`, `unix:` and `path:`, once the program runs.
     pub(super) fn start_probe(&mut self, id: UnitId, run: Run) {
-        let Some(live) = self.lives.get_mut(&id).filter(|live| live.run == run) else { return };
-        let unit = live.unit.clone();
-        let Some(service) = unit.service() else { return };
-        let Some(check) = super::live::ready_probe(service) else { return };
-        let inside = live.sandbox.as_ref().or(live.main.as_ref()).map(|it| it.pidfd.as_fd());
-        let inside = inside.filter(|_| service.namespaces.value != crate::unit::model::Namespaces::NONE);
-        let child = launch::probe(&self.host, &live.group, inside, &check);
-        let started = match child {
-            Ok(child) => self.started(id, run, Role::Probe, child),
-            Err(error) => Err(error.to_string()),
-        };
+        let Some(live) = self.lives.get(&id).filter(|live| live.run == run) else { return };
+        let Some(probe) = live.unit.service().and_then(hooks::readiness) else { return };
+        let started =
+            container::probe(&self.host, &live.plan, &live.group, live.inside(), &probe)
+                .map_err(|error| error.to_string())
+                .and_then(|child| self.started(id, run, Role::Probe, child));
         if let Err(text) = started {
-            self.fact(id, run, Fact::SetupFailed(format!("cannot probe readiness: {text}")));
+            self.complain(id, &format!("cannot probe whether it is ready: {text}"));
         }
     }
 
@@ -199,7 +202,7 @@ impl Daemon {
         id: UnitId,
         run: Run,
         role: Role,
-        child: launch::Child,
+        child: Child,
     ) -> Result<(), String> {
         let pid = child.pid;
         self.pids.insert(pid, super::Owner::Run(id, run, role));
@@ -282,4 +285,29 @@ impl Daemon {
         let name = self.machine.unit(id).map_or("?", |unit| unit.name.as_str()).to_owned();
         self.journal.say(&format!("{name}: {text}"));
     }
+
+    /// The steps of a unit.
+    fn compile(&self, unit: &Unit) -> Option<Plan> {
+        let context = Context {
+            runtime: self.options.runtime_dir.to_str()?,
+            state: self.options.state_dir.to_str()?,
+            hidden: &[],
+        };
+        container::compile(unit, &context)
+    }
+}
+
+/// An error of a limit, with the line that asked for it.
+fn at_line(unit: &Unit, line: u32, error: &dyn std::fmt::Display) -> String {
+    if line == 0 { error.to_string() } else { format!("{error} at {}:{line}", unit.file) }
+}
+
+/// The notify socket of a unit without a mount namespace. Its name is the unit's, so one
+/// that a killed supervisor left may be in the way.
+fn bind_notify(path: &Path) -> std::io::Result<OwnedFd> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    socket::bind_datagram(path)
 }

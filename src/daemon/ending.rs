@@ -103,7 +103,8 @@ impl Daemon {
         if !self.options.is_up() && !first {
             return;
         }
-        if let Some(name) = self.machine.critical_failure().map(str::to_owned) {
+        let critical = self.machine.failed_critical().and_then(|id| self.machine.unit(id));
+        if let Some(name) = critical.map(|unit| unit.name.clone()) {
             let code = self.code_from().filter(|&code| code != 0).unwrap_or(1);
             return self.begin_shutdown(&format!("{name} is critical and has failed"), code);
         }
@@ -114,7 +115,7 @@ impl Daemon {
             return self.begin_shutdown("the service of --exit-code-from has ended", code);
         }
         if self.machine.settled() {
-            let failed = self.machine.failed().next().is_some();
+            let failed = !self.machine.failed().is_empty();
             self.begin_shutdown("nothing is left to run", u8::from(failed));
         }
     }

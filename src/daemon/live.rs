@@ -4,15 +4,15 @@
 //! is let go by [`super::clean`]. Nothing here decides: it is the loop's memory of what
 //! it did for the machine.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::poller::{Role, Watched};
-use crate::container::launch::Plan;
+use crate::container::{Channel, Plan, Stdio};
 use crate::supervisor::{Hook, Run, Time};
 use crate::sys::cgroup::Group;
-use crate::unit::model::Unit;
+use crate::unit::model::{Namespaces, Unit};
 
 /// One process of a run, from its clone to its reaping.
 #[derive(Debug)]
@@ -29,11 +29,20 @@ pub struct Process {
 #[derive(Debug)]
 pub enum Progress {
     /// Carrying out its steps; the status socket is open.
-    SettingUp(Watched),
+    SettingUp(Watched<Channel>),
     /// Its program has been executed.
     Executed,
     /// A step failed; it is about to end, if it has not yet. The text is for people.
     Failed(String),
+}
+
+/// A main process that berth did not start.
+#[derive(Debug)]
+pub struct Foreign {
+    /// Its pidfd.
+    pub watched: Watched,
+    /// How often its end was looked up already.
+    pub looks: u8,
 }
 
 /// The pipes' write ends, kept as long as another process of the run may need them.
@@ -66,7 +75,7 @@ pub struct Live {
     /// The definition it was started with.
     pub unit: Arc<Unit>,
     /// The compiled steps.
-    pub plan: Plan,
+    pub plan: Rc<Plan>,
     /// Its cgroup.
     pub group: Group,
     /// Process 1 of its pid namespace.
@@ -83,8 +92,8 @@ pub struct Live {
     pub notify: Option<Watched>,
     /// Read end of the `fd:N` pipe.
     pub ready_pipe: Option<Watched>,
-    /// The pidfd of a main process that is not berth's child (`MAINPID=`).
-    pub foreign_main: Option<Watched>,
+    /// A main process that berth did not start (`MAINPID=`).
+    pub foreign_main: Option<Foreign>,
     /// Tokens of its streams at the logger.
     pub streams: Vec<u64>,
     /// Set by `Clean`.
@@ -131,7 +140,7 @@ impl Live {
 
 impl Live {
     /// A run that has nothing yet but its definition and its cgroup.
-    pub fn new(run: Run, unit: Arc<Unit>, plan: Plan, group: Group) -> Self {
+    pub fn new(run: Run, unit: Arc<Unit>, plan: Rc<Plan>, group: Group) -> Self {
         Self {
             run,
             unit,
@@ -161,13 +170,13 @@ impl Live {
     }
 
     /// The standard three of its processes.
-    pub fn stdio<'a>(&'a self, null: &'a OwnedFd) -> Stdio<'a> {
+    pub fn stdio(&self) -> Stdio<'_> {
         let output = self.output.as_ref();
         Stdio {
-            stdin: null.as_fd(),
-            stdout: output.map_or(null.as_fd(), |it| it.stdout.as_fd()),
-            stderr: output.map_or(null.as_fd(), |it| it.stderr.as_fd()),
-            extra: None,
+            stdin: None,
+            stdout: output.map(|it| it.stdout.as_fd()),
+            stderr: output.map(|it| it.stderr.as_fd()),
+            named: &[],
         }
     }
 

@@ -13,6 +13,7 @@ mod console;
 mod control;
 mod effects;
 mod ending;
+mod hooks;
 pub mod journal;
 mod live;
 mod logger;
@@ -43,8 +44,7 @@ use poller::{Poller, ReadySource, Role, Source, Watched};
 use reader::Reader;
 use startup::Claim;
 
-use crate::container::launch::Host;
-use crate::container::plan::Context;
+use crate::container::Host;
 use crate::supervisor::request::Request;
 use crate::supervisor::{Action, Input, Machine, Run, Time, UnitId};
 use crate::sys::signal;
@@ -89,7 +89,6 @@ struct Daemon {
     control: Control,
     console: Option<Console>,
     host: Host,
-    context: Context,
     claim: Claim,
     phase: Phase,
     /// Live runs, one a unit at most.
@@ -105,7 +104,6 @@ struct Daemon {
     units: Arc<UnitSet>,
     /// Instances of templates that somebody started by name.
     instances: Vec<String>,
-    null: Rc<OwnedFd>,
     stdout: Rc<OwnedFd>,
     stderr: Rc<OwnedFd>,
     /// Whether a child may be waiting to be reaped.

@@ -13,7 +13,8 @@ use crate::log::record::Stream;
 use crate::supervisor::event::{Event, Fact};
 use crate::supervisor::{Exit, Input, Run, UnitId};
 use crate::sys::reap::Ended;
-use crate::sys::{pidfd, reap, socket};
+use crate::sys::pidfd::{self, Known};
+use crate::sys::{reap, socket};
 use crate::unit::model::Ready;
 
 /// Datagrams taken from one notify socket in one turn.
@@ -21,6 +22,9 @@ const DATAGRAMS: usize = 64;
 
 /// Processes looked at to find one by its number inside.
 const PROCESSES: usize = 4096;
+
+/// Turns in which the end of a main process that is not berth's child is looked up.
+const LOOKS: u8 = 100;
 
 /// Children reaped in one turn; the rest in the next.
 const REAPED: usize = 512;
@@ -157,6 +161,9 @@ impl Daemon {
     fn process_ended(&mut self, id: UnitId, run: Run, role: Role, exit: Exit) {
         let Some(live) = self.lives.get_mut(&id).filter(|live| live.run == run) else { return };
         let Some(process) = live.take(role) else { return };
+        if role == Role::Main {
+            self.forget_foreign_main(id);
+        }
         let failed = match process.progress {
             Progress::SettingUp(status) => {
                 self.poller.close(status);
@@ -301,10 +308,9 @@ impl Daemon {
         let watch = handle.try_clone()?;
         let source = Source::Run(id, run, Part::ForeignMain);
         let watched = self.poller.input(watch, source)?;
+        self.forget_foreign_main(id);
         let Some(live) = self.lives.get_mut(&id) else { return Ok(()) };
-        if let Some(old) = live.foreign_main.replace(watched) {
-            self.poller.close(old);
-        }
+        live.foreign_main = Some(super::live::Foreign { watched, looks: 0 });
         let new = super::live::Process { pid, pidfd: handle, progress: Progress::Executed };
         if let Some(old) = live.main.replace(new)
             && self.pids.get(&old.pid) == Some(&Owner::Run(id, run, Role::Main))
@@ -315,22 +321,39 @@ impl Daemon {
                 self.poller.close(status);
             }
         }
-        self.journal.say(&format!("run {}: main process is now {pid}", run.0));
+        self.pids.insert(pid, Owner::Run(id, run, Role::Main));
+        self.complain(id, &format!("main process is now {pid}"));
         Ok(())
     }
 
     /// The end of a main process that berth did not start.
     fn foreign_main_ended(&mut self, id: UnitId, run: Run) {
+        // It may have become berth's own child; then the reaper knows more.
+        self.children = self.reap();
         self.drain_notify(id, run);
         let Some(live) = self.lives.get_mut(&id).filter(|live| live.run == run) else { return };
-        let Some(watched) = live.foreign_main.take() else { return };
-        let known = pidfd::exit_status(watched.as_fd());
-        self.poller.close(watched);
-        if live.main.take().is_some() {
-            let exit = known.map_or(Exit::Unknown, exit);
+        let Some(foreign) = &mut live.foreign_main else { return };
+        let exit = match pidfd::exit_status(foreign.watched.as_fd()) {
+            Known::Ended(ended) => exit(ended),
+            // Its parent is about to reap it; the next turn looks again.
+            Known::NotYet if foreign.looks < LOOKS => {
+                foreign.looks = foreign.looks.saturating_add(1);
+                return;
+            }
+            Known::NotYet | Known::Never => Exit::Unknown,
+        };
+        self.forget_foreign_main(id);
+        if let Some(main) = self.lives.get_mut(&id).and_then(|live| live.main.take()) {
+            self.pids.remove(&main.pid);
             self.fact(id, run, Fact::MainExited { exit, left_behind: false });
         }
         self.progress_cleaning(id, run);
+    }
+
+    fn forget_foreign_main(&mut self, id: UnitId) {
+        if let Some(foreign) = self.lives.get_mut(&id).and_then(|live| live.foreign_main.take()) {
+            self.poller.close(foreign.watched);
+        }
     }
 }
 

@@ -70,7 +70,7 @@ pub fn claim(options: &Options) -> Result<Claim, Fatal> {
         .open(&path)
         .map_err(|error| Fatal::new(&format!("open {}", path.display()), &error))?;
     let mut recorded = String::new();
-    let read = lock.by_ref().take(64 * 1024).read_to_string(&mut recorded);
+    let read = Read::by_ref(&mut lock).take(64 * 1024).read_to_string(&mut recorded);
     match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => {
@@ -84,7 +84,7 @@ pub fn claim(options: &Options) -> Result<Claim, Fatal> {
     }
     read.map_err(|error| Fatal::new(&format!("read {}", path.display()), &error))?;
     let left: Vec<PathBuf> = recorded.lines().skip(1).map(PathBuf::from).collect();
-    cgroup::kill_leftovers(&left)
+    cgroup::tree::kill_leftovers(&left)
         .map_err(|error| Fatal::new("end what a killed berth left", &error))?;
     let tree = Tree::discover().map_err(|error| Fatal::new("find the cgroups", &error))?;
     let root = tree.open(&identity()).map_err(|error| Fatal::new("make a cgroup", &error))?;
@@ -135,20 +135,6 @@ pub fn raise_descriptor_limit() -> io::Result<()> {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
     Ok(())
-}
-
-/// `/dev/null`, for reading and writing. A machine whose `/dev` is empty still starts: see
-/// the error's text.
-///
-/// # Errors
-/// It cannot be opened.
-pub fn null() -> Result<OwnedFd, Fatal> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/null")
-        .map(OwnedFd::from)
-        .map_err(|error| Fatal::new("open /dev/null (is /dev mounted?)", &error))
 }
 
 /// The supervisor's own standard output or error, for services with `driver = "console"`.

@@ -4,12 +4,13 @@
 use crate::daemon::Daemon;
 use crate::daemon::poller::ReadySource;
 use crate::protocol::message::{encode_error, encode_reply};
-use crate::protocol::method::{ApplyReply, DepsReply, JobReply};
+use crate::protocol::method::{ApplyReply, DepsReply, EventsReply, JobReply};
+use crate::protocol::types::Event;
 use crate::protocol::{Error, FrameError, Page, Rejection, Request};
 use crate::supervisor::request::{Request as Wanted, Wish};
 use crate::supervisor::{JobId, UnitId};
 
-use super::Phase;
+use super::{Client, Phase};
 
 /// Calls of one client answered in one turn.
 const CALLS_A_TURN: usize = 8;
@@ -27,7 +28,7 @@ impl Daemon {
     }
 
     /// Answers what it asked, as far as it may ask now, and writes.
-    pub(super) fn serve(&mut self, number: u64) {
+    pub(in crate::daemon) fn serve(&mut self, number: u64) {
         for _ in 0..CALLS_A_TURN {
             let Some(client) = self.control.clients.get_mut(&number) else { return };
             match client.next_message() {
@@ -51,12 +52,12 @@ impl Daemon {
     }
 
     /// Says that a call failed.
-    pub(super) fn refuse(&mut self, number: u64, error: Error) {
+    pub(in crate::daemon) fn refuse(&mut self, number: u64, error: Error) {
         self.send(number, &encode_error(error));
     }
 
     /// Puts a reply into a client's queue.
-    pub(super) fn reply<P: serde::Serialize>(&mut self, number: u64, reply: &P, continues: bool) {
+    pub(in crate::daemon) fn reply<P: serde::Serialize>(&mut self, number: u64, reply: &P, continues: bool) {
         match encode_reply(reply, continues) {
             Ok(message) => self.send(number, &message),
             Err(error) => self.too_long(number, &error),
@@ -179,6 +180,26 @@ impl Daemon {
             _ => {}
         }
         self.serve(number);
+    }
+
+    /// Tells everybody who listens.
+    pub(in crate::daemon) fn broadcast(&mut self, event: Event) {
+        let listens = |client: &Client| matches!(client.phase, Phase::Events);
+        let numbers: Vec<u64> = self
+            .control
+            .clients
+            .iter()
+            .filter(|(_, client)| listens(client))
+            .map(|(&number, _)| number)
+            .collect();
+        if !numbers.is_empty() {
+            let reply = EventsReply { event: Some(event.clone()) };
+            for number in numbers {
+                self.reply(number, &reply, true);
+                self.flush_client(number);
+            }
+        }
+        self.control.history.add(jiff::Timestamp::now(), event);
     }
 
     /// Ends a connection; what it waited for goes on.

@@ -191,8 +191,8 @@ impl Daemon {
 
     fn shutdown_call(&mut self, number: u64, call: &Shutdown) -> Result<(), Error> {
         match call.how {
-            ShutdownHow::Exit => {}
-            ShutdownHow::Poweroff | ShutdownHow::Reboot | ShutdownHow::Halt => {
+            None | Some(ShutdownHow::Exit) => {}
+            Some(ShutdownHow::Poweroff | ShutdownHow::Reboot | ShutdownHow::Halt) => {
                 return Err(Error::Refused {
                     reason: "switching a machine off is not supported yet; \
                              `berthctl shutdown exit` ends berth and everything it runs"

@@ -10,7 +10,7 @@ use crate::protocol::types::{
 };
 use crate::supervisor::action::Notice;
 use crate::supervisor::view::{HealthName, StateName};
-use crate::supervisor::{self, UnitId};
+use crate::supervisor::{self, Link, UnitId};
 use crate::unit::model;
 
 impl Daemon {
@@ -86,17 +86,17 @@ impl Daemon {
             let edges =
                 if reverse { self.machine.dependents(id) } else { self.machine.dependencies(id) };
             let Some(this) = self.machine.unit(id) else { continue };
-            for (edge, other) in edges {
-                let Some(that) = self.machine.unit(other) else { continue };
+            for edge in edges {
+                let Some(that) = self.machine.unit(edge.unit) else { continue };
                 let (unit, on) = if reverse { (that, this) } else { (this, that) };
                 dependencies.push(Dependency {
                     unit: unit.name.clone(),
-                    kind: dependency_kind(edge),
+                    kind: dependency_kind(edge.link),
                     on: on.name.clone(),
-                    state: self.state_of(other),
+                    state: self.state_of(edge.unit),
                 });
-                if seen.insert(other) {
-                    todo.push_back(other);
+                if seen.insert(edge.unit) {
+                    todo.push_back(edge.unit);
                 }
             }
         }
@@ -167,12 +167,11 @@ fn result(state: StateName, exit: Option<supervisor::Exit>) -> Option<String> {
     Some(word.to_owned())
 }
 
-fn dependency_kind(edge: supervisor::Edge) -> DependencyKind {
-    match edge {
-        supervisor::Edge::Requires => DependencyKind::Requires,
-        supervisor::Edge::Wants => DependencyKind::Wants,
-        supervisor::Edge::After => DependencyKind::After,
-        supervisor::Edge::Before => DependencyKind::Before,
-        supervisor::Edge::Conflicts => DependencyKind::Conflicts,
+fn dependency_kind(link: Link) -> DependencyKind {
+    match link {
+        Link::Requires => DependencyKind::Requires,
+        Link::Wants => DependencyKind::Wants,
+        Link::After => DependencyKind::After,
+        Link::Conflicts => DependencyKind::Conflicts,
     }
 }
