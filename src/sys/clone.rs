@@ -100,3 +100,17 @@ pub fn exit(code: i32) -> ! {
     // SAFETY: _exit(2) has no precondition.
     unsafe { libc::_exit(code) }
 }
+
+/// Exit code of a child whose code panicked.
+pub const PANICKED: i32 = 101;
+
+/// Ends the process when it is dropped: held in the outermost frame of a child's code, so
+/// that an unwinding panic never reaches the frames copied from its parent.
+#[derive(Debug)]
+pub struct ExitGuard;
+
+impl Drop for ExitGuard {
+    fn drop(&mut self) {
+        exit(PANICKED);
+    }
+}

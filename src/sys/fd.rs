@@ -11,12 +11,22 @@ pub const KEEP_MAX: usize = 72;
 /// # Errors
 /// `E2BIG` with too many to keep; `ENOSYS` before Linux 5.9.
 pub fn close_all_but(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
+    close_all_but_numbers(&[], keep)
+}
+
+/// As [`close_all_but`], with some to keep that only their numbers stand for: those that
+/// a program will find.
+///
+/// # Errors
+/// As [`close_all_but`].
+pub fn close_all_but_numbers(named: &[RawFd], keep: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut numbers = [0u32; KEEP_MAX];
-    let Some(kept) = numbers.get_mut(..keep.len()) else {
+    let Some(kept) = numbers.get_mut(..keep.len().saturating_add(named.len())) else {
         return Err(io::Error::from_raw_os_error(libc::E2BIG));
     };
-    for (number, fd) in kept.iter_mut().zip(keep) {
-        *number = fd.as_raw_fd().unsigned_abs();
+    let all = keep.iter().map(AsRawFd::as_raw_fd).chain(named.iter().copied());
+    for (number, fd) in kept.iter_mut().zip(all) {
+        *number = fd.unsigned_abs();
     }
     kept.sort_unstable();
     let mut first = 3u32;
@@ -93,4 +103,24 @@ pub fn readable_within(fd: BorrowedFd<'_>, milliseconds: i32) -> io::Result<bool
         Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Descriptor 0, 1 or 2 (any other number counts as 2), which stay open for the whole
+/// life of a process here.
+pub fn standard(number: RawFd) -> BorrowedFd<'static> {
+    // SAFETY: nothing in this program ever closes these three, only replaces them.
+    unsafe { BorrowedFd::borrow_raw(number.clamp(0, 2)) }
+}
+
+/// Gives a pipe to a user, who can then open it again by its name in /proc. What is not a
+/// pipe stays whose it is.
+///
+/// # Errors
+/// As fchown(2).
+pub fn give_to(fd: BorrowedFd<'_>, uid: u32) -> io::Result<()> {
+    let mode = rustix::fs::fstat(fd)?.st_mode;
+    if rustix::fs::FileType::from_raw_mode(mode) != rustix::fs::FileType::Fifo {
+        return Ok(());
+    }
+    Ok(rustix::fs::fchown(fd, Some(rustix::fs::Uid::from_raw(uid)), None)?)
 }

@@ -9,9 +9,6 @@ use std::os::fd::BorrowedFd;
 use super::clone::{self, Process, Side};
 use super::{fd, limits, signal};
 
-/// Exit code of a child whose code panicked.
-pub const PANICKED: i32 = 101;
-
 /// What every child of this kind gets before its code runs.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options<'a> {
@@ -42,21 +39,13 @@ pub fn child(options: &Options<'_>, code: impl FnOnce() -> i32) -> io::Result<Pr
         Side::Child => {
             // If `code` unwinds, this guard ends the child before the stack of the copied
             // parent is reached.
-            let _guard = ExitGuard;
+            let _guard = clone::ExitGuard;
             if let Err(error) = settle(options, parent) {
                 eprintln!("berth: a helper process cannot be set up: {error}");
                 clone::exit(1);
             }
             clone::exit(code())
         }
-    }
-}
-
-struct ExitGuard;
-
-impl Drop for ExitGuard {
-    fn drop(&mut self) {
-        clone::exit(PANICKED);
     }
 }
 

@@ -43,3 +43,15 @@ pub fn set_nice(value: i32) -> io::Result<()> {
     // SAFETY: no pointers.
     super::check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, value) }).map(drop)
 }
+
+impl std::fmt::Display for Resource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::AddressSpace => "address-space",
+            Self::Cpu => "cpu-seconds",
+            Self::Files => "nofile",
+            Self::Processes => "nproc",
+            Self::Core => "core",
+        })
+    }
+}

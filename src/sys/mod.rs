@@ -5,11 +5,19 @@
 //! the errno of the kernel; whoever calls says what could not be done.
 #![allow(unsafe_code)]
 
+pub mod cgroup;
 pub mod clone;
 pub mod fd;
 pub mod fork;
+pub mod identity;
 pub mod limits;
+pub mod memfd;
+pub mod mount;
+pub mod namespace;
+pub mod net;
+pub mod path;
 pub mod pidfd;
+pub mod pty;
 pub mod reap;
 pub mod signal;
 pub mod socket;

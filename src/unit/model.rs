@@ -135,6 +135,8 @@ pub struct Service {
     pub mounts: Vec<At<Mount>>,
     /// File mode creation mask, default 0o022.
     pub umask: u32,
+    /// `PR_SET_NO_NEW_PRIVS`; default true.
+    pub no_new_privileges: bool,
     /// Whether the tiny init is process 1 inside. Only meaningful with a pid namespace.
     pub init: bool,
     /// `type = "oneshot"`: ready when it has exited with success.

@@ -1,0 +1,2 @@
+//! Probes: small helpers that try, from inside a unit's namespaces, whether it is ready
+//! or healthy.
