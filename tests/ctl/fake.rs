@@ -44,7 +44,7 @@ impl Fake {
         Self { dir, calls }
     }
 
-    /// Answers the calls of these methods by these messages, others by MethodNotFound.
+    /// Answers the calls of these methods by these messages, others by `MethodNotFound`.
     pub fn canned(script: Vec<(&'static str, Vec<Value>)>) -> Self {
         Self::new(move |call, stream| {
             let method = call["method"].as_str().unwrap();

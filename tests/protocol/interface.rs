@@ -23,9 +23,10 @@ type Places = Vec<(String, bool)>;
 /// Holds a value against a type; collects the places of all fields on the way.
 fn check(interface: &Interface, kind: &Type, value: &Value, at: &str, places: &mut Places) {
     match (kind, value) {
-        (Type::Bool, Value::Bool(_)) | (Type::String, Value::String(_)) => {}
+        (Type::Bool, Value::Bool(_))
+        | (Type::String, Value::String(_))
+        | (Type::Object, Value::Object(_)) => {}
         (Type::Int, Value::Number(number)) if number.is_i64() => {}
-        (Type::Object, Value::Object(_)) => {}
         (Type::Maybe(inner), value) => check(interface, inner, value, at, places),
         (Type::Array(inner), Value::Array(values)) => {
             assert!(!values.is_empty(), "the sample has nothing at {at}");
@@ -128,7 +129,6 @@ fn status() -> t::UnitStatus {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "one sample for each method")]
 fn every_method_is_as_described() {
     let job = m::JobReply { unit: text(), error: Some(text()) };
     let units = names;

@@ -243,7 +243,9 @@ proptest! {
             |(index, part): (usize, &ApplyReply)| encode_reply(part, index != last).unwrap();
         let messages = parts.iter().enumerate().map(encode).collect();
         let mut joined = ApplyReply::default();
-        replies::<ApplyReply>(messages).into_iter().for_each(|part| joined.join(part));
+        for part in replies::<ApplyReply>(messages) {
+            joined.join(part);
+        }
         prop_assert_eq!(joined, whole);
     }
 }
