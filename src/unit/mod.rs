@@ -3,5 +3,31 @@
 //! What must always hold: nothing here touches a running system; every mistake is
 //! reported with its place, all of them at once; whatever reaches [`model`] has been
 //! checked, so that nobody downstream checks it again.
+//!
+//! The way of a file: [`files`] reads it, [`syntax`] makes a tree of it, [`layers`] puts
+//! the directories over each other, [`settings`] reads key by key into a [`draft`],
+//! [`check`] makes that a unit, [`load`] and [`pool`] bring all units together with the
+//! help of [`template`] and [`graph`], and [`wire`] carries the result to the supervisor.
 
+pub mod check;
+pub mod diagnostic;
+pub mod draft;
+pub mod files;
+pub mod graph;
+pub mod layers;
+pub mod limits;
+pub mod load;
 pub mod model;
+pub mod names;
+pub mod pool;
+pub mod settings;
+pub mod syntax;
+pub mod template;
+pub mod text;
+pub mod wire;
+
+pub use diagnostic::Diagnostic;
+pub use files::Source;
+pub use load::{Loaded, Previous, read};
+pub use template::instantiate;
+pub use wire::{decode, encode};

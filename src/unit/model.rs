@@ -167,6 +167,9 @@ pub struct Service {
     pub stop_post: Vec<At<Vec<String>>>,
     /// Longest silence between two `WATCHDOG=1`; `None`: no watchdog.
     pub watchdog: Option<Duration>,
+    /// No program it executes gives it more rights than it has (prctl(2),
+    /// `PR_SET_NO_NEW_PRIVS`); default true.
+    pub no_new_privileges: bool,
     /// Resource limits.
     pub limits: Limits,
     /// Health check.
@@ -290,7 +293,7 @@ pub enum MountSource {
     },
 }
 
-/// mount_namespaces(7).
+/// See `mount_namespaces(7)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Propagation {
     /// No events in either direction.
@@ -386,11 +389,11 @@ pub struct Limits {
     pub pids: Option<At<u64>>,
     /// 1 to 10000, default 100.
     pub io_weight: Option<At<u64>>,
-    /// RLIMIT_NOFILE, soft and hard.
+    /// `RLIMIT_NOFILE`, soft and hard.
     pub nofile: Option<At<u64>>,
-    /// RLIMIT_NPROC.
+    /// `RLIMIT_NPROC`.
     pub nproc: Option<At<u64>>,
-    /// RLIMIT_CORE in bytes.
+    /// `RLIMIT_CORE` in bytes.
     pub core: Option<At<u64>>,
     /// -20 to 19.
     pub nice: Option<At<i32>>,

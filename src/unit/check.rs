@@ -1,0 +1,199 @@
+//! What one unit must obey as a whole: settings that need or exclude each other.
+//!
+//! Each key has been read by its own function; here the draft becomes the model, and
+//! every rule that looks at more than one key stands as one entry of a list or one
+//! small function.
+
+use super::diagnostic::Mistake;
+use super::draft::{Draft, Isolation, Network, Reference, Relation};
+use super::model::{At, Kind, Namespaces, Ready, RestartPolicy, Rootfs, Unit, Writable};
+use super::settings::Section;
+use super::settings::value::Context;
+use super::text::Place;
+
+/// A unit that is right in itself; whether those it names exist is not known yet.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    /// The unit.
+    pub unit: Unit,
+    /// Where its header is.
+    pub header: Place,
+    /// Whom it names, and where.
+    pub references: Vec<Reference>,
+}
+
+/// Checks a draft that is a service and makes it a unit.
+pub fn service(mut draft: Draft, header: Place, cx: &mut Context<'_>) -> Checked {
+    if draft.place(Section::Service, "command").is_none() {
+        // What works later is not followed by a complaint about what it would bring.
+        let help = "add command = [\"program\", \"argument\"]";
+        cx.out.push(Mistake::new(header, "this service has no `command`").help(help));
+    }
+    // An instance is there because something asks for it.
+    if draft.wanted_by_default && !cx.template {
+        let (relation, name) = (Relation::WantedBy, "default".to_owned());
+        draft.references.push(Reference { relation, name, place: header });
+    }
+    namespaces(&mut draft, cx);
+    if matches!(draft.isolation, Isolation::None) {
+        plain_process(&draft, cx);
+    } else {
+        root(&mut draft, cx);
+        needs_namespace(&draft, cx);
+    }
+    hooks(&draft, cx);
+    if draft.service.oneshot {
+        oneshot(&draft, cx);
+    }
+    readiness(&draft, cx);
+    let delay = &mut draft.service.restart;
+    if delay.delay_max < delay.delay {
+        if let Some(place) = draft.place(Section::Service, "restart-delay-max") {
+            let text = "`restart-delay-max` is shorter than `restart-delay`";
+            cx.out.push(Mistake::new(place, text));
+        } else {
+            draft.service.restart.delay_max = draft.service.restart.delay;
+        }
+    }
+    draft.service.mounts =
+        draft.mounts.drain(..).map(|(place, mount)| cx.at(place, mount)).collect();
+    draft.unit.kind = Kind::Service(Box::new(draft.service.clone()));
+    done(draft, header)
+}
+
+/// Makes a draft that is a target a unit.
+pub fn target(mut draft: Draft, header: Place) -> Checked {
+    draft.unit.kind = Kind::Target;
+    done(draft, header)
+}
+
+fn done(mut draft: Draft, header: Place) -> Checked {
+    draft.relate();
+    let Draft { unit, references, .. } = draft;
+    Checked { unit, header, references }
+}
+
+/// Refuses a key that another one rules out.
+fn conflict(draft: &Draft, key: &str, text: &str, other: &str, cx: &mut Context<'_>) {
+    let Some(place) = draft.place(Section::Service, key) else { return };
+    let mistake = Mistake::new(place, text);
+    cx.out.push(match draft.place(Section::Service, other) {
+        Some(other) => mistake.note(other, "because of this"),
+        None => mistake,
+    });
+}
+
+/// Settles which namespaces are its own.
+fn namespaces(draft: &mut Draft, cx: &mut Context<'_>) {
+    let mut set = match draft.isolation {
+        Isolation::Container => Namespaces::ALL,
+        Isolation::None => Namespaces::NONE,
+        Isolation::List(set) => set,
+    };
+    match (draft.isolation, draft.network) {
+        (Isolation::Container, Some(Network::Host)) => set.network = false,
+        (Isolation::List(set), Some(Network::Host)) if set.network => {
+            let text = "network = \"host\" and a network namespace of its own exclude each other";
+            conflict(draft, "network", text, "isolation", cx);
+        }
+        (Isolation::List(set), Some(Network::Own)) if !set.network => {
+            let text = "this needs \"network\" in the list of `isolation`";
+            conflict(draft, "network", text, "isolation", cx);
+        }
+        _ => {}
+    }
+    let line = draft.service.namespaces.line;
+    draft.service.namespaces = At { value: set, line };
+}
+
+/// A plain child process has nothing of a sandbox.
+fn plain_process(draft: &Draft, cx: &mut Context<'_>) {
+    const SANDBOX: [&str; 7] =
+        ["rootfs", "rootfs-mode", "writable", "mounts", "hostname", "network", "init"];
+    for key in SANDBOX {
+        let text = format!("`{key}` does not go with isolation = \"none\"");
+        conflict(draft, key, &text, "isolation", cx);
+    }
+}
+
+/// Settles what becomes of writes to the root.
+fn root(draft: &mut Draft, cx: &mut Context<'_>) {
+    let host = draft.service.rootfs.value == Rootfs::Host;
+    if draft.direct && host {
+        let text = "rootfs-mode = \"direct\" needs `rootfs` to be a directory";
+        conflict(draft, "rootfs-mode", text, "rootfs", cx);
+    }
+    let kept = matches!(draft.writable, Some(Writable::Ephemeral | Writable::Persistent));
+    if draft.direct && kept {
+        let text = "with rootfs-mode = \"direct\" there is no overlay: only writable = \"none\" is possible";
+        conflict(draft, "writable", text, "rootfs-mode", cx);
+    }
+    draft.service.writable = match (draft.writable, draft.direct, host) {
+        (Some(writable), _, _) => writable,
+        (None, true, _) => Writable::Direct,
+        (None, false, true) => Writable::None,
+        (None, false, false) => Writable::Ephemeral,
+    };
+}
+
+/// Settings that need a namespace which a list of `isolation` may leave out.
+fn needs_namespace(draft: &Draft, cx: &mut Context<'_>) {
+    let set = draft.service.namespaces.value;
+    let needs = [
+        ("rootfs", "mount", set.mount),
+        ("rootfs-mode", "mount", set.mount),
+        ("writable", "mount", set.mount),
+        ("mounts", "mount", set.mount),
+        ("hostname", "uts", set.uts),
+        ("init", "pid", set.pid),
+    ];
+    for (key, namespace, _) in needs.into_iter().filter(|(_, _, has)| !has) {
+        let text = format!("`{key}` needs \"{namespace}\" in the list of `isolation`");
+        conflict(draft, key, &text, "isolation", cx);
+    }
+}
+
+/// Hooks that run while the main process does not run need a sandbox that outlives it.
+fn hooks(draft: &Draft, cx: &mut Context<'_>) {
+    if draft.service.init || !draft.service.namespaces.value.pid {
+        return;
+    }
+    let hooks = [
+        ("start-pre", draft.service.start_pre.is_empty()),
+        ("stop-post", draft.service.stop_post.is_empty()),
+    ];
+    for (key, _) in hooks.into_iter().filter(|(_, empty)| !empty) {
+        let text =
+            format!("`{key}` needs init = true: without it the sandbox ends with the command");
+        conflict(draft, key, &text, "init", cx);
+    }
+}
+
+/// A oneshot is ready when it has succeeded, and then it is over.
+fn oneshot(draft: &Draft, cx: &mut Context<'_>) {
+    let text = "a oneshot is ready when it has exited with success: `ready` does not apply";
+    conflict(draft, "ready", text, "type", cx);
+    let text = "a oneshot is over when it is ready: a health check does not apply";
+    conflict(draft, "health", text, "type", cx);
+    let policy = draft.service.restart.policy;
+    if matches!(policy, RestartPolicy::Always | RestartPolicy::UnlessStopped) {
+        let text = "a oneshot is over when it has succeeded: use \"on-failure\" or \"no\"";
+        conflict(draft, "restart", text, "type", cx);
+    }
+}
+
+fn readiness(draft: &Draft, cx: &mut Context<'_>) {
+    let service = &draft.service;
+    let has_table = draft.place(Section::Service, "health").is_some();
+    if service.ready == Ready::Health && !has_table {
+        let text = "ready = \"health\" needs a health check";
+        if let Some(place) = draft.place(Section::Service, "ready") {
+            let help = format!("add [service.{}.health] with tcp = PORT", draft.unit.name);
+            cx.out.push(Mistake::new(place, text).help(help));
+        }
+    }
+    if service.reload_command.is_some() {
+        let text = "`reload-signal` and `reload-command` exclude each other";
+        conflict(draft, "reload-signal", text, "reload-command", cx);
+    }
+}

@@ -1,0 +1,35 @@
+//! How much a person may ask for. Every bound the reader enforces is here, so that
+//! nothing in this room allocates or loops without an end, and the supervisor knows
+//! what to grant the child that reads.
+
+/// `RLIMIT_AS` for the reader, bytes.
+pub const READER_ADDRESS_SPACE: u64 = 256 << 20;
+/// `RLIMIT_CPU` for the reader, seconds.
+pub const READER_CPU_SECONDS: u64 = 10;
+/// Longest message of the reader to the supervisor, bytes.
+pub const MESSAGE: usize = 16 << 20;
+
+/// Bytes of one unit file.
+pub const FILE_BYTES: u64 = 1 << 20;
+/// Bytes of all unit files together; what is left of [`MESSAGE`] is for diagnostics.
+pub const TOTAL_BYTES: usize = 8 << 20;
+/// Unit files in all directories together.
+pub const FILES: usize = 4096;
+/// Units in all, instances of templates included.
+pub const UNITS: usize = 8192;
+/// Values (numbers, strings, lists, tables) of one file.
+pub const NODES: usize = 100_000;
+/// Values of all files together.
+pub const TOTAL_NODES: usize = 500_000;
+/// Entries of one list or table.
+pub const LIST: usize = 8192;
+/// Bytes of one string.
+pub const STRING: usize = 64 << 10;
+/// Bytes of strings in all instances of templates together.
+pub const INSTANCE_BYTES: usize = 4 << 20;
+/// Bytes of a unit's name.
+pub const NAME: usize = 64;
+/// Diagnostics that are kept; the rest is only counted.
+pub const DIAGNOSTICS: usize = 100;
+/// Syntax errors that are reported for one file.
+pub const SYNTAX_ERRORS: usize = 10;
