@@ -12,8 +12,13 @@ use clap_complete::Shell;
 #[derive(Debug, Parser)]
 #[command(name = "berthctl", version, disable_help_subcommand = true, max_term_width = 100)]
 pub struct Cli {
-    /// Where the supervisor keeps its socket [default: $`BERTH_RUNTIME_DIR`, else /run/berth]
-    #[arg(long, value_name = "DIR", global = true)]
+    /// Where the supervisor's socket is.
+    #[arg(
+        long,
+        value_name = "DIR",
+        global = true,
+        help = "Where the supervisor's socket is [default: $BERTH_RUNTIME_DIR, else /run/berth]"
+    )]
     pub runtime_dir: Option<PathBuf>,
     /// What to do.
     #[command(subcommand)]
@@ -55,7 +60,7 @@ pub enum Verb {
     Kill {
         /// Name or number
         #[arg(short, long, value_name = "SIG", default_value = "TERM",
-              value_parser = super::signal::parse, allow_hyphen_values = true)]
+              value_parser = super::signal::parse)]
         signal: i32,
         /// Units
         #[arg(value_name = "UNIT", required = true)]

@@ -77,8 +77,7 @@ impl Request {
     /// # Errors
     /// What to do with whoever sent it.
     pub fn parse(message: &[u8]) -> Result<Self, Rejection> {
-        let envelope: CallEnvelope = serde_json::from_slice(message)
-            .map_err(|e| Rejection::CutOff(FrameError::NotAMessage(e.to_string())))?;
+        let envelope: CallEnvelope = decode(message).map_err(Rejection::CutOff)?;
         let on = |flag: Option<bool>| flag.unwrap_or(false);
         let mode = match (on(envelope.more), on(envelope.oneway), on(envelope.upgrade)) {
             (false, false, false) => Mode::Single,
@@ -187,14 +186,13 @@ impl<P: serde::de::DeserializeOwned> Reply<P> {
     /// # Errors
     /// What the server said, or that it made no sense.
     pub fn parse(message: &[u8]) -> Result<Self, ReplyError> {
-        let garbage =
-            |e: serde_json::Error| ReplyError::Garbage(FrameError::NotAMessage(e.to_string()));
-        let reply: AnyReply = serde_json::from_slice(message).map_err(garbage)?;
+        let reply: AnyReply = decode(message).map_err(ReplyError::Garbage)?;
         let parameters = Value::Object(reply.parameters.unwrap_or_default());
         if let Some(name) = reply.error {
             return Err(ReplyError::Answered(read_error(name, &parameters)));
         }
-        let parameters = serde_json::from_value(parameters).map_err(garbage)?;
+        let parameters = serde_json::from_value(parameters)
+            .map_err(|e| ReplyError::Garbage(FrameError::NotAMessage(e.to_string())))?;
         Ok(Self { parameters, continues: reply.continues.unwrap_or(false) })
     }
 }
@@ -203,6 +201,13 @@ fn read_error(name: String, parameters: &Value) -> Error {
     let whole = serde_json::json!({ "error": name, "parameters": parameters });
     serde_json::from_value(whole)
         .unwrap_or(Error::Unknown { name, parameters: parameters.to_string() })
+}
+
+/// An envelope from JSON. It has to be an object: serde alone would take an array, too.
+fn decode<T: serde::de::DeserializeOwned>(message: &[u8]) -> Result<T, FrameError> {
+    serde_json::from_slice::<Map<String, Value>>(message)
+        .and_then(|object| serde_json::from_value(Value::Object(object)))
+        .map_err(|e| FrameError::NotAMessage(e.to_string()))
 }
 
 /// JSON and the NUL; JSON itself never holds one.

@@ -20,8 +20,6 @@ pub struct Checked {
     pub header: Place,
     /// Whom it names, and where.
     pub references: Vec<Reference>,
-    /// Whether `wanted-by` was left out.
-    pub wanted_by_default: bool,
 }
 
 /// Checks a draft that is a service and makes it a unit.
@@ -66,14 +64,13 @@ pub fn service(mut draft: Draft, header: Place, cx: &mut Context<'_>) -> Checked
 /// Makes a draft that is a target a unit.
 pub fn target(mut draft: Draft, header: Place) -> Checked {
     draft.unit.kind = Kind::Target;
-    draft.wanted_by_default = false;
     done(draft, header)
 }
 
 fn done(mut draft: Draft, header: Place) -> Checked {
     draft.relate();
-    let Draft { unit, references, wanted_by_default, .. } = draft;
-    Checked { unit, header, references, wanted_by_default }
+    let Draft { unit, references, .. } = draft;
+    Checked { unit, header, references }
 }
 
 /// Refuses a key that another one rules out.

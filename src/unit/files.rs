@@ -41,6 +41,8 @@ pub struct Gathered {
     pub mistakes: Vec<Mistake>,
     /// Files that could not be used.
     pub broken_files: Vec<String>,
+    /// Whether there were files that were not even looked at.
+    pub truncated: bool,
     /// Bytes read so far.
     bytes: usize,
     /// Files seen so far.
@@ -88,7 +90,7 @@ impl Gathered {
         match list() {
             Ok(list) => list.iter().for_each(|path| self.file(path)),
             Err(error) => {
-                self.broken(path, format!("cannot read this directory: {}", why(&error)), None)
+                self.broken(path, format!("cannot read this directory: {}", why(&error)), None);
             }
         }
     }
@@ -103,6 +105,7 @@ impl Gathered {
                     limits::FILES
                 );
                 self.broken(path, text, None);
+                self.truncated = true;
             }
             return;
         }

@@ -6,8 +6,8 @@
 //!
 //! The way of a file: [`files`] reads it, [`syntax`] makes a tree of it, [`layers`] puts
 //! the directories over each other, [`settings`] reads key by key into a [`draft`],
-//! [`check`] makes that a unit, [`load`] brings all units together with the help of
-//! [`template`] and [`graph`], and [`wire`] carries the result to the supervisor.
+//! [`check`] makes that a unit, [`load`] and [`pool`] bring all units together with the
+//! help of [`template`] and [`graph`], and [`wire`] carries the result to the supervisor.
 
 pub mod check;
 pub mod diagnostic;
@@ -19,6 +19,7 @@ pub mod limits;
 pub mod load;
 pub mod model;
 pub mod names;
+pub mod pool;
 pub mod settings;
 pub mod syntax;
 pub mod template;

@@ -295,7 +295,7 @@ pub enum MountSource {
     },
 }
 
-/// mount_namespaces(7).
+/// See `mount_namespaces(7)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Propagation {
     /// No events in either direction.
@@ -391,11 +391,11 @@ pub struct Limits {
     pub pids: Option<At<u64>>,
     /// 1 to 10000, default 100.
     pub io_weight: Option<At<u64>>,
-    /// RLIMIT_NOFILE, soft and hard.
+    /// `RLIMIT_NOFILE`, soft and hard.
     pub nofile: Option<At<u64>>,
-    /// RLIMIT_NPROC.
+    /// `RLIMIT_NPROC`.
     pub nproc: Option<At<u64>>,
-    /// RLIMIT_CORE in bytes.
+    /// `RLIMIT_CORE` in bytes.
     pub core: Option<At<u64>>,
     /// -20 to 19.
     pub nice: Option<At<i32>>,

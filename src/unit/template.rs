@@ -35,15 +35,12 @@ pub fn substitute(text: &str, instance: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("%i") {
-        match before.strip_suffix('%') {
-            Some(before) => {
-                out.push_str(before);
-                out.push_str("%i");
-            }
-            None => {
-                out.push_str(before);
-                out.push_str(instance);
-            }
+        if let Some(before) = before.strip_suffix('%') {
+            out.push_str(before);
+            out.push_str("%i");
+        } else {
+            out.push_str(before);
+            out.push_str(instance);
         }
         rest = after;
     }
@@ -189,9 +186,15 @@ fn service_strings(service: &mut Service, f: &mut dyn FnMut(&mut String)) {
         }
     }
     f(&mut working_directory.value);
-    environment.iter_mut().for_each(|(_, value)| f(value));
-    environment_files.iter_mut().for_each(|file| f(&mut file.value));
-    hostname.iter_mut().for_each(|hostname| f(&mut hostname.value));
+    for (_, value) in environment {
+        f(value);
+    }
+    for file in environment_files {
+        f(&mut file.value);
+    }
+    if let Some(hostname) = hostname {
+        f(&mut hostname.value);
+    }
     for mount in mounts {
         f(&mut mount.value.target);
         match &mut mount.value.source {

@@ -30,7 +30,7 @@ pub fn encode(loaded: &Loaded) -> Vec<u8> {
     postcard::to_stdvec(loaded).ok().filter(fits).unwrap_or_else(|| {
         let text = WireError::TooLong.to_string();
         let diagnostics = vec![Diagnostic::of_file("berth", text, None)];
-        let failed = Loaded { diagnostics, incomplete: true, ..Loaded::default() };
+        let failed = Loaded { diagnostics, unusable: true, ..Loaded::default() };
         postcard::to_stdvec(&failed).unwrap_or_default()
     })
 }

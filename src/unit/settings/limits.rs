@@ -1,6 +1,5 @@
 //! `[service.NAME.limits]`
 
-use super::process::at;
 use super::value::{self, Context, put};
 use super::{Section, Setting};
 use crate::unit::syntax::{Node, Value};
@@ -23,63 +22,63 @@ pub(super) const SETTINGS: &[Setting] = &[
     .bad(&["[]", "{ memroy = 1 }"]),
     Setting::new(LIMITS, "memory", SIZE, "none", |d, v, cx| {
         let size = value::positive_size(v, cx);
-        put(&mut d.service.limits.memory, at(v, size, cx));
+        value::put_at(&mut d.service.limits.memory, v, size, cx);
     })
     .help("The most memory all its processes may use; beyond it the kernel kills.")
     .good(&["\"256M\"", "1048576"])
     .bad(BAD_SIZES),
     Setting::new(LIMITS, "memory-high", SIZE, "none", |d, v, cx| {
         let size = value::positive_size(v, cx);
-        put(&mut d.service.limits.memory_high, at(v, size, cx));
+        value::put_at(&mut d.service.limits.memory_high, v, size, cx);
     })
     .help("Above this its processes are slowed down and memory is taken back.")
     .good(&["\"200M\""])
     .bad(BAD_SIZES),
     Setting::new(LIMITS, "swap", SIZE, "none", |d, v, cx| {
         let size = value::size(v, cx);
-        put(&mut d.service.limits.swap, at(v, size, cx));
+        value::put_at(&mut d.service.limits.swap, v, size, cx);
     })
     .help("The most swap it may use besides.")
     .good(&["0", "\"1G\""])
     .bad(&["-1", "\"some\"", "1.5"]),
     Setting::new(LIMITS, "cpu", "number of CPUs", "none", |d, v, cx| {
         let milli = cpu(v, cx);
-        put(&mut d.service.limits.cpu_milli, at(v, milli, cx));
+        value::put_at(&mut d.service.limits.cpu_milli, v, milli, cx);
     })
     .help("The most CPU time it may use, in CPUs.")
     .good(&["0.5", "2"])
     .bad(&["0", "-1", "0.001", "nan", "inf", "\"half\"", "100000"]),
     Setting::new(LIMITS, "cpu-weight", NUMBER, "100", |d, v, cx| {
         let weight = value::number(v, 1, 10_000, cx);
-        put(&mut d.service.limits.cpu_weight, at(v, weight, cx));
+        value::put_at(&mut d.service.limits.cpu_weight, v, weight, cx);
     })
     .help("Its share when CPUs are scarce, 1 to 10000.")
     .good(&["200"])
     .bad(&["0", "10001", "\"1\""]),
     Setting::new(LIMITS, "cpuset", "list of CPUs", "all", |d, v, cx| {
         let set = cpuset(v, cx);
-        put(&mut d.service.limits.cpuset, at(v, set, cx));
+        value::put_at(&mut d.service.limits.cpuset, v, set, cx);
     })
     .help("The CPUs it may run on, as in cpuset(7).")
     .good(&["\"0-1,3\"", "\"0\""])
     .bad(&["\"\"", "\"1-0\"", "\"0,\"", "\"a\"", "\"9999\"", "0"]),
     Setting::new(LIMITS, "pids", NUMBER, "none", |d, v, cx| {
         let pids = value::number(v, 1, 4_194_304, cx);
-        put(&mut d.service.limits.pids, at(v, pids, cx));
+        value::put_at(&mut d.service.limits.pids, v, pids, cx);
     })
     .help("The most processes and threads.")
     .good(&["200"])
     .bad(&["0", "\"200\"", "-1"]),
     Setting::new(LIMITS, "io-weight", NUMBER, "100", |d, v, cx| {
         let weight = value::number(v, 1, 10_000, cx);
-        put(&mut d.service.limits.io_weight, at(v, weight, cx));
+        value::put_at(&mut d.service.limits.io_weight, v, weight, cx);
     })
     .help("Its share when disks are busy, 1 to 10000.")
     .good(&["50"])
     .bad(&["0", "10001"]),
     Setting::new(LIMITS, "nofile", NUMBER, "as inherited", |d, v, cx| {
         let files = value::number(v, 1, 1_073_741_816, cx);
-        put(&mut d.service.limits.nofile, at(v, files, cx));
+        value::put_at(&mut d.service.limits.nofile, v, files, cx);
     })
     .help("Open files of one process (`RLIMIT_NOFILE`).")
     .good(&["65536"])
@@ -89,7 +88,7 @@ pub(super) const SETTINGS: &[Setting] = &[
             Value::String(text) if text == "unlimited" => Some(u64::MAX),
             _ => value::number(v, 1, 4_194_304, cx),
         };
-        put(&mut d.service.limits.nproc, at(v, processes, cx));
+        value::put_at(&mut d.service.limits.nproc, v, processes, cx);
     })
     .help("Processes of its user (`RLIMIT_NPROC`). `pids` is mostly what is meant.")
     .good(&["100", "\"unlimited\""])
@@ -99,21 +98,21 @@ pub(super) const SETTINGS: &[Setting] = &[
             Value::String(text) if text == "unlimited" => Some(u64::MAX),
             _ => value::size(v, cx),
         };
-        put(&mut d.service.limits.core, at(v, size, cx));
+        value::put_at(&mut d.service.limits.core, v, size, cx);
     })
     .help("Largest core file (`RLIMIT_CORE`).")
     .good(&["0", "\"unlimited\"", "\"1G\""])
     .bad(&["-1", "\"many\""]),
     Setting::new(LIMITS, "nice", NUMBER, "0", |d, v, cx| {
         let nice = value::number(v, -20, 19, cx);
-        put(&mut d.service.limits.nice, at(v, nice, cx));
+        value::put_at(&mut d.service.limits.nice, v, nice, cx);
     })
     .help("-20 (first) to 19 (last).")
     .good(&["10", "-5"])
     .bad(&["20", "-21", "\"10\""]),
     Setting::new(LIMITS, "oom-score-adjust", NUMBER, "0", |d, v, cx| {
         let score = value::number(v, -1000, 1000, cx);
-        put(&mut d.service.limits.oom_score_adjust, at(v, score, cx));
+        value::put_at(&mut d.service.limits.oom_score_adjust, v, score, cx);
     })
     .help("-1000 (never) to 1000 (first) when the kernel must kill for memory.")
     .good(&["500"])

@@ -304,15 +304,13 @@ fn unknown_key(section: Section, entry: &Entry, unit: &str) -> Mistake {
     }
     // The right key in the wrong table.
     let elsewhere = all().find(|setting| setting.key == entry.key);
-    match elsewhere.and_then(|setting| setting.sections.first()) {
-        Some(other) => mistake.help(format!("`{}` belongs into {}", entry.key, other.title())),
-        None => {
-            let known: Vec<&str> = of(section).map(|setting| setting.key).collect();
-            match known.len() {
-                0 => mistake.help("this table has no keys"),
-                1..=12 => mistake.help(format!("known keys: {}", known.join(", "))),
-                _ => mistake,
-            }
-        }
+    if let Some(other) = elsewhere.and_then(|setting| setting.sections.first()) {
+        return mistake.help(format!("`{}` belongs into {}", entry.key, other.title()));
+    }
+    let known: Vec<&str> = of(section).map(|setting| setting.key).collect();
+    match known.len() {
+        0 => mistake.help("this table has no keys"),
+        1..=12 => mistake.help(format!("known keys: {}", known.join(", "))),
+        _ => mistake,
     }
 }

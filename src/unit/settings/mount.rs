@@ -16,7 +16,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(MOUNT, "type", "\"bind\" | \"volume\" | \"tmpfs\"", "needed", |d, v, cx| {
         let words =
             [("bind", MountKind::Bind), ("volume", MountKind::Volume), ("tmpfs", MountKind::Tmpfs)];
-        put(&mut d.mount.kind, value::choice(v, &words, cx).map(Some));
+        value::put_some(&mut d.mount.kind, value::choice(v, &words, cx));
     })
     .help("`bind`: a path of the host. `volume`: a named volume, kept in the state directory. `tmpfs`: memory.")
     .good(&["\"tmpfs\""])
@@ -36,7 +36,7 @@ pub(super) const SETTINGS: &[Setting] = &[
             }
             Some(path)
         });
-        put(&mut d.mount.target, target.map(Some));
+        value::put_some(&mut d.mount.target, target);
     })
     .help("Where it is shown; made if it is missing.")
     .good(&["\"/var/www\""])
@@ -62,21 +62,21 @@ pub(super) const SETTINGS: &[Setting] = &[
     .bad(&["\"rshared\"", "true"])
     .with("type = \"bind\", source = \"/srv\", target = \"/m\""),
     Setting::new(MOUNT, "recursive", "true | false", "true", |d, v, cx| {
-        put(&mut d.mount.recursive, value::flag(v, cx).map(Some));
+        value::put_some(&mut d.mount.recursive, value::flag(v, cx));
     })
     .help("Only for bind: take the mounts below it too.")
     .good(&["false"])
     .bad(&["1"])
     .with("type = \"bind\", source = \"/srv\", target = \"/m\""),
     Setting::new(MOUNT, "size", "size", "half of the memory", |d, v, cx| {
-        put(&mut d.mount.size, value::positive_size(v, cx).map(Some));
+        value::put_some(&mut d.mount.size, value::positive_size(v, cx));
     })
     .help("Only for tmpfs: how much fits in. It counts as memory of the unit.")
     .good(&["\"16M\"", "65536"])
     .bad(&["\"16 parsecs\"", "0", "-1", "true"])
     .with("type = \"tmpfs\", target = \"/m\""),
     Setting::new(MOUNT, "mode", "octal mode", "\"1777\"", |d, v, cx| {
-        put(&mut d.mount.mode, value::mode(v, cx).map(Some));
+        value::put_some(&mut d.mount.mode, value::mode(v, cx));
     })
     .help("Only for tmpfs: the permissions of its root.")
     .good(&["\"0755\""])

@@ -2,7 +2,6 @@
 
 use super::value::{self, Context, put};
 use super::{Section, Setting};
-use crate::unit::model::At;
 use crate::unit::syntax::{Node, Value};
 use crate::unit::text::quote;
 
@@ -21,7 +20,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     .good(&["[\"nginx\", \"-g\", \"daemon off;\"]", "\"nginx -g 'daemon off;'\""])
     .bad(&["[]", "\"\"", "[\"\"]", "[1]", "\"a 'b\"", "true"]),
     Setting::new(SERVICE, "user", "string: user[:group], names or numbers", "\"root\"", |d, v, cx| {
-        put(&mut d.service.user, value::user(v, cx).map(Some));
+        value::put_some(&mut d.service.user, value::user(v, cx));
     })
     .help("Who it runs as. Names are looked up in `/etc/passwd` and `/etc/group` of the unit's own root. Without a group it is the user's own one, and the supplementary groups come from `/etc/group`.")
     .good(&["\"www-data\"", "\"1000:1000\"", "33", "\"redis:adm\""])
@@ -80,13 +79,13 @@ pub(super) const SETTINGS: &[Setting] = &[
     .good(&["[[\"rm\", \"-f\", \"/tmp/x\"]]"])
     .bad(BAD_COMMANDS),
     Setting::new(SERVICE, "stop-command", COMMAND, "[]", |d, v, cx| {
-        put(&mut d.service.stop_command, value::optional_command(v, cx));
+        value::optional_command(&mut d.service.stop_command, v, cx);
     })
     .help("Run in the unit before the stop signal is sent.")
     .good(&["[\"redis-cli\", \"shutdown\"]", "[]"])
     .bad(&["[1]", "\"\"", "3"]),
     Setting::new(SERVICE, "reload-command", COMMAND, "[]", |d, v, cx| {
-        put(&mut d.service.reload_command, value::optional_command(v, cx));
+        value::optional_command(&mut d.service.reload_command, v, cx);
     })
     .help("What `berthctl reload` runs in the unit, instead of sending `reload-signal`.")
     .good(&["[\"nginx\", \"-s\", \"reload\"]", "[]"])
@@ -114,9 +113,4 @@ fn environment(node: &Node, cx: &mut Context<'_>) -> Option<Vec<(String, String)
         read.push(text.map(|text| (name.clone(), text)));
     }
     read.into_iter().collect()
-}
-
-/// Binds an optional value to its line.
-pub(super) fn at<T>(node: &Node, value: Option<T>, cx: &Context<'_>) -> Option<Option<At<T>>> {
-    value.map(|value| Some(cx.at(node.place, value)))
 }

@@ -1,7 +1,7 @@
 //! What a service sees: its root, its namespaces, its names, its mounts.
 
 use super::value::{self, Context, put};
-use super::{Section, Setting, process, unsupported};
+use super::{Section, Setting, unsupported};
 use crate::unit::draft::{Isolation, Network};
 use crate::unit::model::{Namespaces, Rootfs, Writable};
 use crate::unit::names;
@@ -32,7 +32,7 @@ pub(super) const SETTINGS: &[Setting] = &[
             ("persistent", Writable::Persistent),
             ("none", Writable::None),
         ];
-        put(&mut d.writable, value::choice(v, &words, cx).map(Some));
+        value::put_some(&mut d.writable, value::choice(v, &words, cx));
     })
     .help("What becomes of what it writes into its root. `ephemeral`: kept in memory, gone at the next stop. `persistent`: kept in the state directory. `none`: its root is read-only.")
     .good(&["\"persistent\"", "\"ephemeral\"", "\"none\""])
@@ -52,7 +52,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     .good(&["\"none\"", "\"container\"", "[\"mount\", \"pid\"]"])
     .bad(&["\"vm\"", "[\"mnt\"]", "[\"pid\", \"pid\"]", "[]", "true"]),
     Setting::new(SERVICE, "network", "\"private\" | \"none\" | \"host\"", "\"private\"", |d, v, cx| {
-        put(&mut d.network, network(v, cx).map(Some));
+        value::put_some(&mut d.network, network(v, cx));
     })
     .help("`private`, `none`: a network of its own that has only `lo`. `host`: the host's.")
     .good(&["\"host\"", "\"none\"", "\"private\""])
@@ -66,7 +66,7 @@ pub(super) const SETTINGS: &[Setting] = &[
                 Some(text.to_owned())
             }
         });
-        put(&mut d.service.hostname, process::at(v, hostname, cx));
+        value::put_at(&mut d.service.hostname, v, hostname, cx);
     })
     .help("Its host name.")
     .good(&["\"web\""])
@@ -85,6 +85,9 @@ pub(super) const SETTINGS: &[Setting] = &[
     .bad(&["[\"/a:/b\"]", "{ type = \"tmpfs\", target = \"/run\" }", "[{}]"]),
 ];
 
+/// Picks one namespace out of the set.
+type Pick = fn(&mut Namespaces) -> &mut bool;
+
 fn isolation(node: &Node, cx: &mut Context<'_>) -> Option<Isolation> {
     let Value::List(items) = &node.value else {
         let words = [("container", Isolation::Container), ("none", Isolation::None)];
@@ -94,15 +97,15 @@ fn isolation(node: &Node, cx: &mut Context<'_>) -> Option<Isolation> {
         return cx.advise(node, "this list is empty", "write \"none\" for no namespace");
     }
     let mut set = Namespaces::NONE;
+    let words: [(&str, Pick); 6] = [
+        ("mount", |set| &mut set.mount),
+        ("pid", |set| &mut set.pid),
+        ("ipc", |set| &mut set.ipc),
+        ("uts", |set| &mut set.uts),
+        ("cgroup", |set| &mut set.cgroup),
+        ("network", |set| &mut set.network),
+    ];
     let read = value::list(node, "a list of namespaces", cx, |item, cx| {
-        let words: [(&str, fn(&mut Namespaces) -> &mut bool); 6] = [
-            ("mount", |set| &mut set.mount),
-            ("pid", |set| &mut set.pid),
-            ("ipc", |set| &mut set.ipc),
-            ("uts", |set| &mut set.uts),
-            ("cgroup", |set| &mut set.cgroup),
-            ("network", |set| &mut set.network),
-        ];
         let flag = value::choice(item, &words, cx)?(&mut set);
         if std::mem::replace(flag, true) {
             return cx.refuse(item, "this namespace is listed twice");

@@ -27,13 +27,13 @@ pub(super) const SETTINGS: &[Setting] = &[
     .good(&["\"notify\"", "\"exec\"", "\"fd:3\"", "\"tcp:443\"", "\"tcp:[::1]:80\"", "\"tcp:127.0.0.1:80\"", "\"unix:/run/x.sock\"", "\"path:/run/x\"", "\"log:^ready( now)?$\""])
     .bad(&["\"notfy\"", "\"fd:2\"", "\"fd:64\"", "\"fd:x\"", "\"tcp:0\"", "\"tcp:99999\"", "\"tcp:example.org:80\"", "\"tcp:::1:80\"", "\"unix:x\"", "\"path:/a/../b\"", "\"log:\"", "\"log:(\"", "\"health\"", "3"]),
     Setting::new(SERVICE, "start-timeout", "duration, 0 for none", "\"1min\"", |d, v, cx| {
-        put(&mut d.service.start_timeout, value::timeout(v, cx));
+        value::timeout(&mut d.service.start_timeout, v, cx);
     })
     .help("From the first step until ready (a oneshot: until it has exited). Then the start has failed.")
     .good(&["\"90s\"", "0", "\"0\"", "\"0s\""])
     .bad(BAD_TIMES),
     Setting::new(SERVICE, "stop-timeout", "duration, 0 for none", "\"10s\"", |d, v, cx| {
-        put(&mut d.service.stop_timeout, value::timeout(v, cx));
+        value::timeout(&mut d.service.stop_timeout, v, cx);
     })
     .help("From the stop signal until SIGKILL is sent to all that is left in the unit.")
     .good(&["\"500ms\"", "0"])
@@ -45,7 +45,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     .good(&["\"QUIT\"", "\"SIGINT\"", "\"RTMIN+3\"", "15"])
     .bad(&["\"TREM\"", "0", "65", "33", "\"RTMIN+99\"", "[]"]),
     Setting::new(SERVICE, "reload-signal", "signal", "none", |d, v, cx| {
-        put(&mut d.service.reload_signal, value::signal(v, cx).map(Some));
+        value::put_some(&mut d.service.reload_signal, value::signal(v, cx));
     })
     .help("What `berthctl reload` sends to the main process.")
     .good(&["\"HUP\""])
@@ -113,7 +113,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     .good(&["true"])
     .bad(&["\"yes\"", "1"]),
     Setting::new(SERVICE, "watchdog", "duration, 0 for none", "\"0s\"", |d, v, cx| {
-        put(&mut d.service.watchdog, value::timeout(v, cx));
+        value::timeout(&mut d.service.watchdog, v, cx);
     })
     .help("The longest silence between two `WATCHDOG=1` messages as in sd_notify(3). Then it has failed.")
     .good(&["\"30s\"", "\"0s\""])

@@ -63,6 +63,18 @@ pub fn put<T>(slot: &mut T, value: Option<T>) {
     }
 }
 
+/// Sets an optional `slot` if the value was right.
+pub fn put_some<T>(slot: &mut Option<T>, value: Option<T>) {
+    if value.is_some() {
+        *slot = value;
+    }
+}
+
+/// Sets an optional `slot` if the value was right, with its line.
+pub fn put_at<T>(slot: &mut Option<At<T>>, node: &Node, value: Option<T>, cx: &Context<'_>) {
+    put_some(slot, value.map(|value| cx.at(node.place, value)));
+}
+
 /// Any string.
 pub fn text<'n>(node: &'n Node, cx: &mut Context<'_>) -> Option<&'n str> {
     match &node.value {
@@ -138,8 +150,10 @@ pub fn positive_duration(node: &Node, cx: &mut Context<'_>) -> Option<Duration> 
 }
 
 /// A span of time where zero means none.
-pub fn timeout(node: &Node, cx: &mut Context<'_>) -> Option<Option<Duration>> {
-    duration(node, cx).map(|duration| Some(duration).filter(|duration| !duration.is_zero()))
+pub fn timeout(slot: &mut Option<Duration>, node: &Node, cx: &mut Context<'_>) {
+    if let Some(duration) = duration(node, cx) {
+        *slot = Some(duration).filter(|duration| !duration.is_zero());
+    }
 }
 
 /// Bytes.
@@ -232,10 +246,10 @@ pub fn command(node: &Node, cx: &mut Context<'_>) -> Option<At<Vec<String>>> {
 }
 
 /// As [`command`], where `[]` means none.
-pub fn optional_command(node: &Node, cx: &mut Context<'_>) -> Option<Option<At<Vec<String>>>> {
+pub fn optional_command(slot: &mut Option<At<Vec<String>>>, node: &Node, cx: &mut Context<'_>) {
     match &node.value {
-        Value::List(list) if list.is_empty() => Some(None),
-        _ => command(node, cx).map(Some),
+        Value::List(list) if list.is_empty() => *slot = None,
+        _ => put_some(slot, command(node, cx)),
     }
 }
 
@@ -244,15 +258,12 @@ pub fn commands(node: &Node, cx: &mut Context<'_>) -> Option<Vec<At<Vec<String>>
     if matches!(node.value, Value::String(_)) {
         return command(node, cx).map(|command| vec![command]);
     }
-    list(node, "a list of commands", cx, |item, cx| match &item.value {
-        Value::List(_) => command(item, cx),
-        _ => {
-            let help = "write [[\"program\", \"argument\"], [\"program\"]]";
-            cx.out.push(
-                Mistake::new(item.place, "each command of this list must be a list").help(help),
-            );
-            None
+    list(node, "a list of commands", cx, |item, cx| {
+        if matches!(item.value, Value::List(_)) {
+            return command(item, cx);
         }
+        let help = "write [[\"program\", \"argument\"], [\"program\"]]";
+        cx.advise(item, "each command of this list must be a list", help)
     })
 }
 
@@ -315,6 +326,9 @@ pub fn signal(node: &Node, cx: &mut Context<'_>) -> Option<i32> {
 }
 
 /// A user or group: a name or a number.
+///
+/// # Errors
+/// What is wrong with it, as a sentence.
 pub fn id(text: &str) -> Result<Id, &'static str> {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     if is_number(text) || text.strip_prefix('-').is_some_and(is_number) {
@@ -352,6 +366,9 @@ pub fn user(node: &Node, cx: &mut Context<'_>) -> Option<At<User>> {
 }
 
 /// `PORT`, `:PORT`, `ADDRESS:PORT`; an address is a literal or `localhost`.
+///
+/// # Errors
+/// What is wrong with it, as a sentence.
 pub fn endpoint(text: &str) -> Result<(String, u16), &'static str> {
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) => (host, port),
