@@ -176,7 +176,7 @@ impl Daemon {
                 container::process(&self.host, plan, group, inside, program, &live.stdio())
             }
             HookProgram::Probe(probe) => {
-                container::probe(&self.host, &live.plan, &live.group, inside, &probe)
+                container::probe::probe(&self.host, &live.plan, &live.group, inside, &probe)
             }
         };
         let child = child.map_err(|error| error.to_string())?;
@@ -188,7 +188,7 @@ impl Daemon {
         let Some(live) = self.lives.get(&id).filter(|live| live.run == run) else { return };
         let Some(probe) = live.unit.service().and_then(hooks::readiness) else { return };
         let started =
-            container::probe(&self.host, &live.plan, &live.group, live.inside(), &probe)
+            container::probe::probe(&self.host, &live.plan, &live.group, live.inside(), &probe)
                 .map_err(|error| error.to_string())
                 .and_then(|child| self.started(id, run, Role::Probe, child));
         if let Err(text) = started {

@@ -1,6 +1,7 @@
 //! Which program or probe an order of the machine's means for a service.
 
-use crate::container::{Probe, Program};
+use crate::container::Program;
+use crate::container::probe::Probe;
 use crate::supervisor::Hook;
 use crate::unit::model::{At, HealthCheck, Ready, Service};
 

@@ -169,9 +169,6 @@ pub struct Service {
     pub stop_post: Vec<At<Vec<String>>>,
     /// Longest silence between two `WATCHDOG=1`; `None`: no watchdog.
     pub watchdog: Option<Duration>,
-    /// No program it executes gives it more rights than it has (prctl(2),
-    /// `PR_SET_NO_NEW_PRIVS`); default true.
-    pub no_new_privileges: bool,
     /// Resource limits.
     pub limits: Limits,
     /// Health check.
