@@ -202,6 +202,14 @@ pub fn change_root(new_root: BorrowedFd<'_>) -> io::Result<()> {
     Ok(rustix::process::chdir("/")?)
 }
 
+/// Takes an attached mount away from where it is; it lives on while it is in use.
+///
+/// # Errors
+/// As umount(2).
+pub fn detach(mount: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(rustix::mount::unmount(path_of(mount), UnmountFlags::DETACH)?)
+}
+
 /// The path of a descriptor for options that only take paths, in this process.
 pub fn path_of(fd: BorrowedFd<'_>) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())

@@ -57,35 +57,49 @@ pub(super) fn overlay(lower: &str, upper: &Upper, bind_will_do: bool) -> Result<
         Upper::Memory => {
             let memory = Filesystem::new("tmpfs")?;
             memory.set("mode", "0700")?;
-            let memory = memory.mount(Attributes::default())?;
-            attach_on_root(memory.as_fd())?;
-            memory
+            memory.mount(Attributes::default())?
         }
         Upper::Directory(directory) => {
             make_directories(directory)?;
             rustix::fs::open(directory.as_str(), flags, Mode::empty())?
         }
     };
-    let upper = layer(layers.as_fd(), "upper", Some(lower_fd.as_fd()))?;
-    let work = layer(layers.as_fd(), "work", None)?;
-    let filesystem = Filesystem::new("overlay")?;
-    // By descriptors: a path could be too long for an option, or have a colon in it.
-    filesystem.set("lowerdir", &mount::path_of(lower_fd.as_fd()))?;
-    filesystem.set("upperdir", &mount::path_of(upper.as_fd()))?;
-    filesystem.set("workdir", &mount::path_of(work.as_fd()))?;
-    match filesystem.mount(Attributes::default()) {
+    let mut made = stack(lower_fd.as_fd(), layers.as_fd());
+    if *upper == Upper::Memory && made.as_ref().is_err_and(|e| e.errno == libc::EINVAL) {
+        // Before Linux 6.15 the layers of an overlay must be attached while it is made. What
+        // is stacked on the root is taken away again: there must be only one tree to let go
+        // of when the root changes.
+        attach_on_root(layers.as_fd())?;
+        made = stack(lower_fd.as_fd(), layers.as_fd());
+        mount::detach(layers.as_fd())?;
+    }
+    match made {
         Ok(tree) => {
             attach_on_root(tree.as_fd())?;
             Ok(Tree { mount: tree, bound: false })
         }
-        Err(error) => {
-            let reason = filesystem.reason();
-            if bind_will_do && reason.contains("stacking depth") {
-                return bound(lower);
-            }
-            Err(Failure::with(&error, overlay_hint(&error, reason)))
-        }
+        Err(failure) if bind_will_do && failure.detail.contains("stacking depth") => bound(lower),
+        Err(failure) => Err(failure),
     }
+}
+
+/// Makes the overlay itself, with `upper` and `work` in `layers`.
+fn stack(lower: BorrowedFd<'_>, layers: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
+    let upper = layer(layers, "upper", Some(lower))?;
+    let work = layer(layers, "work", None)?;
+    let filesystem = Filesystem::new("overlay")?;
+    // By descriptors: a path could be too long for an option, or have a colon in it.
+    let option = |key, fd| {
+        filesystem
+            .set(key, &mount::path_of(fd))
+            .map_err(|error| Failure::with(&error, filesystem.reason()))
+    };
+    option("lowerdir", lower)?;
+    option("upperdir", upper.as_fd())?;
+    option("workdir", work.as_fd())?;
+    filesystem
+        .mount(Attributes::default())
+        .map_err(|error| Failure::with(&error, overlay_hint(&error, filesystem.reason())))
 }
 
 fn overlay_hint(error: &io::Error, reason: String) -> String {
