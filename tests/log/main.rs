@@ -1,5 +1,16 @@
 //! The logger as a process of its own, and readers beside it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::arithmetic_side_effects,
+    clippy::format_push_string,
+    clippy::format_collect,
+    reason = "a test that panics has failed, as it should; helpers are tests too"
+)]
+
 mod logger;
 mod reading;
 mod robust;
