@@ -117,7 +117,7 @@ pub enum Received<M> {
 #[derive(Debug)]
 pub struct Channel<Out, In> {
     socket: OwnedFd,
-    types: PhantomData<(fn(Out), fn() -> In)>,
+    types: PhantomData<fn(Out) -> In>,
 }
 
 impl<Out, In> Channel<Out, In> {

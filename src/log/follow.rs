@@ -36,8 +36,10 @@ pub struct Follow {
     inotify: OwnedFd,
     /// Of the directory of all logs, where units appear.
     top: i32,
-    /// Which unit a watch belongs to.
+    /// Which unit a watch belongs to. The kernel gives a directory the same number each time
+    /// it is asked to watch it, and never that of another: it tells whether one is new.
     watches: HashMap<i32, usize>,
+    /// Which unit a name belongs to, also while its directory is gone.
     known: HashMap<String, usize>,
     merge: Merge,
 }
@@ -103,8 +105,7 @@ impl Follow {
     }
 
     fn read_events(&mut self) -> Result<(), LogError> {
-        let (mut appeared, mut lost) = (false, false);
-        let mut changed = Vec::new();
+        let (mut appeared, mut changed, mut lost) = (Vec::new(), Vec::new(), false);
         let mut space = [MaybeUninit::uninit(); 8192];
         let mut events = inotify::Reader::new(&self.inotify, &mut space);
         // One buffer full at most: the rest is there next time.
@@ -112,14 +113,15 @@ impl Follow {
             match events.next() {
                 Ok(event) => {
                     lost |= event.events().contains(ReadFlags::QUEUE_OVERFLOW);
-                    appeared |= event.wd() == self.top;
-                    if event.events().contains(ReadFlags::IGNORED) {
-                        // The directory was removed; it may come again.
-                        if let Some(unit) = self.watches.remove(&event.wd()) {
-                            self.known.retain(|_, known| *known != unit);
-                        }
+                    if event.wd() == self.top {
+                        let name = event.file_name().and_then(|name| name.to_str().ok());
+                        appeared.extend(name.map(str::to_owned));
+                    } else if event.events().contains(ReadFlags::IGNORED) {
+                        // The directory was removed.
+                        self.watches.remove(&event.wd());
+                    } else {
+                        changed.extend(self.watches.get(&event.wd()).copied());
                     }
-                    changed.extend(self.watches.get(&event.wd()).copied());
                 }
                 Err(Errno::AGAIN) => break,
                 Err(Errno::INTR) => {}
@@ -129,10 +131,13 @@ impl Follow {
                 break;
             }
         }
-        if appeared || lost {
-            self.discover()?;
+        for name in appeared {
+            if self.wanted.as_ref().is_none_or(|wanted| wanted.contains(&name)) {
+                self.add(name)?;
+            }
         }
         if lost {
+            self.discover()?;
             changed.extend(self.watches.values());
         }
         changed.sort_unstable();
@@ -140,34 +145,38 @@ impl Follow {
         changed.into_iter().try_for_each(|unit| self.merge.refill(unit))
     }
 
-    /// Watches the units that have appeared, and looks into them for the first time.
+    /// Adds all units that are there and not known yet.
     fn discover(&mut self) -> Result<(), LogError> {
         let names = match &self.wanted {
             Some(wanted) => wanted.clone(),
             None => names(&self.directory)?,
         };
-        for name in names {
-            if self.known.contains_key(&name) {
-                continue;
-            }
-            let directory = self.directory.join(&name);
-            let changes = WatchFlags::MODIFY
-                | WatchFlags::CREATE
-                | WatchFlags::MOVED_TO
-                | WatchFlags::ONLYDIR;
-            let watch = match inotify::add_watch(&self.inotify, &directory, changes) {
-                // Not there yet, or gone again.
-                Err(Errno::NOENT | Errno::NOTDIR) => continue,
-                Err(errno) => return Err(LogError::Watch(errno.into())),
-                Ok(watch) => watch,
-            };
+        names.into_iter().try_for_each(|name| self.add(name))
+    }
+
+    /// Watches a unit's directory and looks into it, unless it is known or not there (yet).
+    fn add(&mut self, name: String) -> Result<(), LogError> {
+        let changes =
+            WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
+        let directory = self.directory.join(&name);
+        let watch = match inotify::add_watch(&self.inotify, &directory, changes) {
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+            Err(errno) => return Err(LogError::Watch(errno.into())),
+            Ok(watch) => watch,
+        };
+        if self.watches.contains_key(&watch) {
+            return Ok(());
+        }
+        let unit = if let Some(unit) = self.known.get(&name) {
+            *unit
+        } else {
             let lines = Lines::new(&self.directory, name.clone(), self.lines, self.since)?;
             let unit = self.merge.add(lines);
-            self.watches.insert(watch, unit);
             self.known.insert(name, unit);
-            self.merge.refill(unit)?;
-        }
-        Ok(())
+            unit
+        };
+        self.watches.insert(watch, unit);
+        self.merge.refill(unit)
     }
 
     fn failed(&self, errno: Errno) -> LogError {

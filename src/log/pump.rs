@@ -10,7 +10,7 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use super::console::Console;
-use super::record::{Header, Stream, Tag};
+use super::record::{Header, MAX_RECORD, Stream, Tag};
 use super::source::{CHUNK, Intake, Line, Look, Source, syslog_text};
 use super::store::{OpenLog, Store};
 use crate::unit::model::{self, LogDriver};
@@ -150,9 +150,7 @@ impl Pump {
         let bytes = self.intake.bytes();
         self.records.clear();
         let result = self.store.open(&source.unit).and_then(|log| {
-            let line = line_before(source, log)?;
-            if source.line == Line::Unknown && line == Line::Open && !source.again {
-                // Not this run's but that of a machine that crashed: it is not continued.
+            if source.line == Line::Unknown && is_cut_off(source, log, bytes)? {
                 header.write(&mut self.records, Tag::Full, b"");
             }
             let taken = if source.is_datagram() {
@@ -167,7 +165,7 @@ impl Pump {
                 (bytes.len(), Line::Closed)
             } else {
                 let bytes = without_cut_line(bytes);
-                let room = room_in(log, settings);
+                let room = room_in(log, settings).saturating_sub(self.records.len());
                 let mut taken = header.write_lines(bytes, room, log.size() == 0, &mut self.records);
                 if taken.bytes == 0 {
                     log.rotate(settings.max_files)?;
@@ -196,19 +194,20 @@ impl Pump {
 
     /// Ends the line of a stream that ended in the middle of one.
     fn end_line(&mut self, source: &mut Source, settings: &model::Log) -> io::Result<()> {
-        let maybe_open = match source.line {
-            Line::Closed => false,
-            Line::Open => true,
-            Line::Unknown => source.again,
-        };
-        if !maybe_open || settings.driver != LogDriver::File || source.is_datagram() {
+        if settings.driver != LogDriver::File || source.is_datagram() {
+            return Ok(());
+        }
+        // Only of what an earlier logger wrote nothing is known here.
+        if source.line == Line::Closed || (source.line == Line::Unknown && !source.again) {
             return Ok(());
         }
         let header = Header::new(Timestamp::now(), source.stream, source.run);
         let mut record = Vec::new();
         header.write(&mut record, Tag::Full, b"");
         let result = self.store.open(&source.unit).and_then(|log| {
-            if line_before(source, log)? == Line::Open { log.append(&record) } else { Ok(()) }
+            let last = || log.last_chunk(source.stream, source.run, MAX_RECORD);
+            let open = source.line == Line::Open || last()?.is_some_and(|last| last.open);
+            if open { log.append(&record) } else { Ok(()) }
         });
         if result.is_err() {
             self.store.close(&source.unit);
@@ -217,13 +216,17 @@ impl Pump {
     }
 }
 
-/// The line the stream is in, by the file's end if nothing was written yet.
-fn line_before(source: &Source, log: &OpenLog) -> io::Result<Line> {
-    if source.line != Line::Unknown {
-        return Ok(source.line);
-    }
-    let open = log.has_open_line(source.stream, source.run)?;
-    Ok(if open { Line::Open } else { Line::Closed })
+/// Whether the file ends with an open line of this stream and run that `output`, the first
+/// that this logger sees of it, does not continue.
+///
+/// It does not when the stream is new: then the line is that of a machine that crashed
+/// (runs are counted anew then). Nor does it when the last logger was killed after it
+/// had written a chunk and before it had taken that from the pipe: the chunk is here again.
+/// Output that merely looks like it only has a line shown in two.
+fn is_cut_off(source: &Source, log: &OpenLog, output: &[u8]) -> io::Result<bool> {
+    let window = if source.again { MAX_BATCH.saturating_add(MAX_RECORD) } else { MAX_RECORD };
+    let last = log.last_chunk(source.stream, source.run, window)?;
+    Ok(last.is_some_and(|last| last.open && (!source.again || output.starts_with(&last.output))))
 }
 
 /// Bytes that may be appended now.

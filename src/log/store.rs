@@ -39,6 +39,15 @@ pub struct OpenLog {
     size: u64,
 }
 
+/// The records of one stream that were written at once.
+#[derive(Debug)]
+pub struct LastChunk {
+    /// Whether the last of them left its line open.
+    pub open: bool,
+    /// The output they hold.
+    pub output: Vec<u8>,
+}
+
 impl Store {
     /// Nothing is opened or made before something is to be written.
     pub fn new(directory: &Path) -> Self {
@@ -99,18 +108,34 @@ impl OpenLog {
         }
     }
 
-    /// Whether the last record of this stream and run left its line open, as far as the
-    /// last [`MAX_RECORD`] bytes tell.
+    /// What was last written of this stream and run, as far as the last `window` bytes of
+    /// the file tell; `None` if nothing was.
     ///
     /// # Errors
     /// pread(2).
-    pub fn has_open_line(&self, stream: Stream, run: u64) -> io::Result<bool> {
-        let (_, tail) = read_tail(&self.file, self.size)?;
-        let last = tail
+    pub fn last_chunk(
+        &self,
+        stream: Stream,
+        run: u64,
+        window: usize,
+    ) -> io::Result<Option<LastChunk>> {
+        let (_, tail) = read_tail(&self.file, self.size, window)?;
+        let mut records = tail
             .rsplit(|byte| *byte == b'\n')
             .filter_map(Record::parse)
-            .find(|record| record.stream == stream && record.run == run);
-        Ok(last.is_some_and(|record| record.tag == Tag::Partial))
+            .filter(|record| record.stream == stream && record.run == run)
+            .peekable();
+        let Some(Record { time, tag, .. }) = records.peek().copied() else { return Ok(None) };
+        // What was written at once has one time.
+        let records: Vec<Record<'_>> = records.take_while(|record| record.time == time).collect();
+        let mut output = Vec::new();
+        for record in records.iter().rev() {
+            output.extend_from_slice(record.text);
+            if record.tag == Tag::Full {
+                output.push(b'\n');
+            }
+        }
+        Ok(Some(LastChunk { open: tag == Tag::Partial, output }))
     }
 
     /// Begins a new file; the oldest one beyond `max_files` is dropped. A follower
@@ -187,7 +212,7 @@ fn repair_end(file: &File, size: u64) -> io::Result<u64> {
     if byte == [b'\n'] {
         return Ok(size);
     }
-    let (start, tail) = read_tail(file, size)?;
+    let (start, tail) = read_tail(file, size, MAX_RECORD)?;
     let newline = tail.iter().rposition(|byte| *byte == b'\n');
     let end = match newline.and_then(|at| u64::try_from(at).ok()) {
         Some(at) => start.saturating_add(at).saturating_add(1),
@@ -203,9 +228,9 @@ fn repair_end(file: &File, size: u64) -> io::Result<u64> {
     Ok(end)
 }
 
-/// The last [`MAX_RECORD`] bytes and where they begin.
-fn read_tail(file: &File, size: u64) -> io::Result<(u64, Vec<u8>)> {
-    let length = size.min(u64::try_from(MAX_RECORD).unwrap_or(u64::MAX));
+/// The last `window` bytes and where they begin.
+fn read_tail(file: &File, size: u64, window: usize) -> io::Result<(u64, Vec<u8>)> {
+    let length = size.min(u64::try_from(window).unwrap_or(u64::MAX));
     let start = size.saturating_sub(length);
     let mut tail = vec![0; usize::try_from(length).unwrap_or(0)];
     file.read_exact_at(&mut tail, start)?;
