@@ -1,5 +1,6 @@
 //! `berthctl apply`: units are read again, what changed is changed.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use super::Context;
@@ -8,34 +9,38 @@ use super::failure::Failure;
 use super::render::{self, Color};
 use crate::protocol::method::{Apply, ApplyReply};
 
-/// Prints the plan; mistakes go to stderr and give exit code 1, although what is right was
-/// applied.
+/// Prints the plan and waits until it is carried out; mistakes go to stderr and give exit
+/// code 1, although what is right is applied.
 ///
 /// # Errors
 /// See [`Failure`].
 pub fn run(context: &mut Context, paths: &[PathBuf], dry_run: bool) -> Result<(), Failure> {
     let paths = paths.iter().map(absolute).collect::<Result<_, _>>()?;
-    let mut plan = ApplyReply::default();
-    let patience = Patience::AtMost(HELPER_ANSWER);
+    let patience = if dry_run {
+        Patience::at_most(HELPER_ANSWER)
+    } else {
+        let text = "not waiting any longer; the supervisor goes on to apply, \
+                    `berthctl status` shows how far it is";
+        Patience::until_interrupt(text.to_owned())?.first_within(HELPER_ANSWER)
+    };
+    let (mut mistakes, mut changes) = (0_u32, false);
     context.connect()?.stream(&Apply { paths, dry_run }, &patience, |part| {
-        plan.join(part);
-        Ok(())
+        mistakes = mistakes.saturating_add(part.mistakes);
+        changes |= print(context, &part)?;
+        diagnose(&part.diagnostics)
     })?;
-    print(context, &plan)?;
-    context.flush()?;
-    if !plan.diagnostics.is_empty() {
-        use std::io::Write as _;
-        let text = render::lines(plan.diagnostics.trim_end());
-        writeln!(std::io::stderr(), "{text}").map_err(Failure::Output)?;
+    if !changes {
+        context.say("nothing to do")?;
     }
-    match plan.mistakes {
+    match mistakes {
         0 => Ok(()),
         1 => Err(Failure::Other("1 mistake; what it concerns stays as it was".to_owned())),
         n => Err(Failure::Other(format!("{n} mistakes; what they concern stays as it was"))),
     }
 }
 
-fn print(context: &mut Context, plan: &ApplyReply) -> Result<(), Failure> {
+/// Prints a part of the plan at once: what follows may take its time. Whether it has any.
+fn print(context: &mut Context, plan: &ApplyReply) -> Result<bool, Failure> {
     let lists = [
         ("+ add", Color::Green, &plan.add),
         ("~ change", Color::Yellow, &plan.change),
@@ -48,10 +53,13 @@ fn print(context: &mut Context, plan: &ApplyReply) -> Result<(), Failure> {
             context.say(&line)?;
         }
     }
-    if lists.iter().all(|(_, _, names)| names.is_empty()) {
-        context.say("nothing to do")?;
-    }
-    Ok(())
+    context.flush()?;
+    Ok(lists.iter().any(|(_, _, names)| !names.is_empty()))
+}
+
+/// Mistakes are for stderr, as they come.
+fn diagnose(text: &str) -> Result<(), Failure> {
+    std::io::stderr().write_all(render::lines(text).as_bytes()).map_err(Failure::Output)
 }
 
 /// As the supervisor must see it: it has another working directory.

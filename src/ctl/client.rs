@@ -29,19 +29,29 @@ pub const ANSWER: Duration = Duration::from_secs(10);
 /// How long it may take for what a helper child has to do first (reading unit files).
 pub const HELPER_ANSWER: Duration = Duration::from_secs(60);
 
-/// How long to wait for a reply.
+/// How long to wait for replies.
 #[derive(Debug)]
-pub enum Patience {
-    /// So long, for each reply.
-    AtMost(Duration),
-    /// As long as it takes; Ctrl-C ends the process as usual.
-    Forever,
-    /// As long as it takes; Ctrl-C gives [`Failure::Interrupted`] with this text.
-    UntilInterrupt(SignalFd, String),
+pub struct Patience {
+    /// For the first one; for ever if there is no limit.
+    first: Option<Duration>,
+    /// For each one after it.
+    next: Option<Duration>,
+    /// Ctrl-C gives [`Failure::Interrupted`] with this text, instead of ending the process.
+    interrupt: Option<(SignalFd, String)>,
 }
 
 impl Patience {
-    /// Waits for ever but catches Ctrl-C, to say `text`.
+    /// So long, for each reply.
+    pub const fn at_most(limit: Duration) -> Self {
+        Self { first: Some(limit), next: Some(limit), interrupt: None }
+    }
+
+    /// As long as it takes.
+    pub const fn forever() -> Self {
+        Self { first: None, next: None, interrupt: None }
+    }
+
+    /// As long as it takes, but Ctrl-C is caught, to say `text`.
     ///
     /// # Errors
     /// The kernel has no descriptor left.
@@ -50,7 +60,13 @@ impl Patience {
         mask.add(Signal::SIGINT);
         mask.thread_block().map_err(io_failure)?;
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC).map_err(io_failure)?;
-        Ok(Self::UntilInterrupt(signals, text))
+        Ok(Self { interrupt: Some((signals, text)), ..Self::forever() })
+    }
+
+    /// The same, but the first reply must come within this time.
+    #[must_use]
+    pub fn first_within(self, limit: Duration) -> Self {
+        Self { first: Some(limit), ..self }
     }
 }
 
@@ -84,7 +100,7 @@ impl Client {
         patience: &Patience,
     ) -> Result<M::Reply, Failure> {
         self.send(parameters, Mode::Single)?;
-        self.reply::<M>(patience).map(|reply| reply.parameters)
+        self.reply::<M>(patience, patience.first).map(|reply| reply.parameters)
     }
 
     /// One call, as many replies as there are, each handed to `each`.
@@ -98,12 +114,14 @@ impl Client {
         mut each: impl FnMut(M::Reply) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         self.send(parameters, Mode::More)?;
+        let mut limit = patience.first;
         loop {
-            let reply = self.reply::<M>(patience)?;
+            let reply = self.reply::<M>(patience, limit)?;
             each(reply.parameters)?;
             if !reply.continues {
                 return Ok(());
             }
+            limit = patience.next;
         }
     }
 
@@ -114,7 +132,7 @@ impl Client {
     /// See [`Failure`].
     pub fn upgrade<M: Method>(mut self, parameters: &M) -> Result<(UnixStream, Vec<u8>), Failure> {
         self.send(parameters, Mode::Upgrade)?;
-        self.reply::<M>(&Patience::AtMost(ANSWER))?;
+        self.reply::<M>(&Patience::at_most(ANSWER), Some(ANSWER))?;
         Ok((self.stream, self.inbox.into_rest()))
     }
 
@@ -130,25 +148,32 @@ impl Client {
         }
     }
 
-    fn reply<M: Method>(&mut self, patience: &Patience) -> Result<Reply<M::Reply>, Failure> {
-        let message = self.receive(patience)?;
+    fn reply<M: Method>(
+        &mut self,
+        patience: &Patience,
+        limit: Option<Duration>,
+    ) -> Result<Reply<M::Reply>, Failure> {
+        let message = self.receive(patience, limit)?;
         Reply::parse(&message).map_err(|error| match error {
             ReplyError::Answered(error) => Failure::Answered(error),
             ReplyError::Garbage(error) => Failure::Garbage(error),
         })
     }
 
-    fn receive(&mut self, patience: &Patience) -> Result<Vec<u8>, Failure> {
-        let deadline = match patience {
-            Patience::AtMost(time) => Instant::now().checked_add(*time),
-            Patience::Forever | Patience::UntilInterrupt(..) => None,
-        };
+    fn receive(
+        &mut self,
+        patience: &Patience,
+        limit: Option<Duration>,
+    ) -> Result<Vec<u8>, Failure> {
+        let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
         let mut chunk = vec![0; MESSAGE_MAX];
         loop {
             if let Some(message) = self.inbox.next_message().map_err(Failure::Garbage)? {
                 return Ok(message);
             }
-            self.wait(patience, deadline)?;
+            if !self.wait(patience, deadline)? {
+                return Err(Failure::Silence(limit.unwrap_or_default()));
+            }
             match self.stream.read(&mut chunk) {
                 Ok(0) => return Err(self.inbox.end().map_or_else(Failure::Garbage, hung_up)),
                 Ok(count) => self.inbox.feed(chunk.get(..count).unwrap_or_default()),
@@ -162,12 +187,11 @@ impl Client {
         }
     }
 
-    /// Waits until there is something to read.
-    fn wait(&self, patience: &Patience, deadline: Option<Instant>) -> Result<(), Failure> {
+    /// Waits until there is something to read; false: it has become too late.
+    fn wait(&self, patience: &Patience, deadline: Option<Instant>) -> Result<bool, Failure> {
         loop {
-            let socket = PollFd::new(self.stream.as_fd(), PollFlags::POLLIN);
-            let mut fds = vec![socket];
-            if let Patience::UntilInterrupt(signals, _) = patience {
+            let mut fds = vec![PollFd::new(self.stream.as_fd(), PollFlags::POLLIN)];
+            if let Some((signals, _)) = &patience.interrupt {
                 fds.push(PollFd::new(signals.as_fd(), PollFlags::POLLIN));
             }
             match poll(&mut fds, timeout(deadline)) {
@@ -176,15 +200,13 @@ impl Client {
             }
             let ready = |fd: Option<&PollFd>| fd.and_then(PollFd::any).unwrap_or(false);
             if ready(fds.first()) {
-                return Ok(());
+                return Ok(true);
             }
-            match patience {
-                Patience::UntilInterrupt(_, text) if ready(fds.get(1)) => {
+            match &patience.interrupt {
+                Some((_, text)) if ready(fds.get(1)) => {
                     return Err(Failure::Interrupted(text.clone()));
                 }
-                Patience::AtMost(time) if deadline.is_some_and(|at| at <= Instant::now()) => {
-                    return Err(Failure::Silence(*time));
-                }
+                _ if deadline.is_some_and(|at| at <= Instant::now()) => return Ok(false),
                 _ => {}
             }
         }

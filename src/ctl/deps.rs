@@ -19,7 +19,7 @@ use crate::protocol::types::{Dependency, DependencyKind};
 pub fn run(context: &mut Context, unit: String, reverse: bool) -> Result<(), Failure> {
     let call = Deps { unit, reverse };
     let mut branches: BTreeMap<String, Vec<Dependency>> = BTreeMap::new();
-    context.connect()?.stream(&call, &Patience::AtMost(ANSWER), |page| {
+    context.connect()?.stream(&call, &Patience::at_most(ANSWER), |page| {
         for dependency in page.dependencies {
             let from = if reverse { &dependency.on } else { &dependency.unit };
             branches.entry(from.clone()).or_default().push(dependency);

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::Context;
-use super::client::Patience;
+use super::client::{ANSWER, Patience};
 use super::failure::Failure;
 use super::render::{self, Color};
 use crate::protocol::method::Events;
@@ -15,7 +15,8 @@ use crate::protocol::types::Event;
 /// See [`Failure`].
 pub fn run(context: &mut Context, since: Option<Timestamp>, json: bool) -> Result<(), Failure> {
     let call = Events { since: since.map(|at| at.to_string()) };
-    context.connect()?.stream(&call, &Patience::Forever, |reply| match reply.event {
+    let patience = Patience::forever().first_within(ANSWER);
+    context.connect()?.stream(&call, &patience, |reply| match reply.event {
         None => Ok(()),
         Some(event) if json => context.json_line(&event),
         Some(event) => {

@@ -66,7 +66,7 @@ pub fn reset(context: &mut Context, job: Job) -> Result<(), Failure> {
 /// See [`Failure`].
 pub fn kill(context: &mut Context, units: Vec<String>, signal: i32) -> Result<(), Failure> {
     let units = unique(units);
-    carry_out(context, "send a signal to", &Kill { units, signal }, &Patience::AtMost(ANSWER))
+    carry_out(context, "send a signal to", &Kill { units, signal }, &Patience::at_most(ANSWER))
 }
 
 /// `freeze`
@@ -74,7 +74,7 @@ pub fn kill(context: &mut Context, units: Vec<String>, signal: i32) -> Result<()
 /// # Errors
 /// See [`Failure`].
 pub fn freeze(context: &mut Context, units: Vec<String>) -> Result<(), Failure> {
-    let patience = Patience::AtMost(ANSWER);
+    let patience = Patience::at_most(ANSWER);
     carry_out(context, "freeze", &Freeze { units: unique(units) }, &patience)
 }
 
@@ -83,14 +83,14 @@ pub fn freeze(context: &mut Context, units: Vec<String>) -> Result<(), Failure> 
 /// # Errors
 /// See [`Failure`].
 pub fn thaw(context: &mut Context, units: Vec<String>) -> Result<(), Failure> {
-    let patience = Patience::AtMost(ANSWER);
+    let patience = Patience::at_most(ANSWER);
     carry_out(context, "thaw", &Thaw { units: unique(units) }, &patience)
 }
 
 /// How long to wait for the replies of a job that may take its time.
 fn patience(verb: &str, units: &[String], wait: bool) -> Result<Patience, Failure> {
     if !wait {
-        return Ok(Patience::AtMost(ANSWER));
+        return Ok(Patience::at_most(ANSWER));
     }
     let names = units.join(" ");
     Patience::until_interrupt(format!(

@@ -13,7 +13,7 @@ use crate::protocol::types::Kind;
 /// See [`Failure`].
 pub fn run(context: &mut Context, json: bool, names: bool) -> Result<(), Failure> {
     let mut units = Vec::new();
-    context.connect()?.stream(&List {}, &Patience::AtMost(ANSWER), |page| {
+    context.connect()?.stream(&List {}, &Patience::at_most(ANSWER), |page| {
         units.extend(page.units);
         Ok(())
     })?;

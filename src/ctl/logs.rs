@@ -28,7 +28,7 @@ pub struct Wish {
 /// # Errors
 /// See [`Failure`].
 pub fn run(context: &mut Context, wish: Wish) -> Result<(), Failure> {
-    let patience = if wish.follow { Patience::Forever } else { Patience::AtMost(HELPER_ANSWER) };
+    let patience = if wish.follow { Patience::forever() } else { Patience::at_most(HELPER_ANSWER) };
     let mut lines = LogLines::new(context.style, wish.units.len() != 1);
     let call = Logs {
         units: wish.units,

@@ -13,7 +13,7 @@ use crate::protocol::method::{Show, ShowReply};
 /// # Errors
 /// See [`Failure`].
 pub fn run(context: &mut Context, unit: String, json: bool) -> Result<(), Failure> {
-    let reply = context.connect()?.call(&Show { unit }, &Patience::AtMost(ANSWER))?;
+    let reply = context.connect()?.call(&Show { unit }, &Patience::at_most(ANSWER))?;
     if json {
         return context.json(&reply);
     }

@@ -18,6 +18,6 @@ pub fn run(context: &mut Context, how: Option<How>) -> Result<(), Failure> {
         How::Halt => ShutdownHow::Halt,
         How::Exit => ShutdownHow::Exit,
     });
-    context.connect()?.call(&Shutdown { how }, &Patience::AtMost(ANSWER))?;
+    context.connect()?.call(&Shutdown { how }, &Patience::at_most(ANSWER))?;
     Ok(())
 }

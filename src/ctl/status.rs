@@ -22,7 +22,7 @@ const LAST_LINES: u64 = 10;
 pub fn run(context: &mut Context, units: Vec<String>, json: bool) -> Result<(), Failure> {
     let named = !units.is_empty();
     let mut found = Vec::new();
-    context.connect()?.stream(&Status { units }, &Patience::AtMost(ANSWER), |page| {
+    context.connect()?.stream(&Status { units }, &Patience::at_most(ANSWER), |page| {
         found.extend(page.units);
         Ok(())
     })?;
@@ -135,7 +135,7 @@ fn last_lines(context: &mut Context, unit: &str) -> Result<(), Failure> {
     let mut entries = Vec::new();
     // A connection of its own: a helper of the supervisor may own this one from then on.
     let read = context.connect().and_then(|mut client| {
-        client.stream(&call, &Patience::AtMost(HELPER_ANSWER), |page| {
+        client.stream(&call, &Patience::at_most(HELPER_ANSWER), |page| {
             entries.extend(page.entries);
             Ok(())
         })

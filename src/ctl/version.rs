@@ -14,7 +14,7 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
     context.say(concat!("berthctl ", env!("CARGO_PKG_VERSION")))?;
     let answer = context
         .connect()
-        .and_then(|mut client| client.call(&Version {}, &Patience::AtMost(ANSWER)));
+        .and_then(|mut client| client.call(&Version {}, &Patience::at_most(ANSWER)));
     let line = match answer {
         Ok(reply) => format!(
             "berth {} (pid {}, since {})",

@@ -53,7 +53,7 @@ fn a_silent_supervisor_is_5() {
     let _listener = UnixListener::bind(dir.path().join("control.sock")).unwrap();
     let mut client = Client::connect(dir.path()).unwrap();
     let failure =
-        client.call(&Version {}, &Patience::AtMost(Duration::from_millis(50))).unwrap_err();
+        client.call(&Version {}, &Patience::at_most(Duration::from_millis(50))).unwrap_err();
     assert!(matches!(failure, Failure::Silence(_)), "{failure:?}");
     assert_eq!(failure.exit_code(), 5);
     assert_eq!(failure.to_string(), "the supervisor has not answered for 50ms");

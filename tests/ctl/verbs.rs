@@ -302,7 +302,7 @@ fn apply_prints_the_joined_plan() {
     let done = fake.run(&["apply", "--dry-run", "/etc/x", "rel"]);
     assert_eq!(
         done.out,
-        "+ add a\n+ add b\n~ change c\n~ change c\n↻ restart r\n↻ restart r\n- remove d\n"
+        "+ add a\n~ change c\n↻ restart r\n+ add b\n~ change c\n↻ restart r\n- remove d\n"
     );
     assert_eq!((done.code, done.err.as_str()), (0, "a.toml:1:1: warning: odd\n"));
     let here = std::env::current_dir().unwrap().join("rel");
@@ -430,4 +430,18 @@ fn the_runtime_directory_may_come_from_the_environment() {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_berthctl"));
     let done = command.env("BERTH_RUNTIME_DIR", fake.dir()).arg("list").output().unwrap();
     assert_eq!(String::from_utf8(done.stdout).unwrap(), "NAME  KIND  STATE\n");
+}
+
+#[test]
+fn check_reads_files_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let good = dir.path().join("good.toml");
+    std::fs::write(&good, "[service.web]\ncommand = [\"true\"]\n").unwrap();
+    assert_eq!(run_in(dir.path(), &["check", good.to_str().unwrap()]), said(""));
+    let bad = dir.path().join("bad.toml");
+    std::fs::write(&bad, "[service.web]\ncomand = [\"true\"]\n").unwrap();
+    let done = run_in(dir.path(), &["check", bad.to_str().unwrap()]);
+    assert_eq!((done.code, done.out.as_str()), (1, ""));
+    let place = format!("{}:2:1: error: ", bad.display());
+    assert!(done.err.contains(&place) && done.err.contains("`command`?"), "{}", done.err);
 }
