@@ -34,7 +34,9 @@ pub fn start(directory: &Path, since: Timestamp, width: usize) -> std::io::Resul
     let options = fork::Options { keep: &keep, die_with_parent: true, ..fork::Options::default() };
     let process = fork::child(&options, || {
         // Ctrl-C is for the supervisor; this child ends when it is told to.
-        let _signals = signal::block_all();
+        if signal::ignore_all().is_err() {
+            return 1;
+        }
         let Ok(end) = end.try_clone() else { return 1 };
         show(directory, since, width, end)
     })?;
@@ -43,7 +45,8 @@ pub fn start(directory: &Path, since: Timestamp, width: usize) -> std::io::Resul
 
 fn show(directory: &Path, since: Timestamp, width: usize, end: OwnedFd) -> i32 {
     let mut stdout = std::io::stdout();
-    let colour = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
+    let colour =
+        stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
     let query = Query { since: Some(since), follow: true, until_fd: Some(end), ..Query::default() };
     let result = read::read(directory, query, &mut |entry| {
         let written = stdout.write_all(&render_line(&entry, colour, width));

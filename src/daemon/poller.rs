@@ -140,12 +140,7 @@ impl Poller {
         self.add(fd, source, EventFlags::PRI)
     }
 
-    fn add<F: AsFd>(
-        &mut self,
-        fd: F,
-        source: Source,
-        flags: EventFlags,
-    ) -> io::Result<Watched<F>> {
+    fn add<F: AsFd>(&mut self, fd: F, source: Source, flags: EventFlags) -> io::Result<Watched<F>> {
         let key = self.next;
         epoll::add(&self.epoll, &fd, EventData::new_u64(key), flags)?;
         self.next = self.next.wrapping_add(1);
@@ -157,7 +152,12 @@ impl Poller {
     ///
     /// # Errors
     /// The kernel's, from `epoll_ctl(2)`.
-    pub fn interest<F: AsFd>(&self, watched: &Watched<F>, read: bool, write: bool) -> io::Result<()> {
+    pub fn interest<F: AsFd>(
+        &self,
+        watched: &Watched<F>,
+        read: bool,
+        write: bool,
+    ) -> io::Result<()> {
         let mut flags = EventFlags::empty();
         flags.set(EventFlags::IN, read);
         flags.set(EventFlags::OUT, write);
@@ -225,7 +225,7 @@ mod tests {
     fn a_source_that_was_closed_in_the_same_turn_is_not_there_any_more() {
         let mut poller = Poller::new().unwrap();
         let (mut near, far) = UnixStream::pair().unwrap();
-        let watched = poller.input(far.into(), Source::Listener).unwrap();
+        let watched = poller.input(OwnedFd::from(far), Source::Listener).unwrap();
         near.write_all(b"x").unwrap();
         let mut ready = Vec::new();
         poller.wait(Some(Duration::from_secs(5)), &mut ready).unwrap();
@@ -239,7 +239,7 @@ mod tests {
     fn unread_input_is_reported_again() {
         let mut poller = Poller::new().unwrap();
         let (mut near, far) = UnixStream::pair().unwrap();
-        let watched = poller.input(far.into(), Source::Logger).unwrap();
+        let watched = poller.input(OwnedFd::from(far), Source::Logger).unwrap();
         near.write_all(b"x").unwrap();
         for _ in 0..2 {
             let mut ready = Vec::new();

@@ -39,6 +39,15 @@ pub fn block_all() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// For a helper process that ends by itself: blocks every signal that can be blocked, so
+/// that a terminal's Ctrl-C is the supervisor's alone and a broken pipe is an error.
+///
+/// # Errors
+/// As sigprocmask(2).
+pub fn ignore_all() -> io::Result<()> {
+    mask(&full())
+}
+
 /// The next signal of a descriptor of [`block_all`]; `None`: there is none now.
 ///
 /// # Errors

@@ -43,7 +43,7 @@ pub fn service(mut draft: Draft, header: Place, cx: &mut Context<'_>) -> Checked
     }
     hooks(&draft, cx);
     if draft.service.oneshot {
-        oneshot(&draft, cx);
+        oneshot(&mut draft, cx);
     }
     readiness(&draft, cx);
     let delay = &mut draft.service.restart;
@@ -170,11 +170,15 @@ fn hooks(draft: &Draft, cx: &mut Context<'_>) {
 }
 
 /// A oneshot is ready when it has succeeded, and then it is over.
-fn oneshot(draft: &Draft, cx: &mut Context<'_>) {
+fn oneshot(draft: &mut Draft, cx: &mut Context<'_>) {
     let text = "a oneshot is ready when it has exited with success: `ready` does not apply";
     conflict(draft, "ready", text, "type", cx);
     let text = "a oneshot is over when it is ready: a health check does not apply";
     conflict(draft, "health", text, "type", cx);
+    // A failed step of a chain ends it; trying again is for who asks for it.
+    if draft.place(Section::Service, "restart").is_none() {
+        draft.service.restart.policy = RestartPolicy::No;
+    }
     let policy = draft.service.restart.policy;
     if matches!(policy, RestartPolicy::Always | RestartPolicy::UnlessStopped) {
         let text = "a oneshot is over when it has succeeded: use \"on-failure\" or \"no\"";

@@ -67,10 +67,9 @@ impl Daemon {
             Ok(user) => user,
             Err(problem) => return Err(Error::Refused { reason: format!("--user: {problem}") }),
         };
-        let terminal = call.tty.then(|| Size {
-            rows: call.rows.unwrap_or(24),
-            columns: call.columns.unwrap_or(80),
-        });
+        let terminal = call
+            .tty
+            .then(|| Size { rows: call.rows.unwrap_or(24), columns: call.columns.unwrap_or(80) });
         let environment = call.term.iter().map(|term| ("TERM".to_owned(), term.clone())).collect();
         let exec = container::Exec {
             argv: call.command.clone(),
@@ -140,7 +139,9 @@ impl Daemon {
                 let options = fork::Options { keep: &keep, ..fork::Options::default() };
                 let process = fork::child(&options, || {
                     // A client that hangs up is an error of write(2), not a signal.
-                    let _signals = signal::block_all();
+                    if signal::ignore_all().is_err() {
+                        return 1;
+                    }
                     relay::run(&stream, &rest, &pidfd, &ends, &end)
                 })?;
                 Ok((process.pid, teller))

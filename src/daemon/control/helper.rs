@@ -59,7 +59,9 @@ impl Daemon {
         let options = fork::Options { keep: &keep, ..fork::Options::default() };
         let process = fork::child(&options, || {
             // A client that hangs up is an error of write(2), not a signal.
-            let _signals = signal::block_all();
+            if signal::ignore_all().is_err() {
+                return 1;
+            }
             serve_logs(&stream, &directory, call, since)
         });
         match process {

@@ -50,7 +50,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     .help("What `berthctl reload` sends to the main process.")
     .good(&["\"HUP\""])
     .bad(&["\"HUPP\"", "\"\"", "true"]),
-    Setting::new(SERVICE, "restart", "\"no\" | \"on-failure\" | \"always\" | \"unless-stopped\"", "\"on-failure\"", |d, v, cx| {
+    Setting::new(SERVICE, "restart", "\"no\" | \"on-failure\" | \"always\" | \"unless-stopped\"", "\"on-failure\"; a oneshot: \"no\"", |d, v, cx| {
         let words = [
             ("no", RestartPolicy::No),
             ("on-failure", RestartPolicy::OnFailure),
