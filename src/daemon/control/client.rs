@@ -6,6 +6,9 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
+
 use crate::daemon::poller::{Poller, Source, Watched};
 use crate::protocol::types::Dependency;
 use crate::protocol::{FrameError, Inbox, MESSAGE_MAX, OUTBOX_MAX, Outbox};
@@ -69,8 +72,9 @@ impl Client {
         now: Time,
     ) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
-        let peer = rustix::net::sockopt::socket_peercred(&stream)?;
-        let trusted = peer.uid.is_root() || peer.uid == rustix::process::geteuid();
+        // Not rustix: it takes the pid 0 of a peer in another pid namespace for an error.
+        let peer = getsockopt(&stream, PeerCredentials)?;
+        let trusted = peer.uid() == 0 || peer.uid() == rustix::process::geteuid().as_raw();
         let stream = poller.input(stream, Source::Client(number))?;
         Ok(Self {
             stream,

@@ -1,0 +1,8 @@
+//! The whole of berth as a user meets it: real processes, real namespaces, real output.
+//!
+//! Each test runs a supervisor of its own in namespaces of its own ([`rig`]), talks to it
+//! with the real `berthctl`, and leaves the machine as it was: the rig checks that no
+//! process, cgroup or file is left when it is dropped.
+
+mod basics;
+mod rig;

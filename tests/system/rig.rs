@@ -1,0 +1,297 @@
+//! A supervisor in namespaces of its own, and hands to work it with.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// Longest wait for a condition. Generous: the machine may be busy with other tests.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The programs under test.
+pub const BERTH: &str = env!("CARGO_BIN_EXE_berth");
+pub const BERTHCTL: &str = env!("CARGO_BIN_EXE_berthctl");
+
+/// What a command said.
+#[derive(Debug)]
+pub struct Said {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Self {
+        use std::os::unix::process::ExitStatusExt;
+        let status = output.status;
+        let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        Self { code, out: text(&output.stdout), err: text(&output.stderr) }
+    }
+}
+
+/// How berth is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// `berth up`, not process 1 of its pid namespace.
+    Up,
+    /// `berth up` as process 1 of its pid namespace.
+    UpAsInit,
+    /// `berth --config`, not process 1.
+    Boot,
+}
+
+/// A running supervisor.
+pub struct Rig {
+    directory: tempfile::TempDir,
+    child: Option<Child>,
+}
+
+impl Rig {
+    /// Runs `berth up` on these units and waits until its control socket answers.
+    pub fn up(units: &str) -> Self {
+        Self::start(Mode::Up, units, &[])
+    }
+
+    /// Runs berth on these units, with further arguments.
+    pub fn start(mode: Mode, units: &str, arguments: &[&str]) -> Self {
+        let mut rig = Self::prepare(units);
+        rig.launch(mode, arguments);
+        rig.wait_for("the control socket", |rig| rig.ctl(&["version"]).code == 0);
+        rig
+    }
+
+    /// The files, and no supervisor yet.
+    pub fn prepare(units: &str) -> Self {
+        let directory = tempfile::Builder::new().prefix("berth-test-").tempdir().unwrap();
+        let rig = Self { directory, child: None };
+        fs::create_dir(rig.path("units")).unwrap();
+        rig.write_units(units);
+        rig
+    }
+
+    /// A path in the rig's own directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// The unit file, with `@DIR@` standing for the rig's directory.
+    pub fn write_units(&self, units: &str) {
+        let directory = self.directory.path().display().to_string();
+        fs::write(self.path("units/test.toml"), units.replace("@DIR@", &directory)).unwrap();
+    }
+
+    /// Starts the supervisor in mount, pid, network, ipc and uts namespaces of its own. All
+    /// of it is killed with the process that holds the pid namespace.
+    pub fn launch(&mut self, mode: Mode, arguments: &[&str]) {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--pid", "--fork", "--kill-child", "--net", "--ipc", "--uts"]);
+        command.args(["--mount-proc", "--"]);
+        if mode != Mode::UpAsInit {
+            // The second command keeps the shell from becoming berth.
+            command.args(["sh", "-c", "\"$@\"; exit $?", "sh"]);
+        }
+        command.arg(BERTH);
+        if mode == Mode::Boot {
+            command.arg("--config").arg(self.path("units"));
+        } else {
+            command.arg("up");
+        }
+        command.arg("--runtime-dir").arg(self.path("run"));
+        command.arg("--state-dir").arg(self.path("state"));
+        command.args(arguments);
+        if mode != Mode::Boot {
+            command.arg(self.path("units"));
+        }
+        let output = |name: &str| {
+            fs::File::options().create(true).append(true).open(self.path(name)).unwrap()
+        };
+        command.stdin(Stdio::null()).stdout(output("out")).stderr(output("err"));
+        self.child = Some(command.spawn().unwrap());
+    }
+
+    /// What `berth` wrote to its standard output so far.
+    pub fn out(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.path("out")).unwrap_or_default()).into_owned()
+    }
+
+    /// What `berth` wrote to its standard error so far.
+    pub fn err(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.path("err")).unwrap_or_default()).into_owned()
+    }
+
+    /// `berthctl` with these arguments, not run yet.
+    pub fn ctl_command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(BERTHCTL);
+        command.arg("--runtime-dir").arg(self.path("run")).args(arguments);
+        command.env("NO_COLOR", "1").stdin(Stdio::null());
+        command
+    }
+
+    /// Runs `berthctl`.
+    pub fn ctl(&self, arguments: &[&str]) -> Said {
+        self.ctl_command(arguments).output().unwrap().into()
+    }
+
+    /// Runs `berthctl`, which must succeed; what it wrote.
+    pub fn ctl_ok(&self, arguments: &[&str]) -> String {
+        let said = self.ctl(arguments);
+        assert_eq!(said.code, 0, "berthctl {arguments:?}: {said:?}\n{}", self.story());
+        said.out
+    }
+
+    /// The unit's element of `status --json`.
+    pub fn status(&self, unit: &str) -> Value {
+        let said = self.ctl(&["status", "--json", unit]);
+        let list: Value = serde_json::from_str(&said.out).unwrap_or_else(|error| {
+            panic!("status of {unit}: {error}: {said:?}\n{}", self.story());
+        });
+        list[0].clone()
+    }
+
+    /// Its state.
+    pub fn state(&self, unit: &str) -> String {
+        self.status(unit)["state"].as_str().unwrap().to_owned()
+    }
+
+    /// Its main process, as the supervisor numbers it (the rig's pid namespace).
+    pub fn main_pid(&self, unit: &str) -> i64 {
+        self.status(unit)["main_pid"].as_i64().unwrap_or_else(|| {
+            panic!("{unit} has no main process\n{}", self.story());
+        })
+    }
+
+    /// Its logged lines, without times.
+    pub fn logs(&self, unit: &str) -> String {
+        let text = self.ctl_ok(&["logs", "--json", unit]);
+        let mut lines = String::new();
+        for line in text.lines() {
+            let entry: Value = serde_json::from_str(line).unwrap();
+            lines.push_str(entry["text"].as_str().or(entry["message"].as_str()).unwrap_or(""));
+            lines.push('\n');
+        }
+        lines
+    }
+
+    /// Waits until the unit is in this state.
+    pub fn wait_state(&self, unit: &str, state: &str) {
+        self.wait_for(&format!("{unit} to be {state}"), |rig| rig.state(unit) == state);
+    }
+
+    /// Waits until its log holds this text.
+    pub fn wait_log(&self, unit: &str, text: &str) {
+        self.wait_for(&format!("{text:?} in the log of {unit}"), |rig| {
+            rig.logs(unit).contains(text)
+        });
+    }
+
+    /// Waits for a condition; fails with everything that is known when it does not come.
+    pub fn wait_for(&self, what: &str, condition: impl Fn(&Self) -> bool) {
+        let begun = Instant::now();
+        while !condition(self) {
+            assert!(begun.elapsed() < PATIENCE, "waited in vain for {what}\n{}", self.story());
+            pause();
+        }
+    }
+
+    /// Waits until berth has ended by itself; its exit code.
+    pub fn wait_end(&mut self) -> i32 {
+        let begun = Instant::now();
+        let mut child = self.child.take().expect("berth was not started");
+        loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                return status.code().expect("berth was killed");
+            }
+            if begun.elapsed() > PATIENCE {
+                let story = self.story();
+                self.child = Some(child);
+                panic!("berth does not end\n{story}");
+            }
+            pause();
+        }
+    }
+
+    /// Ends berth in an orderly way; its exit code.
+    pub fn finish(&mut self) -> i32 {
+        self.ctl_ok(&["shutdown", "exit"]);
+        let code = self.wait_end();
+        self.assert_nothing_left();
+        code
+    }
+
+    /// The pid of berth itself, as this process sees it.
+    pub fn berth_pid(&self) -> i32 {
+        let mut pid = i32::try_from(self.child.as_ref().unwrap().id()).unwrap();
+        loop {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
+            if name.trim() == "berth" {
+                return pid;
+            }
+            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+            pid = children.split_whitespace().next().expect("no child").parse().unwrap();
+        }
+    }
+
+    /// Sends a signal to berth itself.
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.berth_pid()), signal).unwrap();
+    }
+
+    /// Kills everything in the rig's pid namespace, as a power cut would.
+    pub fn cut_power(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// The cgroups that berth made, which its lock file names.
+    pub fn cgroups(&self) -> Vec<PathBuf> {
+        let text = fs::read_to_string(self.path("run/lock")).unwrap_or_default();
+        text.lines().skip(1).map(PathBuf::from).collect()
+    }
+
+    fn assert_nothing_left(&self) {
+        for name in ["run/lock", "run/control.sock"] {
+            assert!(!self.path(name).exists(), "{name} is left");
+        }
+    }
+
+    /// Everything that helps to understand a failure.
+    pub fn story(&self) -> String {
+        let listing = self.ctl(&["status"]);
+        format!("--- out\n{}\n--- err\n{}\n--- status\n{}", self.out(), self.err(), listing.out)
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        let groups = self.cgroups();
+        self.cut_power();
+        // A test that ended berth in an order of its own leaves nothing here to do.
+        for group in groups {
+            remove_groups(&group);
+        }
+    }
+}
+
+/// Removes what a berth that was killed could not.
+fn remove_groups(path: &Path) {
+    let begun = Instant::now();
+    while path.exists() && begun.elapsed() < PATIENCE {
+        let below = fs::read_dir(path).into_iter().flatten().flatten();
+        for entry in below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+            let _ = fs::remove_dir(entry.path());
+        }
+        if fs::remove_dir(path).is_err() {
+            pause();
+        }
+    }
+}
+
+/// Between two looks at a condition.
+pub fn pause() {
+    std::thread::sleep(Duration::from_millis(10));
+}
