@@ -23,6 +23,8 @@ pub const NODES: usize = 100_000;
 pub const TOTAL_NODES: usize = 500_000;
 /// Entries of one list or table.
 pub const LIST: usize = 8192;
+/// Mounts of one unit.
+pub const MOUNTS: usize = 256;
 /// Bytes of one string.
 pub const STRING: usize = 64 << 10;
 /// Bytes of strings in all instances of templates together.

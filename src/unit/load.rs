@@ -103,6 +103,11 @@ impl Report {
     /// More than this is sorted and cut to what is shown.
     const HELD: usize = 4096;
 
+    /// Whether nothing had to be forgotten yet.
+    fn has_room(&self) -> bool {
+        self.dropped == 0
+    }
+
     /// Sorts by place, and forgets what would not be shown anyway.
     fn trim(&mut self, files: &Files) {
         let place = |mistake: &Mistake| (files.name(mistake.place.file), mistake.place);
@@ -155,6 +160,8 @@ fn parse(found: &mut files::Gathered, report: &mut Report) -> Raws {
             report.extend(mistakes, &found.files);
         }
     }
+    let flawed = raws.flawed.iter().map(|id| found.files.name(*id).to_owned());
+    found.broken_files.extend(flawed);
     raws
 }
 
@@ -166,7 +173,7 @@ fn check_all(
     files: &mut Files,
     report: &mut Report,
 ) -> bool {
-    let Raws { units, mut broken } = raws;
+    let Raws { units, mut broken, .. } = raws;
     let mut complete = true;
     for (count, ((space, name), raw)) in units.into_iter().enumerate() {
         if count >= limits::UNITS {
@@ -176,7 +183,7 @@ fn check_all(
             break;
         }
         let mut mistakes = Vec::new();
-        let checked = check_one(files, &name, &raw, &mut mistakes);
+        let checked = check_one(files, &name, &raw, report.has_room(), &mut mistakes);
         let spoilt = broken.remove(&(space, name.clone())) || !mistakes.is_empty();
         report.extend(mistakes, files);
         match (space, checked) {
@@ -195,10 +202,16 @@ fn check_all(
 }
 
 /// Reads the keys of one unit. None for kinds that are not units of their own.
-fn check_one(files: &Files, name: &str, raw: &Raw, out: &mut Vec<Mistake>) -> Option<Checked> {
+fn check_one(
+    files: &Files,
+    name: &str,
+    raw: &Raw,
+    hints: bool,
+    out: &mut Vec<Mistake>,
+) -> Option<Checked> {
     let home = raw.header.file;
     let mut draft = Draft::new(name, files.name(home), files.line(raw.header));
-    let mut cx = Context { files, home, template: names::is_template(name), out };
+    let mut cx = Context { files, home, template: names::is_template(name), hints, out };
     let info = raw.section.info()?;
     if let Status::NotYet(missing) = info.status {
         let kind = info.kind.unwrap_or_default();

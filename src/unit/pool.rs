@@ -2,6 +2,7 @@
 //! leaves: its earlier version takes its place, once; without one, what requires it
 //! leaves too. The target `default` is always there.
 
+use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::check::{self, Checked};
@@ -31,6 +32,8 @@ pub struct Pool<'a> {
     pub kept: BTreeSet<String>,
     /// Units with mistakes of their own; whom they name is still looked at.
     wrecks: Vec<Checked>,
+    /// Names for which a near one was looked for.
+    hints: Cell<u32>,
     previous: &'a Previous,
 }
 
@@ -43,6 +46,7 @@ impl<'a> Pool<'a> {
             broken: BTreeSet::new(),
             kept: BTreeSet::new(),
             wrecks: Vec::new(),
+            hints: Cell::new(0),
             previous,
         };
         pool.synthesise_default();
@@ -260,6 +264,9 @@ impl<'a> Pool<'a> {
         let kept = self.kept.contains(name);
         let looked_at =
             unit.references.iter().filter(|r| !kept || r.relation == Relation::Requires);
+        let conflicts = unit.references.iter().filter(|r| r.relation == Relation::Conflicts);
+        let conflicts: HashMap<&str, Place> =
+            conflicts.map(|r| (r.name.as_str(), r.place)).collect();
         let mut out = Vec::new();
         for reference in looked_at {
             let Reference { relation, name: other, place } = reference;
@@ -270,7 +277,9 @@ impl<'a> Pool<'a> {
                         let text = format!("{} is not a target", quote(other));
                         out.push(Mistake::new(*place, text));
                     }
-                    out.extend(required.then(|| contradiction(unit, reference)).flatten());
+                    if let Some(place) = conflicts.get(other.as_str()).filter(|_| required) {
+                        out.push(contradiction(name, *place, reference));
+                    }
                 }
                 None if self.is_broken(other) && required => {
                     let other = quote(other);
@@ -285,13 +294,21 @@ impl<'a> Pool<'a> {
     }
 
     fn unknown(&self, reference: &Reference) -> Mistake {
+        /// Names for which a near one is looked for among all others.
+        const HINTS: u32 = 500;
         let Reference { relation, name, place } = reference;
         let targets_only = *relation == Relation::WantedBy;
         let what = if targets_only { "target" } else { "unit" };
         let mistake = Mistake::new(*place, format!("there is no {what} {}", quote(name)));
+        self.hints.set(self.hints.get().saturating_add(1));
+        if self.hints.get() > HINTS {
+            return mistake;
+        }
         let known = self.units.values().map(|checked| &checked.unit);
         let known = known.filter(|unit| !targets_only || unit.kind == Kind::Target);
-        if let Some(near) = names::nearest(name, known.map(|unit| unit.name.as_str())) {
+        let known = known.map(|unit| unit.name.as_str());
+        let wrong = self.broken.iter().map(String::as_str).filter(|_| !targets_only);
+        if let Some(near) = names::nearest(name, known.chain(wrong)) {
             return mistake.help(format!("did you mean `{near}`?"));
         }
         match names::split_instance(name) {
@@ -302,10 +319,7 @@ impl<'a> Pool<'a> {
 }
 
 /// A unit that conflicts with what it requires could never run.
-fn contradiction(unit: &Checked, required: &Reference) -> Option<Mistake> {
-    let same = |r: &&Reference| r.relation == Relation::Conflicts && r.name == required.name;
-    let conflict = unit.references.iter().find(same)?;
-    let (name, other) = (&unit.unit.name, quote(&required.name));
-    let text = format!("`{name}` conflicts with {other}, which it requires");
-    Some(Mistake::new(conflict.place, text).note(required.place, "required here"))
+fn contradiction(name: &str, conflict: Place, required: &Reference) -> Mistake {
+    let text = format!("`{name}` conflicts with {}, which it requires", quote(&required.name));
+    Mistake::new(conflict, text).note(required.place, "required here")
 }

@@ -22,7 +22,7 @@ pub fn instantiate(template: &Unit, instance: &str) -> Result<Unit, String> {
         return Err(format!("`{name}` is not an instance: something must follow the `@`"));
     }
     if let Some(problem) = names::problem(&name) {
-        return Err(format!("{} is not a unit name: {problem}", super::text::quote(&name)));
+        return Err(format!("`{name}` cannot be made: {problem}"));
     }
     let mut unit = template.clone();
     unit.name = name;

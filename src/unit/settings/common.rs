@@ -1,5 +1,7 @@
 //! What services and targets have in common: description and relations.
 
+use std::collections::HashSet;
+
 use super::value::{self, Context, put};
 use super::{Section, Setting};
 use crate::unit::diagnostic::Mistake;
@@ -55,6 +57,7 @@ pub(super) const SETTINGS: &[Setting] = &[
 /// Reads a list of unit names. A name that is said twice counts once.
 fn relate(relation: Relation, draft: &mut Draft, node: &Node, cx: &mut Context<'_>) {
     let own = draft.unit.name.clone();
+    let mut seen = HashSet::new();
     value::list(node, "a list of unit names", cx, |item, cx| {
         let name = value::text(item, cx)?;
         // In a template the name is only complete once the instance is known.
@@ -71,8 +74,7 @@ fn relate(relation: Relation, draft: &mut Draft, node: &Node, cx: &mut Context<'
             cx.out.push(Mistake::new(item.place, message));
             return None;
         }
-        let known = draft.references.iter().any(|r| r.relation == relation && r.name == name);
-        if !known {
+        if seen.insert(name.to_owned()) {
             let reference = Reference { relation, name: name.to_owned(), place: item.place };
             draft.references.push(reference);
         }

@@ -28,7 +28,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "{ tcp = 80, command = \"true\" }",
         "{ tpc = 80 }",
     ]),
-    Setting::new(HEALTH, "command", "command: list of strings, or a string", "none", |d, v, cx| {
+    Setting::new(HEALTH, "command", "command", "none", |d, v, cx| {
         let command = value::command(v, cx);
         let check =
             command.map(|At { value, line }| At { value: HealthCheck::Command(value), line });

@@ -20,7 +20,7 @@ pub mod value;
 use super::diagnostic::Mistake;
 use super::draft::Draft;
 use super::names;
-use super::syntax::{Entry, Node, Table};
+use super::syntax::{Entry, Node, Table, Value};
 use super::text::quote;
 use value::Context;
 
@@ -271,9 +271,11 @@ pub fn of(section: Section) -> impl Iterator<Item = &'static Setting> {
 
 /// Reads every entry of a table into the draft.
 pub fn apply(section: Section, table: &Table, draft: &mut Draft, cx: &mut Context<'_>) {
-    for entry in &table.0 {
+    // What was refused as text has been reported.
+    for entry in table.0.iter().filter(|entry| entry.node.value != Value::Refused) {
         let Some(setting) = of(section).find(|setting| setting.key == entry.key) else {
-            cx.out.push(unknown_key(section, entry, &draft.unit.name));
+            let mistake = unknown_key(section, entry, &draft.unit.name, cx.hints);
+            cx.out.push(mistake);
             continue;
         };
         draft.mark(section, setting.key, entry.place);
@@ -295,10 +297,13 @@ pub fn unsupported(place: super::text::Place, what: &str, missing: &str) -> Mist
         .help(format!("remove it: {missing} will come with a later version"))
 }
 
-fn unknown_key(section: Section, entry: &Entry, unit: &str) -> Mistake {
+fn unknown_key(section: Section, entry: &Entry, unit: &str, hints: bool) -> Mistake {
     let title = section.title().replace("NAME", unit);
     let message = format!("unknown key {} in {title}", quote(&entry.key));
     let mistake = Mistake::new(entry.place, message);
+    if !hints {
+        return mistake;
+    }
     if let Some(near) = names::nearest(&entry.key, of(section).map(|setting| setting.key)) {
         return mistake.help(format!("did you mean `{near}`?"));
     }

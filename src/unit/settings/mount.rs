@@ -5,9 +5,9 @@ use super::{Section, Setting};
 use crate::unit::diagnostic::Mistake;
 use crate::unit::draft::{Draft, MountDraft, MountKind};
 use crate::unit::model::{Mount, MountSource, Propagation};
-use crate::unit::names;
-use crate::unit::syntax::Node;
+use crate::unit::syntax::{Node, Value};
 use crate::unit::text::quote;
+use crate::unit::{limits, names};
 
 const MOUNT: &[Section] = &[Section::Mount];
 
@@ -84,8 +84,20 @@ pub(super) const SETTINGS: &[Setting] = &[
     .with("type = \"tmpfs\", target = \"/m\""),
 ];
 
+/// Reads all entries.
+pub(super) fn read_all(node: &Node, draft: &mut Draft, cx: &mut Context<'_>) {
+    match &node.value {
+        Value::List(items) if items.len() > limits::MOUNTS => {
+            cx.refuse::<()>(node, format!("a unit has at most {} mounts", limits::MOUNTS));
+        }
+        _ => {
+            value::list(node, "a list of tables", cx, |item, cx| read(item, draft, cx));
+        }
+    }
+}
+
 /// Reads one entry.
-pub(super) fn read(node: &Node, draft: &mut Draft, cx: &mut Context<'_>) -> Option<()> {
+fn read(node: &Node, draft: &mut Draft, cx: &mut Context<'_>) -> Option<()> {
     let table = value::table(node, cx)?;
     draft.mount = MountDraft::default();
     draft.forget(Section::Mount);

@@ -6,8 +6,8 @@ use crate::unit::syntax::{Node, Value};
 use crate::unit::text::quote;
 
 const SERVICE: &[Section] = &[Section::Service];
-const COMMAND: &str = "command: list of strings, or a string";
-const COMMANDS: &str = "list of commands, or one command as a string";
+const COMMAND: &str = "command";
+const COMMANDS: &str = "list of commands";
 
 const BAD_COMMANDS: &[&str] = &["[\"/bin/true\"]", "[[]]", "[[1]]", "3"];
 

@@ -78,9 +78,9 @@ pub(super) const SETTINGS: &[Setting] = &[
     .good(&["false"])
     .bad(&["\"no\"", "0"]),
     Setting::new(SERVICE, "mounts", "list of tables", "[]", |d, v, cx| {
-        value::list(v, "a list of tables", cx, |item, cx| super::mount::read(item, d, cx));
+        super::mount::read_all(v, d, cx);
     })
-    .help("What else it sees, in the order written; see [mounts](#mounts).")
+    .help("What else it sees, in the order written; see [its keys](#keys-of-mounts).")
     .good(&["[{ type = \"tmpfs\", target = \"/run\" }]"])
     .bad(&["[\"/a:/b\"]", "{ type = \"tmpfs\", target = \"/run\" }", "[{}]"]),
 ];

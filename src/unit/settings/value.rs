@@ -18,6 +18,8 @@ pub struct Context<'a> {
     pub home: u32,
     /// Whether the unit is a template, where `%i` stands for the instance.
     pub template: bool,
+    /// Whether to look for the nearest known word; off once there are thousands of mistakes.
+    pub hints: bool,
     /// Where mistakes go.
     pub out: &'a mut Vec<Mistake>,
 }
@@ -258,13 +260,15 @@ pub fn commands(node: &Node, cx: &mut Context<'_>) -> Option<Vec<At<Vec<String>>
     if matches!(node.value, Value::String(_)) {
         return command(node, cx).map(|command| vec![command]);
     }
-    list(node, "a list of commands", cx, |item, cx| {
-        if matches!(item.value, Value::List(_)) {
-            return command(item, cx);
-        }
+    let Value::List(items) = &node.value else {
+        return cx.expected(node, "a list of commands");
+    };
+    // One command without the outer list: said once, not for each of its words.
+    if let Some(word) = items.iter().find(|item| matches!(item.value, Value::String(_))) {
         let help = "write [[\"program\", \"argument\"], [\"program\"]]";
-        cx.advise(item, "each command of this list must be a list", help)
-    })
+        return cx.advise(word, "each command of this list must be a list", help);
+    }
+    list(node, "a list of commands", cx, command)
 }
 
 /// Why a path is not an absolute one without `..`.
