@@ -4,6 +4,9 @@
 //! files, has a `NAME.expected` with the exact text. `BERTH_RENEW=1 cargo test --test diag`
 //! writes them anew, to be read with `git diff`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::arithmetic_side_effects, reason = "a test fails by panicking")]
+
 #[path = "diag/special.rs"]
 mod special;
 #[path = "diag/table.rs"]
@@ -63,11 +66,9 @@ fn load(path: &Path) -> Loaded {
 /// The report with paths as they are from `tests/diag`, and what became of the units.
 fn outcome(path: &Path, loaded: &Loaded) -> String {
     let parent = format!("{}/", path.parent().unwrap().display());
-    let mut text = loaded.report().replace(&parent, "");
+    let text = loaded.report().replace(&parent, "");
     let good: Vec<&str> = loaded.set.units.iter().map(|unit| unit.name.as_str()).collect();
-    text.push_str(&format!("-- good: {}\n", good.join(" ")));
-    text.push_str(&format!("-- broken: {}\n", loaded.broken.join(" ")));
-    text
+    format!("{text}-- good: {}\n-- broken: {}\n", good.join(" "), loaded.broken.join(" "))
 }
 
 #[test]

@@ -129,6 +129,7 @@ impl<'a> Pool<'a> {
         let named = self.units.values().flat_map(|unit| unit.references.iter());
         let mut wanted: Vec<(String, Place)> =
             named.map(|r| (r.name.clone(), r.place)).chain(by_hand).collect();
+        let is_instance = |name: &String| names::split_instance(name).is_some();
         let mut seen: HashSet<String> = HashSet::new();
         let mut bytes = 0_usize;
         while let Some((name, place)) = wanted.pop() {
@@ -138,11 +139,14 @@ impl<'a> Pool<'a> {
             let Some((base, instance)) = names::split_instance(&name) else { continue };
             let Some(template) = self.templates.get(base) else { continue };
             bytes = bytes.saturating_add(template::weight(&template.unit));
-            let made = if self.units.len() >= limits::UNITS || bytes > limits::INSTANCE_BYTES {
-                Err(format!("`{name}` cannot be made: there are too many instances"))
-            } else {
-                template::instantiate(&template.unit, instance)
-            };
+            if self.units.len() >= limits::UNITS || bytes > limits::INSTANCE_BYTES {
+                let text = format!("`{name}` cannot be made: there are too many instances");
+                out.push(Mistake::new(template.header, text));
+                self.broken.insert(name);
+                self.broken.extend(wanted.into_iter().map(|(name, _)| name).filter(is_instance));
+                return;
+            }
+            let made = template::instantiate(&template.unit, instance);
             match made {
                 Ok(unit) => {
                     let mut checked = Checked { unit, ..template.clone() };
@@ -175,6 +179,10 @@ impl<'a> Pool<'a> {
             knotted.remove(DEFAULT);
             if knotted.is_empty() {
                 return;
+            }
+            // New versions go first: without them the earlier ones may be in no cycle.
+            if knotted.iter().any(|name| !self.kept.contains(name)) {
+                knotted.retain(|name| !self.kept.contains(name));
             }
             let requirers = self.requirers();
             doubtful = Vec::new();

@@ -19,7 +19,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     .help("Program and arguments. A string is split into words as a shell would, but no shell runs it: there are no variables, pipes or `;`. A program without `/` is looked up in the `PATH` of the unit, inside its root.")
     .good(&["[\"nginx\", \"-g\", \"daemon off;\"]", "\"nginx -g 'daemon off;'\""])
     .bad(&["[]", "\"\"", "[\"\"]", "[1]", "\"a 'b\"", "true"]),
-    Setting::new(SERVICE, "user", "string: user[:group], names or numbers", "\"root\"", |d, v, cx| {
+    Setting::new(SERVICE, "user", "string: user[:group], names or numbers", "root", |d, v, cx| {
         value::put_some(&mut d.service.user, value::user(v, cx));
     })
     .help("Who it runs as. Names are looked up in `/etc/passwd` and `/etc/group` of the unit's own root. Without a group it is the user's own one, and the supplementary groups come from `/etc/group`.")
