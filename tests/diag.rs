@@ -5,6 +5,7 @@
 //! writes them anew, to be read with `git diff`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::format_collect, reason = "sizes do not matter here")]
 #![allow(clippy::arithmetic_side_effects, reason = "a test fails by panicking")]
 
 #[path = "diag/special.rs"]

@@ -79,6 +79,8 @@ pub fn read(sources: &[Source], previous: &Previous) -> Loaded {
     });
     pool.instances(&mut report.mistakes);
     pool.settle(&mut found.files, &mut report.mistakes);
+    report.trim(&found.files);
+    pool.advise(&mut report.mistakes);
 
     if !pool.broken.is_empty() || !lost.is_empty() {
         volumes.extend(previous.set.volumes.iter().cloned());
@@ -126,8 +128,7 @@ impl Report {
     }
 
     /// What is shown, sorted, and how many are not.
-    fn finish(mut self, more: Vec<Diagnostic>, files: &Files) -> (Vec<Diagnostic>, usize) {
-        self.trim(files);
+    fn finish(self, more: Vec<Diagnostic>, files: &Files) -> (Vec<Diagnostic>, usize) {
         let mut all = more;
         all.extend(self.mistakes.iter().map(|mistake| mistake.resolve(files)));
         all.sort_by(|a, b| a.spot.cmp(&b.spot));

@@ -2,11 +2,10 @@
 //! leaves: its earlier version takes its place, once; without one, what requires it
 //! leaves too. The target `default` is always there.
 
-use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::check::{self, Checked};
-use super::diagnostic::Mistake;
+use super::diagnostic::{Missing, Mistake};
 use super::draft::{Draft, Reference, Relation};
 use super::graph::{self, Units};
 use super::load::Previous;
@@ -32,8 +31,6 @@ pub struct Pool<'a> {
     pub kept: BTreeSet<String>,
     /// Units with mistakes of their own; whom they name is still looked at.
     wrecks: Vec<Checked>,
-    /// Names for which a near one was looked for.
-    hints: Cell<u32>,
     previous: &'a Previous,
 }
 
@@ -46,7 +43,6 @@ impl<'a> Pool<'a> {
             broken: BTreeSet::new(),
             kept: BTreeSet::new(),
             wrecks: Vec::new(),
-            hints: Cell::new(0),
             previous,
         };
         pool.synthesise_default();
@@ -220,7 +216,7 @@ impl<'a> Pool<'a> {
             .references
             .iter()
             .filter(|r| !known(&r.name) && !is_instance(&r.name) && !r.name.contains("%i"));
-        strange.map(|r| self.unknown(r)).collect()
+        strange.map(unknown).collect()
     }
 
     /// Takes out, one by one, what misses something.
@@ -295,35 +291,37 @@ impl<'a> Pool<'a> {
                     out.push(Mistake::new(*place, text));
                 }
                 None if self.is_broken(other) => {}
-                None => out.push(self.unknown(reference)),
+                None => out.push(unknown(reference)),
             }
         }
         out
     }
 
-    fn unknown(&self, reference: &Reference) -> Mistake {
-        /// Names for which a near one is looked for among all others.
-        const HINTS: u32 = 500;
-        let Reference { relation, name, place } = reference;
-        let targets_only = *relation == Relation::WantedBy;
-        let what = if targets_only { "target" } else { "unit" };
-        let mistake = Mistake::new(*place, format!("there is no {what} {}", quote(name)));
-        self.hints.set(self.hints.get().saturating_add(1));
-        if self.hints.get() > HINTS {
-            return mistake;
-        }
-        let known = self.units.values().map(|checked| &checked.unit);
-        let known = known.filter(|unit| !targets_only || unit.kind == Kind::Target);
-        let known = known.map(|unit| unit.name.as_str());
-        let wrong = self.broken.iter().map(String::as_str).filter(|_| !targets_only);
-        if let Some(near) = names::nearest(name, known.chain(wrong)) {
-            return mistake.help(format!("did you mean `{near}`?"));
-        }
-        match names::split_instance(name) {
-            Some((base, _)) => mistake.help(format!("there is no template {} either", quote(base))),
-            None => mistake,
+    /// Adds the nearest name to mistakes about units that are not there.
+    pub fn advise(&self, mistakes: &mut [Mistake]) {
+        for mistake in mistakes {
+            let Some(Missing { name, target }) = &mistake.missing else { continue };
+            let units = self.units.values().map(|checked| &checked.unit);
+            let units = units.filter(|unit| !target || unit.kind == Kind::Target);
+            let wrong = self.broken.iter().map(String::as_str).filter(|_| !target);
+            let near = names::nearest(name, units.map(|unit| unit.name.as_str()).chain(wrong));
+            mistake.help = match (near, names::split_instance(name)) {
+                (Some(near), _) => Some(format!("did you mean `{near}`?")),
+                (None, Some((base, _))) => {
+                    Some(format!("there is no template {} either", quote(base)))
+                }
+                (None, None) => None,
+            };
         }
     }
+}
+
+/// A mistake about a unit that is not there.
+fn unknown(Reference { relation, name, place }: &Reference) -> Mistake {
+    let target = *relation == Relation::WantedBy;
+    let what = if target { "target" } else { "unit" };
+    let mistake = Mistake::new(*place, format!("there is no {what} {}", quote(name)));
+    Mistake { missing: Some(Missing { name: name.clone(), target }), ..mistake }
 }
 
 /// A unit that conflicts with what it requires could never run.
