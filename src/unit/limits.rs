@@ -33,5 +33,7 @@ pub const INSTANCE_BYTES: usize = 4 << 20;
 pub const NAME: usize = 64;
 /// Diagnostics that are kept; the rest is only counted.
 pub const DIAGNOSTICS: usize = 100;
+/// Bytes of a file of which all syntax errors are looked for, not only the first.
+pub const RECOVERED: usize = 64 << 10;
 /// Syntax errors that are reported for one file.
 pub const SYNTAX_ERRORS: usize = 10;

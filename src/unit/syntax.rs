@@ -108,10 +108,11 @@ pub struct Document {
 
 /// Parses one file.
 pub fn parse(file: &SourceFile, id: u32, out: &mut Vec<Mistake>) -> Document {
-    let (root, errors) = DeTable::parse_recoverable(&file.text);
+    let (root, errors) = tree(&file.text);
     let mut document = Document::default();
     let (mut shown, mut last_header) = (0_usize, None);
-    document.sound = errors.len() <= LOOKED_AT;
+    let recovered = file.text.len() <= limits::RECOVERED && errors.len() <= LOOKED_AT;
+    document.sound = errors.is_empty() || recovered;
     for error in errors.iter().take(LOOKED_AT) {
         let span = error.span().unwrap_or_default();
         let place = place(id, span.start, span.end);
@@ -145,6 +146,18 @@ pub fn parse(file: &SourceFile, id: u32, out: &mut Vec<Mistake>) -> Document {
     document.root = walk.table(root.get_ref());
     document.nodes = walk.nodes;
     document
+}
+
+/// Parses a text. Of a long one that is wrong only the first error is known, because
+/// the parser would keep one for each byte of rubbish.
+fn tree(text: &str) -> (Spanned<DeTable<'_>>, Vec<toml::de::Error>) {
+    if text.len() <= limits::RECOVERED {
+        return DeTable::parse_recoverable(text);
+    }
+    match DeTable::parse(text) {
+        Ok(root) => (root, Vec::new()),
+        Err(error) => (Spanned::new(0..0, DeTable::new()), vec![error]),
+    }
 }
 
 /// Errors of one file that are looked at: each may cost a walk through the file.

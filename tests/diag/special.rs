@@ -7,7 +7,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use berth::unit::{Diagnostic, Loaded, Previous, Source, limits, read, settings};
+use berth::unit::{Diagnostic, Loaded, Previous, Source, decode, encode, limits, read, settings};
 use nix::sys::stat::Mode;
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -192,6 +192,36 @@ fn a_mebibyte_of_mistakes() {
     }
 }
 
+/// As much as is allowed is read, and fits into one message to the supervisor.
+#[test]
+fn as_much_as_allowed() {
+    let file = |f: usize| {
+        let variables: String = (0..50).map(|i| format!("V{i}='a',")).collect();
+        let pad = "x".repeat(300);
+        let unit = |i: usize| {
+            format!(
+                "[service.s{f}-{i}]\ncommand=['x']\nenvironment={{{variables}}}\n\
+                 description='{pad}'\n"
+            )
+        };
+        Source::Text(format!("{f}"), (0..1100).map(unit).collect())
+    };
+    let loaded = read(&(0..7).map(file).collect::<Vec<_>>(), &Previous::default());
+    assert!(loaded.is_clean(), "{}", loaded.report());
+    assert_eq!(loaded.set.units.len(), 7701);
+    let bytes = encode(&loaded);
+    assert!(bytes.len() < limits::MESSAGE);
+    assert!(decode(&bytes).unwrap() == loaded);
+}
+
+#[test]
+fn a_name_twice_in_a_large_file() {
+    let pad = "# padding\n".repeat(10_000);
+    let loaded = check(&format!("{GOOD}{pad}[service.b]\ncommand='x'\n{GOOD}"));
+    assert!(loaded.report().contains("`good` is defined twice"), "{}", loaded.report());
+    assert_eq!((loaded.diagnostics.len(), loaded.broken_files.len()), (1, 1));
+}
+
 #[test]
 fn too_much_of_everything() {
     let list = |n: usize| (0..n).map(|i| format!("'{i}',")).collect::<String>();
@@ -236,7 +266,8 @@ fn too_many_instances() {
     let loaded = check(&text);
     assert!(loaded.report().contains("too many instances"), "{}", loaded.report());
     // A template that asks for two of its own, and those for four.
-    let text = "[service.'a@']\ncommand='x'\nwants=['a@%i0','a@%i1']\n[service.b]\ncommand='x'\nwants=['a@1']\n";
+    let text = "[service.'a@']\ncommand='x'\nwants=['a@%i0','a@%i1']\n\
+        [service.b]\ncommand='x'\nwants=['a@1']\n";
     let loaded = check(text);
     assert!(!loaded.is_clean() && loaded.set.units.len() <= limits::UNITS);
     // A large template is not made thousands of times.
@@ -316,7 +347,11 @@ fn plausible() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 400,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn no_text_panics(text in any::<String>()) {

@@ -175,7 +175,8 @@ fn later_directories_override_key_by_key() {
     );
     let etc = layer(
         "etc/web.toml",
-        "\n\n\n[service.web]\nuser = 'www-data'\nrequires = []\nenvironment = { B = '2', C = '3' }\n\
+        "\n\n\n[service.web]\nuser = 'www-data'\nrequires = []\n\
+         environment = { B = '2', C = '3' }\n\
          [service.web.limits]\npids = 6\n[service.web.health]\ntcp = 80\n",
     );
     let loaded = read(&[lib, etc], &Previous::default());

@@ -41,7 +41,10 @@ pub(super) const SETTINGS: &[Setting] = &[
         let check = http(v, cx).map(|check| cx.at(v.place, check));
         d.checks.extend(check.map(|check| (v.place, check)));
     })
-    .help("Healthy if a `GET` is answered with 200 to 399. The address is 127.0.0.1 unless given.")
+    .help(
+        "Healthy if a `GET` is answered with 200 to 399. The address is 127.0.0.1 \
+         unless given.",
+    )
     .good(&["\"http://:8080/healthz\"", "\"http://127.0.0.1\""])
     .bad(&[
         "\"https://localhost/\"",

@@ -89,13 +89,15 @@ impl Section {
             Self::RestartLimit,
             "restart-limit",
             None,
-            "Part of `[service.NAME]`: `restart-limit = { count = 10, window = \"1min\" }`.",
+            "Part of `[service.NAME]`: `restart-limit = { count = 10, window = \"1min\" \
+         }`.",
         ),
         section(
             Self::Mount,
             "mounts",
             None,
-            "Part of `[service.NAME]`: each entry of the list `mounts` is a table with these keys.",
+            "Part of `[service.NAME]`: each entry of the list `mounts` is a table with \
+         these keys.",
         ),
         section(
             Self::Limits,
@@ -113,20 +115,23 @@ impl Section {
             Self::Health,
             "[service.NAME.health]",
             None,
-            "A check that runs inside the unit while it runs. Exactly one of `command`, `http` and `tcp` is needed.",
+            "A check that runs inside the unit while it runs. Exactly one of `command`, \
+         `http` and `tcp` is needed.",
         ),
         section(Self::Log, "[service.NAME.log]", None, "Where output goes."),
         section(
             Self::Target,
             "[target.NAME]",
             Some("target"),
-            "A target runs nothing: it is a name for what it requires and wants. The target `default` always exists; it is what is started at boot.",
+            "A target runs nothing: it is a name for what it requires and wants. The \
+         target `default` always exists; it is what is started at boot.",
         ),
         section(
             Self::Volume,
             "[volume.NAME]",
             Some("volume"),
-            "A named volume: a directory that is kept in the state directory. It is made when it is first used, so the table is only needed to say that it is meant.",
+            "A named volume: a directory that is kept in the state directory. It is made \
+         when it is first used, so the table is only needed to say that it is meant.",
         ),
         not_yet(Self::Socket, "[socket.NAME]", "socket", "socket activation"),
         not_yet(Self::Timer, "[timer.NAME]", "timer", "timers"),
