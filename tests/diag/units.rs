@@ -9,7 +9,7 @@ use berth::unit::model::{
     Namespaces, Propagation, Ready, Restart, RestartPolicy, Rootfs, Service, Unit, UnitSet, User,
     Writable,
 };
-use berth::unit::{Loaded, Previous, Source, decode, encode, instantiate, read};
+use berth::unit::{Loaded, Previous, Source, decode, encode, instantiate, limits, read};
 
 fn text(text: &str) -> Vec<Source> {
     vec![Source::Text("f.toml".to_owned(), text.to_owned())]
@@ -309,6 +309,16 @@ fn a_message_of_the_reader_is_read_back() {
         assert!(decode(&bytes[..cut]).is_err(), "cut at {cut}");
     }
     assert!(decode(&[&bytes[..], &[0]].concat()).is_err());
+}
+
+#[test]
+fn what_does_not_fit_into_a_message_is_said() {
+    let volumes = vec!["x".repeat(limits::MESSAGE)];
+    let set = UnitSet { volumes, ..UnitSet::default() };
+    let read = decode(&encode(&Loaded { set, ..Loaded::default() })).unwrap();
+    assert!(read.unusable && !read.is_clean() && read.set == UnitSet::default());
+    assert!(read.report().contains("too large"), "{}", read.report());
+    assert!(decode(&vec![0; limits::MESSAGE + 1]).is_err());
 }
 
 #[test]

@@ -254,10 +254,10 @@ impl Setting {
 /// All settings, in the order of the reference.
 pub fn all() -> impl Iterator<Item = &'static Setting> + Clone {
     [
-        service::SETTINGS,
-        common::SETTINGS,
         process::SETTINGS,
         sandbox::SETTINGS,
+        common::SETTINGS,
+        service::SETTINGS,
         mount::SETTINGS,
         limits::SETTINGS,
         security::SETTINGS,
