@@ -29,6 +29,10 @@ pub const MOUNTS: usize = 256;
 pub const STRING: usize = 64 << 10;
 /// Bytes of strings in all instances of templates together.
 pub const INSTANCE_BYTES: usize = 4 << 20;
+/// Bytes of a regular expression.
+pub const REGEX: usize = 1024;
+/// Bytes of a regular expression once it is compiled.
+pub const REGEX_SIZE: usize = 128 << 10;
 /// Bytes of a unit's name.
 pub const NAME: usize = 64;
 /// Diagnostics that are kept; the rest is only counted.

@@ -94,7 +94,7 @@ fn checked(mut unit: Unit) -> Result<Unit, String> {
         return wrong("`hostname`".to_owned(), "it has 1 to 64 letters, digits and `- . _`");
     }
     if let Ready::Log(regex) = &service.ready
-        && regex_lite::Regex::new(regex).is_err()
+        && value::regex(regex).is_err()
     {
         return wrong("`ready`".to_owned(), "this is not a regular expression any more");
     }

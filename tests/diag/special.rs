@@ -179,6 +179,10 @@ fn a_mebibyte_of_mistakes() {
         format!("{GOOD}command=[{}]", "1,".repeat(50_000)),
         format!("{GOOD}x=[{}]", "[],".repeat(200_000)),
         format!("{GOOD}description='{}'", "é".repeat(400_000)),
+        numbered(|i| {
+            format!("[service.s{i}]\ncommand='x'\nready='log:(((a{{99}}){{99}}){{99}}){{9}}{i}'\n")
+        }),
+        numbered(|i| format!("[service.s{i}]\ncommand='x'\nready='log:(a{{99}}){{99}}['\n")),
         format!("{GOOD}requires=[{}]", (0..8000).map(|i| format!("'u{i}',")).collect::<String>()),
     ];
     for text in texts {

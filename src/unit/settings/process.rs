@@ -54,9 +54,8 @@ pub(super) const SETTINGS: &[Setting] = &[
         put(&mut d.service.environment, environment(v, cx));
     })
     .help(
-        "Variables. Nothing of the supervisor's own environment is passed on; numbers \
-         and true or false are taken as their text. A later unit directory adds to \
-         the table.",
+        "Variables. Numbers and true or false are taken as their text. A later unit \
+         directory adds to the table.",
     )
     .good(&["{ TZ = \"UTC\", WORKERS = 4 }"])
     .bad(&["[]", "{ \"A=B\" = \"x\" }", "{ \"\" = \"x\" }", "{ A = [] }", "\"A=B\""]),

@@ -233,8 +233,8 @@ fn ready(node: &Node, cx: &mut Context<'_>) -> Option<Ready> {
         ("unix", Some(rest)) => path(rest).map(Ready::Unix),
         ("path", Some(rest)) => path(rest).map(Ready::Path),
         ("log", Some("")) => Err("the regular expression is empty".to_owned()),
-        ("log", Some(regex)) => match regex_lite::Regex::new(regex) {
-            Ok(_) => Ok(Ready::Log(regex.to_owned())),
+        ("log", Some(regex)) => match value::regex(regex) {
+            Ok(()) => Ok(Ready::Log(regex.to_owned())),
             Err(error) => Err(format!("this regular expression is wrong: {error}")),
         },
         _ => {

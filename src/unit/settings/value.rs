@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use crate::unit::diagnostic::Mistake;
 use crate::unit::model::{At, Id, User};
-use crate::unit::names;
 use crate::unit::syntax::{Node, Table, Value};
 use crate::unit::text::{Files, Place, quote};
+use crate::unit::{limits, names};
 
 /// What a reader needs besides the value.
 pub struct Context<'a> {
@@ -392,4 +392,17 @@ pub fn endpoint(text: &str) -> Result<(String, u16), &'static str> {
         Ok(port) if port > 0 && !text.ends_with('+') => Ok((host, port)),
         _ => Err("a port is a number from 1 to 65535"),
     }
+}
+
+/// Checks a regular expression; one that would be costly to run or to read is refused.
+///
+/// # Errors
+/// What is wrong with it, as a sentence.
+pub fn regex(text: &str) -> Result<(), String> {
+    if text.len() > limits::REGEX {
+        return Err(format!("it is longer than {} bytes", limits::REGEX));
+    }
+    let mut builder = regex_lite::RegexBuilder::new(text);
+    let built = builder.size_limit(limits::REGEX_SIZE).build();
+    built.map(|_| ()).map_err(|error| error.to_string())
 }
