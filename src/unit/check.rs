@@ -125,7 +125,7 @@ fn root(draft: &mut Draft, cx: &mut Context<'_>) {
     }
     let kept = matches!(draft.writable, Some(Writable::Ephemeral | Writable::Persistent));
     if draft.direct && kept {
-        let text = "with rootfs-mode = \"direct\" there is no overlay: only writable = \"none\" is possible";
+        let text = "with rootfs-mode = \"direct\" there is no overlay: write \"none\" or nothing";
         conflict(draft, "writable", text, "rootfs-mode", cx);
     }
     draft.service.writable = match (draft.writable, draft.direct, host) {

@@ -22,12 +22,24 @@ pub struct Mistake {
     pub help: Option<String>,
     /// Other places that matter.
     pub notes: Vec<(Place, String)>,
+    /// The name of a unit that is not there: a near one is looked for once all are known,
+    /// and only for mistakes that are shown, because it takes time.
+    pub missing: Option<Missing>,
+}
+
+/// The name of a unit that is not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// As it was written.
+    pub name: String,
+    /// Whether only a target will do.
+    pub target: bool,
 }
 
 impl Mistake {
     /// A mistake without further advice.
     pub fn new(place: Place, message: impl Into<String>) -> Self {
-        Self { place, message: message.into(), help: None, notes: Vec::new() }
+        Self { place, message: message.into(), help: None, notes: Vec::new(), missing: None }
     }
 
     /// Adds advice.

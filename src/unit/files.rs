@@ -19,6 +19,8 @@ pub enum Source {
     Default(PathBuf),
     /// What a person named, files or directories, as one layer. Missing is a mistake.
     Given(Vec<PathBuf>),
+    /// A text that is already here, under the name it is reported by.
+    Text(String, String),
 }
 
 impl Source {
@@ -59,6 +61,7 @@ pub fn gather(sources: &[Source]) -> Gathered {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 _ => gathered.directory(path),
             },
+            Source::Text(name, text) => gathered.text(name.clone(), text.clone().into_bytes()),
             Source::Given(paths) => paths.iter().for_each(|path| match fs::metadata(path) {
                 Ok(meta) if meta.is_dir() => gathered.directory(path),
                 _ => gathered.file(path),
@@ -109,23 +112,24 @@ impl Gathered {
             }
             return;
         }
-        let bytes = match read(path) {
-            Ok(bytes) => bytes,
-            Err((text, help)) => return self.broken(path, text, help),
-        };
+        match read(path) {
+            Ok(bytes) => self.text(path.to_string_lossy().into_owned(), bytes),
+            Err((text, help)) => self.broken(path, text, help),
+        }
+    }
+
+    /// Takes the text of a file into the current layer, if it is one.
+    fn text(&mut self, name: String, bytes: Vec<u8>) {
         self.bytes = self.bytes.saturating_add(bytes.len());
         if self.bytes > limits::TOTAL_BYTES {
-            let text = format!(
-                "this file is not read: all unit files together exceed {} MiB",
-                limits::TOTAL_BYTES >> 20
-            );
-            return self.broken(path, text, None);
+            let most = limits::TOTAL_BYTES >> 20;
+            let text = format!("this file is not read: all unit files together exceed {most} MiB");
+            return self.broken(Path::new(&name), text, None);
         }
         if bytes.contains(&0) {
             let text = "this is not a text file: it has NUL bytes";
-            return self.broken(path, text.to_owned(), None);
+            return self.broken(Path::new(&name), text.to_owned(), None);
         }
-        let name = path.to_string_lossy().into_owned();
         match String::from_utf8(bytes) {
             Ok(text) => {
                 let id = self.files.add(SourceFile::new(name, text));

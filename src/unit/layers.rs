@@ -1,7 +1,7 @@
 //! From files to one raw table for each unit: later layers override earlier ones key by
 //! key, and the same name twice within one layer is a mistake.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::diagnostic::Mistake;
 use super::names;
@@ -47,25 +47,37 @@ pub struct Raws {
     pub units: BTreeMap<(Space, String), Raw>,
     /// Those with a mistake so far.
     pub broken: BTreeSet<(Space, String)>,
+    /// Files with a mistake that belongs to no unit: what units they meant is not known.
+    pub flawed: BTreeSet<u32>,
 }
 
 impl Raws {
     /// Adds what a file of a layer declares. Of a document that is not sound only the
     /// names are taken: they are broken.
     pub fn add(&mut self, document: Document, layer: usize, out: &mut Vec<Mistake>) {
+        for (kind, name) in document.doubled {
+            let space = Section::of_kind(&kind).map_or(Space::Unit, |info| Space::of(info.section));
+            self.broken.insert((space, name));
+        }
         for kind in document.root.0 {
-            let Some(info) = kind_of(&kind, document.sound, out) else { continue };
+            let known = Section::of_kind(&kind.key);
+            if document.sound {
+                out.extend(kind_problem(&kind, known.is_some()));
+            }
+            let file = kind.place.file;
             let Value::Table(units) = kind.node.value else {
-                if document.sound {
-                    out.push(not_a_unit(&kind.key, kind.place));
-                }
+                self.flawed.insert(file);
                 continue;
             };
             for unit in units.0 {
-                if document.sound {
-                    self.unit(info, unit, layer, out);
-                } else {
-                    self.broken.insert((Space::of(info.section), unit.key));
+                match known {
+                    Some(info) if document.sound => self.unit(info, unit, layer, out),
+                    // It may have been right before, and then stays.
+                    _ if names::problem(&unit.key).is_none() => {
+                        let space = known.map_or(Space::Unit, |info| Space::of(info.section));
+                        self.broken.insert((space, unit.key));
+                    }
+                    _ => {}
                 }
             }
         }
@@ -74,31 +86,36 @@ impl Raws {
     fn unit(&mut self, info: &SectionInfo, unit: Entry, layer: usize, out: &mut Vec<Mistake>) {
         let Entry { key: name, place, node } = unit;
         let Value::Table(table) = node.value else {
-            let kind = info.kind.unwrap_or_default();
-            out.push(not_a_unit(kind, place));
+            if node.value != Value::Refused {
+                out.push(not_a_unit(info.kind.unwrap_or_default(), place));
+            }
+            self.flawed.insert(place.file);
             return;
         };
-        let problem = if let Some(problem) = names::problem(&name) {
-            Some(Mistake::new(place, format!("{} is not a name", quote(&name))).help(problem))
-        } else if name.contains('@') && info.section != Section::Service {
+        if let Some(problem) = names::problem(&name) {
+            out.push(Mistake::new(place, format!("{} is not a name", quote(&name))).help(problem));
+            return;
+        }
+        let key = (Space::of(info.section), name);
+        let problem = if key.1.contains('@') && info.section != Section::Service {
             let text = "only a service can be a template or an instance of one";
             Some(Mistake::new(place, text).help("leave out the `@`"))
-        } else if name.ends_with('@') && !names::is_template(&name) {
+        } else if key.1.ends_with('@') && !names::is_template(&key.1) {
             Some(Mistake::new(place, "a template has one `@`, at its end"))
         } else {
             None
         };
+        if problem.is_some() || table.is_flawed() {
+            self.broken.insert(key.clone());
+        }
         if let Some(mistake) = problem {
             out.push(mistake);
-            self.broken.insert((Space::of(info.section), name));
             return;
         }
-        let raw = Raw { section: info.section, header: node.place, table, layer };
-        self.insert(name, raw, out);
+        self.insert(key, Raw { section: info.section, header: node.place, table, layer }, out);
     }
 
-    fn insert(&mut self, name: String, raw: Raw, out: &mut Vec<Mistake>) {
-        let key = (Space::of(raw.section), name);
+    fn insert(&mut self, key: (Space, String), raw: Raw, out: &mut Vec<Mistake>) {
         let Some(earlier) = self.units.get_mut(&key) else {
             self.units.insert(key, raw);
             return;
@@ -125,25 +142,26 @@ impl Raws {
     }
 }
 
-fn kind_of(kind: &Entry, sound: bool, out: &mut Vec<Mistake>) -> Option<&'static SectionInfo> {
-    let found = Section::of_kind(&kind.key);
-    if found.is_none() && sound {
-        let kinds: Vec<&str> = Section::ALL.iter().filter_map(|info| info.kind).collect();
-        let mistake = if matches!(kind.node.value, Value::Table(_)) {
-            Mistake::new(kind.place, format!("unknown kind of unit {}", quote(&kind.key)))
-        } else {
-            let text = format!("{} stands outside of a unit", quote(&kind.key));
-            out.push(
-                Mistake::new(kind.place, text).help("begin with a header such as [service.NAME]"),
-            );
-            return None;
-        };
-        out.push(match names::nearest(&kind.key, kinds.iter().copied()) {
-            Some(near) => mistake.help(format!("did you mean `{near}`?")),
-            None => mistake.help(format!("the kinds are {}", kinds.join(", "))),
-        });
+/// What is wrong with a key at the top of a file.
+fn kind_problem(entry: &Entry, known: bool) -> Option<Mistake> {
+    match (&entry.node.value, known) {
+        (Value::Table(_), true) | (Value::Refused, _) => None,
+        (_, true) => Some(not_a_unit(&entry.key, entry.place)),
+        (Value::Table(_), false) => {
+            let kinds: Vec<&str> = Section::ALL.iter().filter_map(|info| info.kind).collect();
+            let text = format!("unknown kind of unit {}", quote(&entry.key));
+            let mistake = Mistake::new(entry.place, text);
+            Some(match names::nearest(&entry.key, kinds.iter().copied()) {
+                Some(near) => mistake.help(format!("did you mean `{near}`?")),
+                None => mistake.help(format!("the kinds are {}", kinds.join(", "))),
+            })
+        }
+        (_, false) => {
+            let text = format!("{} stands outside of a unit", quote(&entry.key));
+            let help = "begin with a header such as [service.NAME]";
+            Some(Mistake::new(entry.place, text).help(help))
+        }
     }
-    found
 }
 
 fn not_a_unit(kind: &str, place: Place) -> Mistake {
@@ -161,12 +179,16 @@ const ALTERNATIVES: [&[&str]; 4] = [
 
 /// Puts one table over another. Tables merge; everything else is replaced.
 fn merge(below: &mut Table, above: Table) {
+    let is_new = |key: &str| above.get(key).is_some();
+    let displaced = |old: &Entry| {
+        let group = ALTERNATIVES.iter().find(|group| group.contains(&old.key.as_str()));
+        !is_new(&old.key) && group.is_some_and(|group| group.iter().any(|key| is_new(key)))
+    };
+    below.0.retain(|old| !displaced(old));
+    let index: HashMap<String, usize> =
+        below.0.iter().enumerate().map(|(at, old)| (old.key.clone(), at)).collect();
     for entry in above.0 {
-        let group = ALTERNATIVES.iter().find(|group| group.contains(&entry.key.as_str()));
-        if let Some(group) = group {
-            below.0.retain(|old| old.key == entry.key || !group.contains(&old.key.as_str()));
-        }
-        let Some(old) = below.0.iter_mut().find(|old| old.key == entry.key) else {
+        let Some(old) = index.get(&entry.key).and_then(|at| below.0.get_mut(*at)) else {
             below.0.push(entry);
             continue;
         };

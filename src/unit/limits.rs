@@ -23,13 +23,21 @@ pub const NODES: usize = 100_000;
 pub const TOTAL_NODES: usize = 500_000;
 /// Entries of one list or table.
 pub const LIST: usize = 8192;
+/// Mounts of one unit.
+pub const MOUNTS: usize = 256;
 /// Bytes of one string.
 pub const STRING: usize = 64 << 10;
 /// Bytes of strings in all instances of templates together.
 pub const INSTANCE_BYTES: usize = 4 << 20;
+/// Bytes of a regular expression.
+pub const REGEX: usize = 1024;
+/// Bytes of a regular expression once it is compiled.
+pub const REGEX_SIZE: usize = 128 << 10;
 /// Bytes of a unit's name.
 pub const NAME: usize = 64;
 /// Diagnostics that are kept; the rest is only counted.
 pub const DIAGNOSTICS: usize = 100;
+/// Bytes of a file of which all syntax errors are looked for, not only the first.
+pub const RECOVERED: usize = 64 << 10;
 /// Syntax errors that are reported for one file.
 pub const SYNTAX_ERRORS: usize = 10;

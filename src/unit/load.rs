@@ -79,6 +79,8 @@ pub fn read(sources: &[Source], previous: &Previous) -> Loaded {
     });
     pool.instances(&mut report.mistakes);
     pool.settle(&mut found.files, &mut report.mistakes);
+    report.trim(&found.files);
+    pool.advise(&mut report.mistakes);
 
     if !pool.broken.is_empty() || !lost.is_empty() {
         volumes.extend(previous.set.volumes.iter().cloned());
@@ -103,6 +105,11 @@ impl Report {
     /// More than this is sorted and cut to what is shown.
     const HELD: usize = 4096;
 
+    /// Whether nothing had to be forgotten yet.
+    fn has_room(&self) -> bool {
+        self.dropped == 0
+    }
+
     /// Sorts by place, and forgets what would not be shown anyway.
     fn trim(&mut self, files: &Files) {
         let place = |mistake: &Mistake| (files.name(mistake.place.file), mistake.place);
@@ -121,8 +128,7 @@ impl Report {
     }
 
     /// What is shown, sorted, and how many are not.
-    fn finish(mut self, more: Vec<Diagnostic>, files: &Files) -> (Vec<Diagnostic>, usize) {
-        self.trim(files);
+    fn finish(self, more: Vec<Diagnostic>, files: &Files) -> (Vec<Diagnostic>, usize) {
         let mut all = more;
         all.extend(self.mistakes.iter().map(|mistake| mistake.resolve(files)));
         all.sort_by(|a, b| a.spot.cmp(&b.spot));
@@ -155,6 +161,8 @@ fn parse(found: &mut files::Gathered, report: &mut Report) -> Raws {
             report.extend(mistakes, &found.files);
         }
     }
+    let flawed = raws.flawed.iter().map(|id| found.files.name(*id).to_owned());
+    found.broken_files.extend(flawed);
     raws
 }
 
@@ -166,7 +174,7 @@ fn check_all(
     files: &mut Files,
     report: &mut Report,
 ) -> bool {
-    let Raws { units, mut broken } = raws;
+    let Raws { units, mut broken, .. } = raws;
     let mut complete = true;
     for (count, ((space, name), raw)) in units.into_iter().enumerate() {
         if count >= limits::UNITS {
@@ -176,7 +184,7 @@ fn check_all(
             break;
         }
         let mut mistakes = Vec::new();
-        let checked = check_one(files, &name, &raw, &mut mistakes);
+        let checked = check_one(files, &name, &raw, report.has_room(), &mut mistakes);
         let spoilt = broken.remove(&(space, name.clone())) || !mistakes.is_empty();
         report.extend(mistakes, files);
         match (space, checked) {
@@ -195,10 +203,16 @@ fn check_all(
 }
 
 /// Reads the keys of one unit. None for kinds that are not units of their own.
-fn check_one(files: &Files, name: &str, raw: &Raw, out: &mut Vec<Mistake>) -> Option<Checked> {
+fn check_one(
+    files: &Files,
+    name: &str,
+    raw: &Raw,
+    hints: bool,
+    out: &mut Vec<Mistake>,
+) -> Option<Checked> {
     let home = raw.header.file;
     let mut draft = Draft::new(name, files.name(home), files.line(raw.header));
-    let mut cx = Context { files, home, template: names::is_template(name), out };
+    let mut cx = Context { files, home, template: names::is_template(name), hints, out };
     let info = raw.section.info()?;
     if let Status::NotYet(missing) = info.status {
         let kind = info.kind.unwrap_or_default();

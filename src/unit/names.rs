@@ -40,13 +40,18 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     }
     let lower = word.to_lowercase().replace('_', "-");
     let limit = lower.len().checked_div(3).unwrap_or(0).clamp(1, 3);
-    known
-        .into_iter()
+    let known: Vec<&str> = known.into_iter().collect();
+    let misspelt = known
+        .iter()
+        .copied()
         .filter(|known| known.len().abs_diff(lower.len()) <= limit)
         .map(|known| (strsim::damerau_levenshtein(&lower, &known.to_lowercase()), known))
         .filter(|(distance, _)| *distance <= limit)
         .min()
-        .map(|(_, known)| known)
+        .map(|(_, known)| known);
+    // An abbreviation is far away in letters and still clear.
+    let is_start = |known: &&str| lower.len() >= 3 && known.to_lowercase().starts_with(&lower);
+    misspelt.or_else(|| known.iter().copied().find(is_start))
 }
 
 /// Linux signals, in order of their numbers, from 1.
@@ -151,5 +156,6 @@ mod tests {
         assert_eq!(nearest("Requires", known), Some("requires"));
         assert_eq!(nearest("colour", known), None);
         assert_eq!(nearest("redy", known), Some("ready"));
+        assert_eq!(nearest("req", known), Some("requires"));
     }
 }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::check::{self, Checked};
-use super::diagnostic::Mistake;
+use super::diagnostic::{Missing, Mistake};
 use super::draft::{Draft, Reference, Relation};
 use super::graph::{self, Units};
 use super::load::Previous;
@@ -125,6 +125,7 @@ impl<'a> Pool<'a> {
         let named = self.units.values().flat_map(|unit| unit.references.iter());
         let mut wanted: Vec<(String, Place)> =
             named.map(|r| (r.name.clone(), r.place)).chain(by_hand).collect();
+        let is_instance = |name: &String| names::split_instance(name).is_some();
         let mut seen: HashSet<String> = HashSet::new();
         let mut bytes = 0_usize;
         while let Some((name, place)) = wanted.pop() {
@@ -134,11 +135,14 @@ impl<'a> Pool<'a> {
             let Some((base, instance)) = names::split_instance(&name) else { continue };
             let Some(template) = self.templates.get(base) else { continue };
             bytes = bytes.saturating_add(template::weight(&template.unit));
-            let made = if self.units.len() >= limits::UNITS || bytes > limits::INSTANCE_BYTES {
-                Err(format!("`{name}` cannot be made: there are too many instances"))
-            } else {
-                template::instantiate(&template.unit, instance)
-            };
+            if self.units.len() >= limits::UNITS || bytes > limits::INSTANCE_BYTES {
+                let text = format!("`{name}` cannot be made: there are too many instances");
+                out.push(Mistake::new(template.header, text));
+                self.broken.insert(name);
+                self.broken.extend(wanted.into_iter().map(|(name, _)| name).filter(is_instance));
+                return;
+            }
+            let made = template::instantiate(&template.unit, instance);
             match made {
                 Ok(unit) => {
                     let mut checked = Checked { unit, ..template.clone() };
@@ -171,6 +175,10 @@ impl<'a> Pool<'a> {
             knotted.remove(DEFAULT);
             if knotted.is_empty() {
                 return;
+            }
+            // New versions go first: without them the earlier ones may be in no cycle.
+            if knotted.iter().any(|name| !self.kept.contains(name)) {
+                knotted.retain(|name| !self.kept.contains(name));
             }
             let requirers = self.requirers();
             doubtful = Vec::new();
@@ -208,7 +216,7 @@ impl<'a> Pool<'a> {
             .references
             .iter()
             .filter(|r| !known(&r.name) && !is_instance(&r.name) && !r.name.contains("%i"));
-        strange.map(|r| self.unknown(r)).collect()
+        strange.map(unknown).collect()
     }
 
     /// Takes out, one by one, what misses something.
@@ -260,6 +268,9 @@ impl<'a> Pool<'a> {
         let kept = self.kept.contains(name);
         let looked_at =
             unit.references.iter().filter(|r| !kept || r.relation == Relation::Requires);
+        let conflicts = unit.references.iter().filter(|r| r.relation == Relation::Conflicts);
+        let conflicts: HashMap<&str, Place> =
+            conflicts.map(|r| (r.name.as_str(), r.place)).collect();
         let mut out = Vec::new();
         for reference in looked_at {
             let Reference { relation, name: other, place } = reference;
@@ -270,7 +281,9 @@ impl<'a> Pool<'a> {
                         let text = format!("{} is not a target", quote(other));
                         out.push(Mistake::new(*place, text));
                     }
-                    out.extend(required.then(|| contradiction(unit, reference)).flatten());
+                    if let Some(place) = conflicts.get(other.as_str()).filter(|_| required) {
+                        out.push(contradiction(name, *place, reference));
+                    }
                 }
                 None if self.is_broken(other) && required => {
                     let other = quote(other);
@@ -278,34 +291,41 @@ impl<'a> Pool<'a> {
                     out.push(Mistake::new(*place, text));
                 }
                 None if self.is_broken(other) => {}
-                None => out.push(self.unknown(reference)),
+                None => out.push(unknown(reference)),
             }
         }
         out
     }
 
-    fn unknown(&self, reference: &Reference) -> Mistake {
-        let Reference { relation, name, place } = reference;
-        let targets_only = *relation == Relation::WantedBy;
-        let what = if targets_only { "target" } else { "unit" };
-        let mistake = Mistake::new(*place, format!("there is no {what} {}", quote(name)));
-        let known = self.units.values().map(|checked| &checked.unit);
-        let known = known.filter(|unit| !targets_only || unit.kind == Kind::Target);
-        if let Some(near) = names::nearest(name, known.map(|unit| unit.name.as_str())) {
-            return mistake.help(format!("did you mean `{near}`?"));
-        }
-        match names::split_instance(name) {
-            Some((base, _)) => mistake.help(format!("there is no template {} either", quote(base))),
-            None => mistake,
+    /// Adds the nearest name to mistakes about units that are not there.
+    pub fn advise(&self, mistakes: &mut [Mistake]) {
+        for mistake in mistakes {
+            let Some(Missing { name, target }) = &mistake.missing else { continue };
+            let units = self.units.values().map(|checked| &checked.unit);
+            let units = units.filter(|unit| !target || unit.kind == Kind::Target);
+            let wrong = self.broken.iter().map(String::as_str).filter(|_| !target);
+            let near = names::nearest(name, units.map(|unit| unit.name.as_str()).chain(wrong));
+            mistake.help = match (near, names::split_instance(name)) {
+                (Some(near), _) => Some(format!("did you mean `{near}`?")),
+                (None, Some((base, _))) => {
+                    Some(format!("there is no template {} either", quote(base)))
+                }
+                (None, None) => None,
+            };
         }
     }
 }
 
+/// A mistake about a unit that is not there.
+fn unknown(Reference { relation, name, place }: &Reference) -> Mistake {
+    let target = *relation == Relation::WantedBy;
+    let what = if target { "target" } else { "unit" };
+    let mistake = Mistake::new(*place, format!("there is no {what} {}", quote(name)));
+    Mistake { missing: Some(Missing { name: name.clone(), target }), ..mistake }
+}
+
 /// A unit that conflicts with what it requires could never run.
-fn contradiction(unit: &Checked, required: &Reference) -> Option<Mistake> {
-    let same = |r: &&Reference| r.relation == Relation::Conflicts && r.name == required.name;
-    let conflict = unit.references.iter().find(same)?;
-    let (name, other) = (&unit.unit.name, quote(&required.name));
-    let text = format!("`{name}` conflicts with {other}, which it requires");
-    Some(Mistake::new(conflict.place, text).note(required.place, "required here"))
+fn contradiction(name: &str, conflict: Place, required: &Reference) -> Mistake {
+    let text = format!("`{name}` conflicts with {}, which it requires", quote(&required.name));
+    Mistake::new(conflict, text).note(required.place, "required here")
 }

@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::diagnostic::Mistake;
 use super::limits;
-use super::text::{Place, SourceFile};
+use super::text::{Place, SourceFile, quote};
 
 /// A value and its place.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,7 +48,7 @@ impl Value {
             Self::String(_) => "a string",
             Self::Integer(_) => "a whole number",
             Self::Float(_) => "a number",
-            Self::Bool(_) => "true or false",
+            Self::Bool(_) => "a boolean",
             Self::Datetime => "a date",
             Self::List(_) => "a list",
             Self::Table(_) => "a table",
@@ -73,6 +73,19 @@ pub struct Entry {
 }
 
 impl Table {
+    /// Whether something in it was refused. The recursion is bounded by the parser.
+    pub fn is_flawed(&self) -> bool {
+        fn flawed(node: &Node) -> bool {
+            match &node.value {
+                Value::Refused => true,
+                Value::List(list) => list.iter().any(flawed),
+                Value::Table(table) => table.is_flawed(),
+                _ => false,
+            }
+        }
+        self.0.iter().any(|entry| flawed(&entry.node))
+    }
+
     /// The entry of a key.
     pub fn get(&self, key: &str) -> Option<&Entry> {
         self.0.iter().find(|entry| entry.key == key)
@@ -86,26 +99,97 @@ pub struct Document {
     pub root: Table,
     /// How many values it has.
     pub nodes: usize,
-    /// Whether it is TOML at all. The tree of a file that is not is a guess.
+    /// Whether it is TOML, or would be without things defined twice. The tree of a file
+    /// that is not is a guess.
     pub sound: bool,
+    /// Kind and name of units in which something is defined twice.
+    pub doubled: Vec<(String, String)>,
 }
 
 /// Parses one file.
 pub fn parse(file: &SourceFile, id: u32, out: &mut Vec<Mistake>) -> Document {
-    let (root, errors) = DeTable::parse_recoverable(&file.text);
-    for error in errors.iter().take(limits::SYNTAX_ERRORS) {
+    let (root, errors) = tree(&file.text);
+    let mut document = Document::default();
+    let (mut shown, mut last_header) = (0_usize, None);
+    let recovered = file.text.len() <= limits::RECOVERED && errors.len() <= LOOKED_AT;
+    document.sound = errors.is_empty() || recovered;
+    for error in errors.iter().take(LOOKED_AT) {
         let span = error.span().unwrap_or_default();
         let place = place(id, span.start, span.end);
-        out.push(syntax_mistake(error.message(), place, file));
-    }
-    if let Some(more) = errors.len().checked_sub(limits::SYNTAX_ERRORS).filter(|more| *more > 0)
-        && let Some(last) = out.last_mut()
-    {
-        last.help = Some(format!("{more} more syntax errors of this file are not shown"));
+        let mistake = if error.message() == DUPLICATE {
+            let header = header_above(file, span.start);
+            match header.and_then(|at| unit_of_header(file.line_text(at).1)) {
+                Some(unit) => document.doubled.push(unit),
+                None => document.sound = false,
+            }
+            // Keys below a header that is there twice are not told one by one.
+            let below = header.is_some() && header == last_header;
+            last_header =
+                if is_header(file.line_text(span.start).1) { header } else { last_header };
+            if below {
+                continue;
+            }
+            defined_twice(place, file)
+        } else {
+            document.sound = false;
+            syntax_mistake(error.message(), place, file)
+        };
+        shown = shown.saturating_add(1);
+        if shown > limits::SYNTAX_ERRORS {
+            let more = out.last_mut().into_iter();
+            more.for_each(|last| last.help = Some("more of this file is not shown".to_owned()));
+            break;
+        }
+        out.push(mistake);
     }
     let mut walk = Walk { id, nodes: 0, out };
-    let root = walk.table(root.get_ref());
-    Document { root, nodes: walk.nodes, sound: errors.is_empty() }
+    document.root = walk.table(root.get_ref());
+    document.nodes = walk.nodes;
+    document
+}
+
+/// Parses a text. Of a long one that is wrong only the first error is known, because
+/// the parser would keep one for each byte of rubbish.
+fn tree(text: &str) -> (Spanned<DeTable<'_>>, Vec<toml::de::Error>) {
+    if text.len() <= limits::RECOVERED {
+        return DeTable::parse_recoverable(text);
+    }
+    match DeTable::parse(text) {
+        Ok(root) => (root, Vec::new()),
+        Err(error) => (Spanned::new(0..0, DeTable::new()), vec![error]),
+    }
+}
+
+/// Errors of one file that are looked at: each may cost a walk through the file.
+const LOOKED_AT: usize = 100;
+
+/// The parser's words for something that is there twice.
+const DUPLICATE: &str = "duplicate key";
+
+fn is_header(line: &str) -> bool {
+    line.trim_start().starts_with('[')
+}
+
+/// Where the line of the header at or above an offset begins.
+fn header_above(file: &SourceFile, offset: usize) -> Option<usize> {
+    let mut at = offset;
+    loop {
+        let (start, line) = file.line_text(at);
+        if is_header(line) {
+            return Some(start);
+        }
+        at = start.checked_sub(1)?;
+    }
+}
+
+/// Kind and name of `[kind.name]` or `[kind.name.part]`.
+fn unit_of_header(line: &str) -> Option<(String, String)> {
+    let key = line.trim().trim_start_matches('[').split(']').next()?;
+    let text = format!("{key} = 1");
+    let root = DeTable::parse(&text).ok()?;
+    let (kind, units) = root.get_ref().iter().next()?;
+    let (name, _) = units.get_ref().as_table()?.iter().next()?;
+    Some((kind.get_ref().to_string(), name.get_ref().to_string()))
 }
 
 fn place(file: u32, start: usize, end: usize) -> Place {
@@ -113,19 +197,29 @@ fn place(file: u32, start: usize, end: usize) -> Place {
     Place { file, start: clamp(start), end: clamp(end) }
 }
 
+fn defined_twice(place: Place, file: &SourceFile) -> Mistake {
+    let key = file.text.get(place.start as usize..place.end as usize).unwrap_or_default();
+    let mistake =
+        Mistake::new(place, format!("{} is defined twice", quote(key.trim_matches(['"', '\'']))));
+    match first_definition(file, place) {
+        Some(first) => mistake.note(first, "it is defined first here"),
+        None => mistake,
+    }
+}
+
 /// Makes the parser's message ours.
 fn syntax_mistake(message: &str, place: Place, file: &SourceFile) -> Mistake {
-    if message == "duplicate key" {
-        let key = file.text.get(place.start as usize..place.end as usize).unwrap_or_default();
-        let key = key.trim_matches(['"', '\'']);
-        let mistake = Mistake::new(place, format!("`{key}` is defined twice"));
-        return match first_definition(file, place) {
-            Some(first) => mistake.note(first, "it is defined first here"),
-            None => mistake,
-        };
-    }
-    if message.starts_with("recursion limit") || message.contains("recursion limit") {
+    if message.contains("recurs") {
         return Mistake::new(place, "too many levels of nesting").help("use at most 80 levels");
+    }
+    if message.starts_with("invalid float") || message.starts_with("string values must be quoted") {
+        let text = file.text.get(place.start as usize..place.end as usize).unwrap_or_default();
+        return if text.trim().is_empty() {
+            Mistake::new(place, "a value is missing here")
+        } else {
+            Mistake::new(place, format!("{} is not a value", quote(text)))
+                .help("text is written in quotes")
+        };
     }
     Mistake::new(place, format!("not valid TOML: {message}"))
 }
@@ -134,7 +228,7 @@ fn syntax_mistake(message: &str, place: Place, file: &SourceFile) -> Mistake {
 /// key under the same header.
 fn first_definition(file: &SourceFile, second: Place) -> Option<Place> {
     let (start, line) = file.line_text(second.start as usize);
-    let is_header = line.trim_start().starts_with('[');
+    let is_header = is_header(line);
     let name = |line: &str| -> Option<String> {
         let line = line.trim_start();
         let end = if is_header { line.find(']')?.checked_add(1)? } else { line.find('=')? };
@@ -147,7 +241,9 @@ fn first_definition(file: &SourceFile, second: Place) -> Option<Place> {
         let (line_start, line) = file.line_text(at.checked_sub(1)?);
         if name(line).is_some_and(|name| name == wanted) {
             let indent = line.len().saturating_sub(line.trim_start().len());
-            let end = line_start.saturating_add(line.trim_end().len());
+            let shown =
+                if is_header { line.trim_end() } else { line.split('=').next()?.trim_end() };
+            let end = line_start.saturating_add(shown.len());
             return Some(place(second.file, line_start.saturating_add(indent), end));
         }
         if !is_header && line.trim_start().starts_with('[') {
@@ -171,17 +267,26 @@ impl Walk<'_> {
         for (key, value) in table {
             let span = key.span();
             let key_place = place(self.id, span.start, span.end);
-            if entries.len() >= limits::LIST {
-                self.out.push(too_many(key_place, "keys"));
+            let key = key.get_ref();
+            let refused = if entries.len() >= limits::LIST {
+                Some(too_many(key_place, "keys"))
+            } else if key.len() > limits::STRING || key.contains('\0') {
+                Some(Mistake::new(key_place, "this key is too long or has a NUL byte"))
+            } else {
+                None
+            };
+            let full = entries.len() >= limits::LIST;
+            let node = match refused {
+                Some(mistake) => {
+                    self.out.push(mistake);
+                    Node { place: key_place, value: Value::Refused }
+                }
+                None => self.node(value),
+            };
+            entries.push(Entry { key: key.to_string(), place: key_place, node });
+            if full {
                 break;
             }
-            let key = key.get_ref();
-            if key.len() > limits::STRING || key.contains('\0') {
-                self.out.push(Mistake::new(key_place, "this key is too long or has a NUL byte"));
-                continue;
-            }
-            let node = self.node(value);
-            entries.push(Entry { key: key.to_string(), place: key_place, node });
         }
         // The parser sorts by name.
         entries.sort_by_key(|entry| entry.place);

@@ -22,7 +22,7 @@ pub fn instantiate(template: &Unit, instance: &str) -> Result<Unit, String> {
         return Err(format!("`{name}` is not an instance: something must follow the `@`"));
     }
     if let Some(problem) = names::problem(&name) {
-        return Err(format!("{} is not a unit name: {problem}", super::text::quote(&name)));
+        return Err(format!("`{name}` cannot be made: {problem}"));
     }
     let mut unit = template.clone();
     unit.name = name;
@@ -94,7 +94,7 @@ fn checked(mut unit: Unit) -> Result<Unit, String> {
         return wrong("`hostname`".to_owned(), "it has 1 to 64 letters, digits and `- . _`");
     }
     if let Ready::Log(regex) = &service.ready
-        && regex_lite::Regex::new(regex).is_err()
+        && value::regex(regex).is_err()
     {
         return wrong("`ready`".to_owned(), "this is not a regular expression any more");
     }

@@ -1,5 +1,7 @@
 //! What services and targets have in common: description and relations.
 
+use std::collections::HashSet;
+
 use super::value::{self, Context, put};
 use super::{Section, Setting};
 use crate::unit::diagnostic::Mistake;
@@ -22,7 +24,11 @@ pub(super) const SETTINGS: &[Setting] = &[
     .good(&["\"the only public entry\""])
     .bad(&["1", "\"two\\nlines\""]),
     Setting::new(BOTH, "requires", NAMES, "[]", |d, v, cx| relate(Relation::Requires, d, v, cx))
-        .help("Units this one cannot be without. They are started too, and it waits until they are ready; when one of them stops, it is stopped first. If one fails, this one does not start.")
+        .help(
+            "Units this one cannot be without. They are started too, and it waits until \
+         they are ready; when one of them stops, it is stopped first. If one fails, \
+         this one does not start.",
+        )
         .good(&["[\"other\"]"])
         .bad(BAD),
     Setting::new(BOTH, "wants", NAMES, "[]", |d, v, cx| relate(Relation::Wants, d, v, cx))
@@ -30,7 +36,10 @@ pub(super) const SETTINGS: &[Setting] = &[
         .good(&["[\"other\"]"])
         .bad(BAD),
     Setting::new(BOTH, "after", NAMES, "[]", |d, v, cx| relate(Relation::After, d, v, cx))
-        .help("Order only: if both are to be started, this one waits for those. Stopping goes the other way round.")
+        .help(
+            "Order only: if both are to be started, this one waits for those. Stopping \
+         goes the other way round.",
+        )
         .good(&["[\"other\"]"])
         .bad(BAD),
     Setting::new(BOTH, "before", NAMES, "[]", |d, v, cx| relate(Relation::Before, d, v, cx))
@@ -43,11 +52,21 @@ pub(super) const SETTINGS: &[Setting] = &[
     .help("Never up together: starting one stops the other.")
     .good(&["[\"other\"]"])
     .bad(BAD),
-    Setting::new(BOTH, "wanted-by", NAMES, "[\"default\"] for services, [] for targets", |d, v, cx| {
-        d.wanted_by_default = false;
-        relate(Relation::WantedBy, d, v, cx);
-    })
-    .help("Targets that want this unit, as if they named it in their `wants`. With `[]` it is only started when something asks for it. Instances of a template that does not set it have `[]`.")
+    Setting::new(
+        BOTH,
+        "wanted-by",
+        NAMES,
+        "[\"default\"] for services, [] for targets",
+        |d, v, cx| {
+            d.wanted_by_default = false;
+            relate(Relation::WantedBy, d, v, cx);
+        },
+    )
+    .help(
+        "Targets that want this unit, as if they named it in their `wants`. With `[]` \
+         it is only started when something asks for it. Instances of a template that \
+         does not set it have `[]`.",
+    )
     .good(&["[]", "[\"default\"]"])
     .bad(&["\"default\"", "[\"no-such-target\"]", "[\"other\"]"]),
 ];
@@ -55,6 +74,7 @@ pub(super) const SETTINGS: &[Setting] = &[
 /// Reads a list of unit names. A name that is said twice counts once.
 fn relate(relation: Relation, draft: &mut Draft, node: &Node, cx: &mut Context<'_>) {
     let own = draft.unit.name.clone();
+    let mut seen = HashSet::new();
     value::list(node, "a list of unit names", cx, |item, cx| {
         let name = value::text(item, cx)?;
         // In a template the name is only complete once the instance is known.
@@ -71,8 +91,7 @@ fn relate(relation: Relation, draft: &mut Draft, node: &Node, cx: &mut Context<'
             cx.out.push(Mistake::new(item.place, message));
             return None;
         }
-        let known = draft.references.iter().any(|r| r.relation == relation && r.name == name);
-        if !known {
+        if seen.insert(name.to_owned()) {
             let reference = Reference { relation, name: name.to_owned(), place: item.place };
             draft.references.push(reference);
         }

@@ -28,7 +28,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "{ tcp = 80, command = \"true\" }",
         "{ tpc = 80 }",
     ]),
-    Setting::new(HEALTH, "command", "command: list of strings, or a string", "none", |d, v, cx| {
+    Setting::new(HEALTH, "command", "command", "none", |d, v, cx| {
         let command = value::command(v, cx);
         let check =
             command.map(|At { value, line }| At { value: HealthCheck::Command(value), line });
@@ -41,7 +41,10 @@ pub(super) const SETTINGS: &[Setting] = &[
         let check = http(v, cx).map(|check| cx.at(v.place, check));
         d.checks.extend(check.map(|check| (v.place, check)));
     })
-    .help("Healthy if a `GET` is answered with 200 to 399. The address is 127.0.0.1 unless given.")
+    .help(
+        "Healthy if a `GET` is answered with 200 to 399. The address is 127.0.0.1 \
+         unless given.",
+    )
     .good(&["\"http://:8080/healthz\"", "\"http://127.0.0.1\""])
     .bad(&[
         "\"https://localhost/\"",

@@ -120,7 +120,10 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(LIMITS, "strict", "true | false", "false", |d, v, cx| {
         put(&mut d.service.limits.strict, value::flag(v, cx));
     })
-    .help("`true`: a limit that this host cannot enforce makes the start fail. `false`: it is only said in `status`.")
+    .help(
+        "`true`: a limit that this host cannot enforce makes the start fail. `false`: \
+         it is only said in `status`.",
+    )
     .good(&["true"])
     .bad(&["\"yes\""]),
 ];

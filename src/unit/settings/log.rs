@@ -38,14 +38,14 @@ pub(super) const SETTINGS: &[Setting] = &[
             cx.out.push(unsupported(v.place, "journald", "the journal as a place for logs"));
             return;
         }
-        let words = [
-            ("file", LogDriver::File),
-            ("console", LogDriver::Console),
-            ("none", LogDriver::None),
-        ];
+        let words =
+            [("file", LogDriver::File), ("console", LogDriver::Console), ("none", LogDriver::None)];
         put(&mut d.service.log.driver, value::choice(v, &words, cx));
     })
-    .help("`file`: `STATE/log/NAME/`, shown by `berthctl logs`. `console`: the supervisor's own output. `none`: nowhere.")
+    .help(
+        "`file`: `STATE/log/NAME/`, shown by `berthctl logs`. `console`: the \
+         supervisor's own output. `none`: nowhere.",
+    )
     .good(&["\"console\"", "\"none\"", "\"file\""])
     .bad(&["\"journald\"", "\"syslog\"", "1"]),
 ];

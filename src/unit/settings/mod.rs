@@ -20,7 +20,7 @@ pub mod value;
 use super::diagnostic::Mistake;
 use super::draft::Draft;
 use super::names;
-use super::syntax::{Entry, Node, Table};
+use super::syntax::{Entry, Node, Table, Value};
 use super::text::quote;
 use value::Context;
 
@@ -89,13 +89,15 @@ impl Section {
             Self::RestartLimit,
             "restart-limit",
             None,
-            "Part of `[service.NAME]`: `restart-limit = { count = 10, window = \"1min\" }`.",
+            "Part of `[service.NAME]`: `restart-limit = { count = 10, window = \"1min\" \
+         }`.",
         ),
         section(
             Self::Mount,
             "mounts",
             None,
-            "Part of `[service.NAME]`: each entry of the list `mounts` is a table with these keys.",
+            "Part of `[service.NAME]`: each entry of the list `mounts` is a table with \
+         these keys.",
         ),
         section(
             Self::Limits,
@@ -113,20 +115,23 @@ impl Section {
             Self::Health,
             "[service.NAME.health]",
             None,
-            "A check that runs inside the unit while it runs. Exactly one of `command`, `http` and `tcp` is needed.",
+            "A check that runs inside the unit while it runs. Exactly one of `command`, \
+         `http` and `tcp` is needed.",
         ),
         section(Self::Log, "[service.NAME.log]", None, "Where output goes."),
         section(
             Self::Target,
             "[target.NAME]",
             Some("target"),
-            "A target runs nothing: it is a name for what it requires and wants. The target `default` always exists; it is what is started at boot.",
+            "A target runs nothing: it is a name for what it requires and wants. The \
+         target `default` always exists; it is what is started at boot.",
         ),
         section(
             Self::Volume,
             "[volume.NAME]",
             Some("volume"),
-            "A named volume: a directory that is kept in the state directory. It is made when it is first used, so the table is only needed to say that it is meant.",
+            "A named volume: a directory that is kept in the state directory. It is made \
+         when it is first used, so the table is only needed to say that it is meant.",
         ),
         not_yet(Self::Socket, "[socket.NAME]", "socket", "socket activation"),
         not_yet(Self::Timer, "[timer.NAME]", "timer", "timers"),
@@ -249,10 +254,10 @@ impl Setting {
 /// All settings, in the order of the reference.
 pub fn all() -> impl Iterator<Item = &'static Setting> + Clone {
     [
-        service::SETTINGS,
-        common::SETTINGS,
         process::SETTINGS,
         sandbox::SETTINGS,
+        common::SETTINGS,
+        service::SETTINGS,
         mount::SETTINGS,
         limits::SETTINGS,
         security::SETTINGS,
@@ -271,9 +276,11 @@ pub fn of(section: Section) -> impl Iterator<Item = &'static Setting> {
 
 /// Reads every entry of a table into the draft.
 pub fn apply(section: Section, table: &Table, draft: &mut Draft, cx: &mut Context<'_>) {
-    for entry in &table.0 {
+    // What was refused as text has been reported.
+    for entry in table.0.iter().filter(|entry| entry.node.value != Value::Refused) {
         let Some(setting) = of(section).find(|setting| setting.key == entry.key) else {
-            cx.out.push(unknown_key(section, entry, &draft.unit.name));
+            let mistake = unknown_key(section, entry, &draft.unit.name, cx.hints);
+            cx.out.push(mistake);
             continue;
         };
         draft.mark(section, setting.key, entry.place);
@@ -295,10 +302,13 @@ pub fn unsupported(place: super::text::Place, what: &str, missing: &str) -> Mist
         .help(format!("remove it: {missing} will come with a later version"))
 }
 
-fn unknown_key(section: Section, entry: &Entry, unit: &str) -> Mistake {
+fn unknown_key(section: Section, entry: &Entry, unit: &str, hints: bool) -> Mistake {
     let title = section.title().replace("NAME", unit);
     let message = format!("unknown key {} in {title}", quote(&entry.key));
     let mistake = Mistake::new(entry.place, message);
+    if !hints {
+        return mistake;
+    }
     if let Some(near) = names::nearest(&entry.key, of(section).map(|setting| setting.key)) {
         return mistake.help(format!("did you mean `{near}`?"));
     }

@@ -5,9 +5,9 @@ use super::{Section, Setting};
 use crate::unit::diagnostic::Mistake;
 use crate::unit::draft::{Draft, MountDraft, MountKind};
 use crate::unit::model::{Mount, MountSource, Propagation};
-use crate::unit::names;
-use crate::unit::syntax::Node;
+use crate::unit::syntax::{Node, Value};
 use crate::unit::text::quote;
+use crate::unit::{limits, names};
 
 const MOUNT: &[Section] = &[Section::Mount];
 
@@ -18,13 +18,22 @@ pub(super) const SETTINGS: &[Setting] = &[
             [("bind", MountKind::Bind), ("volume", MountKind::Volume), ("tmpfs", MountKind::Tmpfs)];
         value::put_some(&mut d.mount.kind, value::choice(v, &words, cx));
     })
-    .help("`bind`: a path of the host. `volume`: a named volume, kept in the state directory. `tmpfs`: memory.")
+    .help(
+        "`bind`: a path of the host. `volume`: a named volume, kept in the state \
+         directory. `tmpfs`: memory.",
+    )
     .good(&["\"tmpfs\""])
     .bad(&["\"bnid\"", "\"bind\"", "1"])
     .with("target = \"/m\""),
-    Setting::new(MOUNT, "source", "host path, or a volume's name", "needed for bind and volume", |d, v, cx| {
-        put(&mut d.mount.source, value::text(v, cx).map(|text| Some(text.to_owned())));
-    })
+    Setting::new(
+        MOUNT,
+        "source",
+        "host path, or a volume's name",
+        "needed for bind and volume",
+        |d, v, cx| {
+            put(&mut d.mount.source, value::text(v, cx).map(|text| Some(text.to_owned())));
+        },
+    )
     .help("What is shown there.")
     .good(&["\"/srv/www\""])
     .bad(&["\"srv\"", "\"/a/../b\"", "1"])
@@ -49,15 +58,24 @@ pub(super) const SETTINGS: &[Setting] = &[
     .good(&["true"])
     .bad(&["\"yes\""])
     .with("type = \"bind\", source = \"/srv\", target = \"/m\""),
-    Setting::new(MOUNT, "propagation", "\"private\" | \"slave\" | \"shared\"", "\"private\"", |d, v, cx| {
-        let words = [
-            ("private", Propagation::Private),
-            ("slave", Propagation::Slave),
-            ("shared", Propagation::Shared),
-        ];
-        put(&mut d.mount.propagation, value::choice(v, &words, cx));
-    })
-    .help("Only for bind: whether mounts that the host makes below it later appear inside (`slave`), and also the other way round (`shared`).")
+    Setting::new(
+        MOUNT,
+        "propagation",
+        "\"private\" | \"slave\" | \"shared\"",
+        "\"private\"",
+        |d, v, cx| {
+            let words = [
+                ("private", Propagation::Private),
+                ("slave", Propagation::Slave),
+                ("shared", Propagation::Shared),
+            ];
+            put(&mut d.mount.propagation, value::choice(v, &words, cx));
+        },
+    )
+    .help(
+        "Only for bind: whether mounts that the host makes below it later appear \
+         inside (`slave`), and also the other way round (`shared`).",
+    )
     .good(&["\"slave\"", "\"shared\""])
     .bad(&["\"rshared\"", "true"])
     .with("type = \"bind\", source = \"/srv\", target = \"/m\""),
@@ -84,8 +102,20 @@ pub(super) const SETTINGS: &[Setting] = &[
     .with("type = \"tmpfs\", target = \"/m\""),
 ];
 
+/// Reads all entries.
+pub(super) fn read_all(node: &Node, draft: &mut Draft, cx: &mut Context<'_>) {
+    match &node.value {
+        Value::List(items) if items.len() > limits::MOUNTS => {
+            cx.refuse::<()>(node, format!("a unit has at most {} mounts", limits::MOUNTS));
+        }
+        _ => {
+            value::list(node, "a list of tables", cx, |item, cx| read(item, draft, cx));
+        }
+    }
+}
+
 /// Reads one entry.
-pub(super) fn read(node: &Node, draft: &mut Draft, cx: &mut Context<'_>) -> Option<()> {
+fn read(node: &Node, draft: &mut Draft, cx: &mut Context<'_>) -> Option<()> {
     let table = value::table(node, cx)?;
     draft.mount = MountDraft::default();
     draft.forget(Section::Mount);

@@ -6,8 +6,8 @@ use crate::unit::syntax::{Node, Value};
 use crate::unit::text::quote;
 
 const SERVICE: &[Section] = &[Section::Service];
-const COMMAND: &str = "command: list of strings, or a string";
-const COMMANDS: &str = "list of commands, or one command as a string";
+const COMMAND: &str = "command";
+const COMMANDS: &str = "list of commands";
 
 const BAD_COMMANDS: &[&str] = &["[\"/bin/true\"]", "[[]]", "[[1]]", "3"];
 
@@ -16,15 +16,33 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(SERVICE, "command", COMMAND, "needed", |d, v, cx| {
         put(&mut d.service.command, value::command(v, cx));
     })
-    .help("Program and arguments. A string is split into words as a shell would, but no shell runs it: there are no variables, pipes or `;`. A program without `/` is looked up in the `PATH` of the unit, inside its root.")
+    .help(
+        "Program and arguments. A string is split into words as a shell would, but no \
+         shell runs it: there are no variables, pipes or `;`. A program without `/` \
+         is looked up in the `PATH` of the unit, inside its root.",
+    )
     .good(&["[\"nginx\", \"-g\", \"daemon off;\"]", "\"nginx -g 'daemon off;'\""])
     .bad(&["[]", "\"\"", "[\"\"]", "[1]", "\"a 'b\"", "true"]),
-    Setting::new(SERVICE, "user", "string: user[:group], names or numbers", "\"root\"", |d, v, cx| {
+    Setting::new(SERVICE, "user", "string: user[:group], names or numbers", "root", |d, v, cx| {
         value::put_some(&mut d.service.user, value::user(v, cx));
     })
-    .help("Who it runs as. Names are looked up in `/etc/passwd` and `/etc/group` of the unit's own root. Without a group it is the user's own one, and the supplementary groups come from `/etc/group`.")
+    .help(
+        "Who it runs as. Names are looked up in `/etc/passwd` and `/etc/group` of the \
+         unit's own root. Without a group it is the user's own one, and the \
+         supplementary groups come from `/etc/group`.",
+    )
     .good(&["\"www-data\"", "\"1000:1000\"", "33", "\"redis:adm\""])
-    .bad(&["-1", "\"-1\"", "4294967295", "\"4294967295\"", "\"\"", "\"a b\"", "\"a:\"", "\":a\"", "[]"]),
+    .bad(&[
+        "-1",
+        "\"-1\"",
+        "4294967295",
+        "\"4294967295\"",
+        "\"\"",
+        "\"a b\"",
+        "\"a:\"",
+        "\":a\"",
+        "[]",
+    ]),
     Setting::new(SERVICE, "working-directory", "path inside the root", "\"/\"", |d, v, cx| {
         let path = value::path(v, cx).map(|path| cx.at(v.place, path));
         put(&mut d.service.working_directory, path);
@@ -35,7 +53,10 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(SERVICE, "environment", "table of strings", "{}", |d, v, cx| {
         put(&mut d.service.environment, environment(v, cx));
     })
-    .help("Variables. Nothing of the supervisor's own environment is passed on; numbers and true or false are taken as their text. A later unit directory adds to the table.")
+    .help(
+        "Variables. Numbers and true or false are taken as their text. A later unit \
+         directory adds to the table.",
+    )
     .good(&["{ TZ = \"UTC\", WORKERS = 4 }"])
     .bad(&["[]", "{ \"A=B\" = \"x\" }", "{ \"\" = \"x\" }", "{ A = [] }", "\"A=B\""]),
     Setting::new(SERVICE, "environment-files", "list of host paths", "[]", |d, v, cx| {
@@ -48,7 +69,10 @@ pub(super) const SETTINGS: &[Setting] = &[
         });
         put(&mut d.service.environment_files, files);
     })
-    .help("Files of `NAME=value` lines, read from the host at each start; they win over `environment`. A `-` before the path: it may be missing.")
+    .help(
+        "Files of `NAME=value` lines, read from the host at each start; they win over \
+         `environment`. A `-` before the path: it may be missing.",
+    )
     .good(&["[\"/etc/web.env\", \"-/etc/web.local.env\"]"])
     .bad(&["[\"web.env\"]", "[\"/etc/../x\"]", "\"/etc/web.env\""]),
     Setting::new(SERVICE, "umask", "octal mode", "\"0022\"", |d, v, cx| {
@@ -63,7 +87,10 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(SERVICE, "start-pre", COMMANDS, "[]", |d, v, cx| {
         put(&mut d.service.start_pre, value::commands(v, cx));
     })
-    .help("Run one after the other in the unit before the command; the first that fails ends the start.")
+    .help(
+        "Run one after the other in the unit before the command; the first that fails \
+         ends the start.",
+    )
     .good(&["[[\"mkdir\", \"-p\", \"/tmp/x\"], [\"true\"]]", "\"mkdir -p /tmp/x\""])
     .bad(BAD_COMMANDS),
     Setting::new(SERVICE, "start-post", COMMANDS, "[]", |d, v, cx| {

@@ -15,7 +15,11 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(SERVICE, "rootfs", "\"host\" | path", "\"host\"", |d, v, cx| {
         let rootfs = value::text(v, cx).and_then(|text| match text {
             "host" => Some(Rootfs::Host),
-            "/" => cx.advise(v, "the host's own root cannot be used as a directory", "write rootfs = \"host\""),
+            "/" => cx.advise(
+                v,
+                "the host's own root cannot be used as a directory",
+                "write rootfs = \"host\"",
+            ),
             text => match value::path_problem(text) {
                 Some(problem) => cx.advise(v, problem, "write \"host\" or the path of a directory"),
                 None => Some(Rootfs::Directory(text.to_owned())),
@@ -23,38 +27,74 @@ pub(super) const SETTINGS: &[Setting] = &[
         });
         put(&mut d.service.rootfs, rootfs.map(|rootfs| cx.at(v.place, rootfs)));
     })
-    .help("The tree that is its root. `\"host\"`: the host's own tree, with `/tmp`, `/run`, `/dev`, `/proc` and `/sys` of its own. Otherwise a directory that holds a root file system.")
+    .help(
+        "The tree that is its root. `\"host\"`: the host's own tree, with `/tmp`, \
+         `/run`, `/dev`, `/proc` and `/sys` of its own. Otherwise a directory that \
+         holds a root file system.",
+    )
     .good(&["\"/var/lib/berth/rootfs/web\"", "\"host\""])
     .bad(&["\"web\"", "\"/\"", "\"/a/../b\"", "1"]),
-    Setting::new(SERVICE, "writable", "\"ephemeral\" | \"persistent\" | \"none\"", "\"none\" for rootfs = \"host\", otherwise \"ephemeral\"", |d, v, cx| {
-        let words = [
-            ("ephemeral", Writable::Ephemeral),
-            ("persistent", Writable::Persistent),
-            ("none", Writable::None),
-        ];
-        value::put_some(&mut d.writable, value::choice(v, &words, cx));
-    })
-    .help("What becomes of what it writes into its root. `ephemeral`: kept in memory, gone at the next stop. `persistent`: kept in the state directory. `none`: its root is read-only.")
+    Setting::new(
+        SERVICE,
+        "writable",
+        "\"ephemeral\" | \"persistent\" | \"none\"",
+        "\"none\" for rootfs = \"host\", otherwise \"ephemeral\"",
+        |d, v, cx| {
+            let words = [
+                ("ephemeral", Writable::Ephemeral),
+                ("persistent", Writable::Persistent),
+                ("none", Writable::None),
+            ];
+            value::put_some(&mut d.writable, value::choice(v, &words, cx));
+        },
+    )
+    .help(
+        "What becomes of what it writes into its root. `ephemeral`: kept in memory, \
+         gone at the next stop. `persistent`: kept in the state directory. `none`: \
+         its root is read-only.",
+    )
     .good(&["\"persistent\"", "\"ephemeral\"", "\"none\""])
     .bad(&["\"yes\"", "true"]),
     Setting::new(SERVICE, "rootfs-mode", "\"overlay\" | \"direct\"", "\"overlay\"", |d, v, cx| {
         put(&mut d.direct, value::choice(v, &[("overlay", false), ("direct", true)], cx));
     })
-    .help("`direct`: the directory itself is used and written. `overlay`: it is not touched, see `writable`.")
+    .help(
+        "`direct`: the directory itself is used and written. `overlay`: it is not \
+         touched, see `writable`.",
+    )
     .good(&["\"direct\"", "\"overlay\""])
     .bad(&["\"indirect\"", "true"])
     .with("rootfs = \"/srv/root\""),
-    Setting::new(SERVICE, "isolation", "\"container\" | \"none\" | list of namespaces", "\"container\"", |d, v, cx| {
-        put(&mut d.isolation, isolation(v, cx));
-        d.service.namespaces = cx.at(v.place, d.service.namespaces.value);
-    })
-    .help("Which namespaces are its own. `container`: all. `none`: it is a plain child process on the host, and settings of the sandbox do not apply. A list names them: `mount`, `pid`, `ipc`, `uts`, `cgroup`, `network`.")
+    Setting::new(
+        SERVICE,
+        "isolation",
+        "\"container\" | \"none\" | list of namespaces",
+        "\"container\"",
+        |d, v, cx| {
+            put(&mut d.isolation, isolation(v, cx));
+            d.service.namespaces = cx.at(v.place, d.service.namespaces.value);
+        },
+    )
+    .help(
+        "Which namespaces are its own. `container`: all. `none`: it is a plain child \
+         process on the host, and settings of the sandbox do not apply. A list names \
+         them: `mount`, `pid`, `ipc`, `uts`, `cgroup`, `network`.",
+    )
     .good(&["\"none\"", "\"container\"", "[\"mount\", \"pid\"]"])
     .bad(&["\"vm\"", "[\"mnt\"]", "[\"pid\", \"pid\"]", "[]", "true"]),
-    Setting::new(SERVICE, "network", "\"private\" | \"none\" | \"host\"", "\"private\"", |d, v, cx| {
-        value::put_some(&mut d.network, network(v, cx));
-    })
-    .help("`private`, `none`: a network of its own that has only `lo`. `host`: the host's.")
+    Setting::new(
+        SERVICE,
+        "network",
+        "\"private\" | \"none\" | \"host\"",
+        "\"private\"",
+        |d, v, cx| {
+            value::put_some(&mut d.network, network(v, cx));
+        },
+    )
+    .help(
+        "`private`, `none`: a network of its own that has only `lo`. `host`: the \
+         host's.",
+    )
     .good(&["\"host\"", "\"none\"", "\"private\""])
     .bad(&["\"hosts\"", "\"service:db\"", "\"service:\"", "[]"]),
     Setting::new(SERVICE, "hostname", "string", "the unit's name", |d, v, cx| {
@@ -74,13 +114,17 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(SERVICE, "init", "true | false", "true", |d, v, cx| {
         put(&mut d.service.init, value::flag(v, cx));
     })
-    .help("`true`: a tiny reaper is process 1 inside and the command its sibling, so that TERM works and orphans are reaped. `false`: the command is process 1 itself.")
+    .help(
+        "`true`: a tiny reaper is process 1 inside and the command its sibling, so \
+         that TERM works and orphans are reaped. `false`: the command is process 1 \
+         itself.",
+    )
     .good(&["false"])
     .bad(&["\"no\"", "0"]),
     Setting::new(SERVICE, "mounts", "list of tables", "[]", |d, v, cx| {
-        value::list(v, "a list of tables", cx, |item, cx| super::mount::read(item, d, cx));
+        super::mount::read_all(v, d, cx);
     })
-    .help("What else it sees, in the order written; see [mounts](#mounts).")
+    .help("What else it sees, in the order written; see [its keys](#keys-of-mounts).")
     .good(&["[{ type = \"tmpfs\", target = \"/run\" }]"])
     .bad(&["[\"/a:/b\"]", "{ type = \"tmpfs\", target = \"/run\" }", "[{}]"]),
 ];

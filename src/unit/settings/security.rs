@@ -22,7 +22,10 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(SECURITY, "no-new-privileges", "true | false", "true", |d, v, cx| {
         put(&mut d.service.no_new_privileges, value::flag(v, cx));
     })
-    .help("No program it executes gives it more rights than it has: set-user-ID bits and file capabilities do nothing.")
+    .help(
+        "No program it executes gives it more rights than it has: set-user-ID bits \
+         and file capabilities do nothing.",
+    )
     .good(&["false"])
     .bad(&["\"no\""]),
     Setting::new(SECURITY, "capabilities", CAPABILITIES, "a safe set", |_, v, cx| words(v, cx))
@@ -40,18 +43,30 @@ pub(super) const SETTINGS: &[Setting] = &[
         .good(&["[\"CHOWN\"]"])
         .bad(&["1"])
         .later("a choice of capabilities"),
-    Setting::new(SECURITY, "seccomp", "\"default\" | \"unconfined\" | path", "\"default\"", |_, v, cx| {
-        value::text(v, cx);
-    })
+    Setting::new(
+        SECURITY,
+        "seccomp",
+        "\"default\" | \"unconfined\" | path",
+        "\"default\"",
+        |_, v, cx| {
+            value::text(v, cx);
+        },
+    )
     .help("Which system calls it may make.")
     .good(&["\"default\""])
     .bad(&["true"])
     .later("filtering of system calls"),
-    Setting::new(SECURITY, "user-namespace", "\"auto\" | \"none\" | table", "\"auto\"", |_, v, cx| {
-        if !matches!(v.value, Value::String(_) | Value::Table(_)) {
-            cx.expected::<()>(v, "\"auto\", \"none\" or a table");
-        }
-    })
+    Setting::new(
+        SECURITY,
+        "user-namespace",
+        "\"auto\" | \"none\" | table",
+        "\"auto\"",
+        |_, v, cx| {
+            if !matches!(v.value, Value::String(_) | Value::Table(_)) {
+                cx.expected::<()>(v, "\"auto\", \"none\" or a table");
+            }
+        },
+    )
     .help("Its own range of user numbers.")
     .good(&["\"auto\"", "{ uid = [\"0:100000:65536\"] }"])
     .bad(&["1"])

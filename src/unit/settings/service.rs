@@ -17,19 +17,58 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(SERVICE, "type", "\"service\" | \"oneshot\"", "\"service\"", |d, v, cx| {
         put(&mut d.service.oneshot, value::choice(v, &[("service", false), ("oneshot", true)], cx));
     })
-    .help("A `service` goes on running. A `oneshot` does one thing: it is ready when it has exited with success, and its state is then `done`.")
+    .help(
+        "A `service` goes on running. A `oneshot` does one thing: it is ready when it \
+         has exited with success, and its state is then `done`.",
+    )
     .good(&["\"oneshot\"", "\"service\""])
     .bad(&["\"forking\"", "1"]),
     Setting::new(SERVICE, "ready", "string, see help", "\"exec\"", |d, v, cx| {
         put(&mut d.service.ready, ready(v, cx));
     })
-    .help("When it counts as ready, so that what requires it may start. `exec`: its program has been executed. `notify`: it has sent `READY=1` as in sd_notify(3). `fd:N`: it has written a newline to descriptor N (3 to 63). `tcp:PORT` or `tcp:ADDRESS:PORT`: something inside its network accepts a connection. `unix:/PATH`: the same for a stream socket inside its root. `path:/PATH`: this path exists inside its root. `health`: the first health check has succeeded. `log:REGEX`: a line of its output matches.")
-    .good(&["\"notify\"", "\"exec\"", "\"fd:3\"", "\"tcp:443\"", "\"tcp:[::1]:80\"", "\"tcp:127.0.0.1:80\"", "\"unix:/run/x.sock\"", "\"path:/run/x\"", "\"log:^ready( now)?$\""])
-    .bad(&["\"notfy\"", "\"fd:2\"", "\"fd:64\"", "\"fd:x\"", "\"tcp:0\"", "\"tcp:99999\"", "\"tcp:example.org:80\"", "\"tcp:::1:80\"", "\"unix:x\"", "\"path:/a/../b\"", "\"log:\"", "\"log:(\"", "\"health\"", "3"]),
+    .help(
+        "When it counts as ready, so that what requires it may start. `exec`: its \
+         program has been executed. `notify`: it has sent `READY=1` as in \
+         sd_notify(3). `fd:N`: it has written a newline to descriptor N (3 to 63). \
+         `tcp:PORT` or `tcp:ADDRESS:PORT`: something inside its network accepts a \
+         connection. `unix:/PATH`: the same for a stream socket inside its root. \
+         `path:/PATH`: this path exists inside its root. `health`: the first health \
+         check has succeeded. `log:REGEX`: a line of its output matches.",
+    )
+    .good(&[
+        "\"notify\"",
+        "\"exec\"",
+        "\"fd:3\"",
+        "\"tcp:443\"",
+        "\"tcp:[::1]:80\"",
+        "\"tcp:127.0.0.1:80\"",
+        "\"unix:/run/x.sock\"",
+        "\"path:/run/x\"",
+        "\"log:^ready( now)?$\"",
+    ])
+    .bad(&[
+        "\"notfy\"",
+        "\"fd:2\"",
+        "\"fd:64\"",
+        "\"fd:x\"",
+        "\"tcp:0\"",
+        "\"tcp:99999\"",
+        "\"tcp:example.org:80\"",
+        "\"tcp:::1:80\"",
+        "\"unix:x\"",
+        "\"path:/a/../b\"",
+        "\"log:\"",
+        "\"log:(\"",
+        "\"health\"",
+        "3",
+    ]),
     Setting::new(SERVICE, "start-timeout", "duration, 0 for none", "\"1min\"", |d, v, cx| {
         value::timeout(&mut d.service.start_timeout, v, cx);
     })
-    .help("From the first step until ready (a oneshot: until it has exited). Then the start has failed.")
+    .help(
+        "From the first step until ready (a oneshot: until it has exited). Then the \
+         start has failed.",
+    )
     .good(&["\"90s\"", "0", "\"0\"", "\"0s\""])
     .bad(BAD_TIMES),
     Setting::new(SERVICE, "stop-timeout", "duration, 0 for none", "\"10s\"", |d, v, cx| {
@@ -50,22 +89,35 @@ pub(super) const SETTINGS: &[Setting] = &[
     .help("What `berthctl reload` sends to the main process.")
     .good(&["\"HUP\""])
     .bad(&["\"HUPP\"", "\"\"", "true"]),
-    Setting::new(SERVICE, "restart", "\"no\" | \"on-failure\" | \"always\" | \"unless-stopped\"", "\"on-failure\"; a oneshot: \"no\"", |d, v, cx| {
-        let words = [
-            ("no", RestartPolicy::No),
-            ("on-failure", RestartPolicy::OnFailure),
-            ("always", RestartPolicy::Always),
-            ("unless-stopped", RestartPolicy::UnlessStopped),
-        ];
-        put(&mut d.service.restart.policy, value::choice(v, &words, cx));
-    })
-    .help("When to start it again by itself. `on-failure`: after anything that is not success. `always`: after every end that nobody asked for. `unless-stopped`: the same, and a unit that was stopped by hand stays down also after a boot.")
+    Setting::new(
+        SERVICE,
+        "restart",
+        "\"no\" | \"on-failure\" | \"always\" | \"unless-stopped\"",
+        "\"on-failure\"",
+        |d, v, cx| {
+            let words = [
+                ("no", RestartPolicy::No),
+                ("on-failure", RestartPolicy::OnFailure),
+                ("always", RestartPolicy::Always),
+                ("unless-stopped", RestartPolicy::UnlessStopped),
+            ];
+            put(&mut d.service.restart.policy, value::choice(v, &words, cx));
+        },
+    )
+    .help(
+        "When to start it again by itself. `on-failure`: after anything that is not \
+         success. `always`: after every end that nobody asked for. `unless-stopped`: \
+         the same, and a unit that was stopped by hand stays down also after a boot.",
+    )
     .good(&["\"always\"", "\"no\"", "\"unless-stopped\""])
     .bad(&["\"alway\"", "true", "false"]),
     Setting::new(SERVICE, "restart-delay", "duration", "\"100ms\"", |d, v, cx| {
         put(&mut d.service.restart.delay, value::duration(v, cx));
     })
-    .help("Before the first restart; doubles, with jitter, for each one after it. `\"0s\"`: always at once.")
+    .help(
+        "Before the first restart; doubles, with jitter, for each one after it. \
+         `\"0s\"`: always at once.",
+    )
     .good(&["\"1s\"", "\"0s\""])
     .bad(BAD_TIMES),
     Setting::new(SERVICE, "restart-delay-max", "duration", "\"1min\"", |d, v, cx| {
@@ -80,12 +132,21 @@ pub(super) const SETTINGS: &[Setting] = &[
     .help("After running for this long the delay begins at `restart-delay` again.")
     .good(&["\"1min\""])
     .bad(BAD_TIMES),
-    Setting::new(SERVICE, "restart-limit", "table", "{ count = 10, window = \"1min\" }", |d, v, cx| {
-        if let Some(table) = value::table(v, cx) {
-            super::apply(Section::RestartLimit, table, d, cx);
-        }
-    })
-    .help("More restarts than `count` within `window`: it is `failed` and stays down until it is started or reset by hand.")
+    Setting::new(
+        SERVICE,
+        "restart-limit",
+        "table",
+        "{ count = 10, window = \"1min\" }",
+        |d, v, cx| {
+            if let Some(table) = value::table(v, cx) {
+                super::apply(Section::RestartLimit, table, d, cx);
+            }
+        },
+    )
+    .help(
+        "More restarts than `count` within `window`: it is `failed` and stays down \
+         until it is started or reset by hand.",
+    )
     .good(&["{ count = 3, window = \"30s\" }", "{ count = 0 }"])
     .bad(&["3", "{ counts = 3 }"]),
     Setting::new(LIMIT, "count", "whole number", "10", |d, v, cx| {
@@ -100,22 +161,34 @@ pub(super) const SETTINGS: &[Setting] = &[
     .help("The time in which restarts are counted.")
     .good(&["\"30s\""])
     .bad(&["0", "\"1\"", "30"]),
-    Setting::new(SERVICE, "success-exit-status", "list of exit codes and signals", "[]", |d, v, cx| {
-        put(&mut d.service.success_exit_status, value::list(v, "a list", cx, exit_match));
-    })
+    Setting::new(
+        SERVICE,
+        "success-exit-status",
+        "list of exit codes and signals",
+        "[]",
+        |d, v, cx| {
+            put(&mut d.service.success_exit_status, value::list(v, "a list", cx, exit_match));
+        },
+    )
     .help("Ends that count as success besides exit code 0.")
     .good(&["[143, \"TERM\"]"])
     .bad(&["[256]", "[-1]", "[\"TREM\"]", "[1.5]", "143"]),
     Setting::new(SERVICE, "critical", "true | false", "false", |d, v, cx| {
         put(&mut d.service.critical, value::flag(v, cx));
     })
-    .help("Its failure ends `berth up`, or a container's process 1, with a code that is not 0.")
+    .help(
+        "Its failure ends `berth up`, or a container's process 1, with a code that is \
+         not 0.",
+    )
     .good(&["true"])
     .bad(&["\"yes\"", "1"]),
     Setting::new(SERVICE, "watchdog", "duration, 0 for none", "\"0s\"", |d, v, cx| {
         value::timeout(&mut d.service.watchdog, v, cx);
     })
-    .help("The longest silence between two `WATCHDOG=1` messages as in sd_notify(3). Then it has failed.")
+    .help(
+        "The longest silence between two `WATCHDOG=1` messages as in sd_notify(3). \
+         Then it has failed.",
+    )
     .good(&["\"30s\"", "\"0s\""])
     .bad(BAD_TIMES),
 ];
@@ -128,8 +201,9 @@ fn exit_match(item: &Node, cx: &mut Context<'_>) -> Option<ExitMatch> {
     }
 }
 
-/// The forms of `ready`, for the hint.
-const FORMS: [&str; 8] = ["exec", "notify", "health", "fd:3", "tcp:", "unix:/", "path:/", "log:"];
+/// The forms of `ready`.
+const FORMS: &str =
+    "write exec, notify, health, fd:N, tcp:PORT, unix:/PATH, path:/PATH or log:REGEX";
 
 fn ready(node: &Node, cx: &mut Context<'_>) -> Option<Ready> {
     let text = value::text(node, cx)?;
@@ -159,15 +233,16 @@ fn ready(node: &Node, cx: &mut Context<'_>) -> Option<Ready> {
         ("unix", Some(rest)) => path(rest).map(Ready::Unix),
         ("path", Some(rest)) => path(rest).map(Ready::Path),
         ("log", Some("")) => Err("the regular expression is empty".to_owned()),
-        ("log", Some(regex)) => match regex_lite::Regex::new(regex) {
-            Ok(_) => Ok(Ready::Log(regex.to_owned())),
+        ("log", Some(regex)) => match value::regex(regex) {
+            Ok(()) => Ok(Ready::Log(regex.to_owned())),
             Err(error) => Err(format!("this regular expression is wrong: {error}")),
         },
         _ => {
             let message = format!("{} is not a way to become ready", quote(text));
-            let help = match names::nearest(form, FORMS.iter().map(|form| form.split(':').next().unwrap_or(form))) {
+            let known = ["exec", "notify", "health", "fd", "tcp", "unix", "path", "log"];
+            let help = match names::nearest(form, known) {
                 Some(near) if rest.is_none() => format!("did you mean \"{near}\"?"),
-                _ => "write exec, notify, health, fd:N, tcp:PORT, unix:/PATH, path:/PATH or log:REGEX".to_owned(),
+                _ => FORMS.to_owned(),
             };
             return cx.advise(node, message, help);
         }

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use crate::unit::diagnostic::Mistake;
 use crate::unit::model::{At, Id, User};
-use crate::unit::names;
 use crate::unit::syntax::{Node, Table, Value};
 use crate::unit::text::{Files, Place, quote};
+use crate::unit::{limits, names};
 
 /// What a reader needs besides the value.
 pub struct Context<'a> {
@@ -18,6 +18,8 @@ pub struct Context<'a> {
     pub home: u32,
     /// Whether the unit is a template, where `%i` stands for the instance.
     pub template: bool,
+    /// Whether to look for the nearest known word; off once there are thousands of mistakes.
+    pub hints: bool,
     /// Where mistakes go.
     pub out: &'a mut Vec<Mistake>,
 }
@@ -258,13 +260,15 @@ pub fn commands(node: &Node, cx: &mut Context<'_>) -> Option<Vec<At<Vec<String>>
     if matches!(node.value, Value::String(_)) {
         return command(node, cx).map(|command| vec![command]);
     }
-    list(node, "a list of commands", cx, |item, cx| {
-        if matches!(item.value, Value::List(_)) {
-            return command(item, cx);
-        }
+    let Value::List(items) = &node.value else {
+        return cx.expected(node, "a list of commands");
+    };
+    // One command without the outer list: said once, not for each of its words.
+    if let Some(word) = items.iter().find(|item| matches!(item.value, Value::String(_))) {
         let help = "write [[\"program\", \"argument\"], [\"program\"]]";
-        cx.advise(item, "each command of this list must be a list", help)
-    })
+        return cx.advise(word, "each command of this list must be a list", help);
+    }
+    list(node, "a list of commands", cx, command)
 }
 
 /// Why a path is not an absolute one without `..`.
@@ -388,4 +392,17 @@ pub fn endpoint(text: &str) -> Result<(String, u16), &'static str> {
         Ok(port) if port > 0 && !text.ends_with('+') => Ok((host, port)),
         _ => Err("a port is a number from 1 to 65535"),
     }
+}
+
+/// Checks a regular expression; one that would be costly to run or to read is refused.
+///
+/// # Errors
+/// What is wrong with it, as a sentence.
+pub fn regex(text: &str) -> Result<(), String> {
+    if text.len() > limits::REGEX {
+        return Err(format!("it is longer than {} bytes", limits::REGEX));
+    }
+    let mut builder = regex_lite::RegexBuilder::new(text);
+    let built = builder.size_limit(limits::REGEX_SIZE).build();
+    built.map(|_| ()).map_err(|error| error.to_string())
 }
