@@ -7,7 +7,7 @@
 //! the last pipe has ended.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::rc::Rc;
@@ -53,7 +53,7 @@ pub fn run(socket: OwnedFd, directory: &Path) -> i32 {
     match Logger::new(socket, directory).and_then(|mut logger| logger.work()) {
         Ok(()) => 0,
         Err(error) => {
-            eprintln!("berth: the logger cannot go on: {error}");
+            let _ = writeln!(io::stderr(), "berth: the logger cannot go on: {error}");
             1
         }
     }
@@ -267,26 +267,37 @@ impl Logger {
         let Some(unit) = self.units.get_mut(&source.unit) else { return };
         match self.pump.turn(source, &unit.settings) {
             Ok(Turn::Idle) => {}
-            Ok(Turn::Moved { matched }) => {
+            Ok(Turn::Written { count, matched }) => {
                 unit.troubled = false;
-                let detaching = source.detaching;
-                self.matched(token, matched);
-                if detaching {
-                    // It may have nothing more to say, and then no event tells.
-                    self.retry_now(token);
-                }
+                self.written(token, count, matched);
             }
             Ok(Turn::Ended { matched }) => {
                 self.matched(token, matched);
                 self.close(token);
             }
             Ok(Turn::Blocked(output)) => self.block(token, output),
-            Err(error) if error.kind() == ErrorKind::InvalidInput => {
-                let text = format!("its output cannot be read: {error}");
-                self.trouble(token, text);
+            Ok(Turn::Unreadable) => {
+                let text = "its output cannot be read: it is neither a pipe nor a datagram socket";
+                self.trouble(token, text.to_owned());
                 self.close(token);
             }
             Err(error) => self.put_off(token, &error),
+        }
+    }
+
+    /// Takes away what was written. berth hears of a match before that: a logger that is
+    /// killed in between leaves the line in the pipe for the next one to find.
+    fn written(&mut self, token: u64, count: usize, matched: bool) {
+        self.matched(token, matched);
+        if matched {
+            self.report();
+        }
+        let Some(source) = self.sources.get(&token) else { return };
+        if let Err(error) = self.pump.take(source, count) {
+            self.put_off(token, &error);
+        } else if source.detaching {
+            // It may have nothing more to say, and then no event tells.
+            self.retry_now(token);
         }
     }
 
@@ -380,6 +391,7 @@ impl Logger {
         };
         for token in std::mem::take(waiting) {
             self.arm(token);
+            self.serve(token);
         }
     }
 

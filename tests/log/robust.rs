@@ -140,6 +140,29 @@ fn a_chunk_that_was_written_but_not_taken_comes_twice_and_whole() {
 }
 
 #[test]
+fn a_watched_line_is_found_although_two_loggers_had_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let order = watched(attach(1, "web", 1, Stream::Stdout, Log::default()), "^ready on 80$");
+    let logger = Logger::start(directory.path());
+    logger.send(&order, Some(reader.as_fd()));
+    writer.write_all(b"not yet\nready").unwrap();
+    until("half the line is taken", || {
+        directory.path().join("web/current").exists()
+            && rustix::io::ioctl_fionread(&reader).unwrap() == 0
+    });
+    logger.kill();
+    writer.write_all(b" on 80\n").unwrap();
+    let mut logger = Logger::start(directory.path());
+    logger.send(&once_more(order), Some(reader.as_fd()));
+    logger.expect(|report| *report == FromLogger::Matched { token: 1 });
+    drop(writer);
+    logger.expect_closed(1);
+    logger.finish();
+    assert_eq!(texts(directory.path(), "web"), ["not yet", "ready on 80"]);
+}
+
+#[test]
 fn a_logger_whose_berth_has_died_stays_until_the_last_pipe_has_ended() {
     let directory = tempfile::tempdir().unwrap();
     let mut logger = Logger::start(directory.path());
