@@ -110,7 +110,7 @@ impl Chain {
         self.buffer.get(self.used..)?.iter().position(|byte| *byte == b'\n')
     }
 
-    /// Reads the next block of the file; whether there was one. At the file's end an
+    /// Reads the next block of the file; whether it is worth another try. At the file's end an
     /// incomplete line is forgotten, to be read again when there is more.
     fn read_more(&mut self) -> io::Result<bool> {
         let Some(place) = &mut self.place else { return Ok(false) };
@@ -140,6 +140,7 @@ impl Chain {
         if place.file.metadata()?.len() < place.offset {
             // Somebody emptied it.
             place.offset = 0;
+            return Ok(true);
         }
         Ok(false)
     }
@@ -237,4 +238,63 @@ fn inode_of(path: &Path) -> io::Result<Option<u64>> {
 /// A length as an offset.
 fn wide(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(chain: &mut Chain) -> Vec<String> {
+        let mut lines = Vec::new();
+        while let Some(line) = chain.next_line().unwrap() {
+            lines.push(String::from_utf8(line.to_vec()).unwrap());
+        }
+        lines
+    }
+
+    #[test]
+    fn a_line_written_between_the_last_look_and_the_rotation_is_seen() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |number| directory.path().join(file_name(number));
+        fs::write(path(0), "one\n").unwrap();
+        let mut chain = Chain::new(directory.path().to_owned(), None);
+        assert_eq!(lines(&mut chain), ["one"]);
+        // The reader is at the end of the file and is about to ask for the next one.
+        assert!(!chain.read_more().unwrap());
+        fs::write(path(0), "one\ntwo\n").unwrap();
+        fs::rename(path(0), path(1)).unwrap();
+        fs::write(path(0), "three\n").unwrap();
+        assert!(chain.advance().unwrap());
+        assert_eq!(lines(&mut chain), ["two", "three"]);
+    }
+
+    #[test]
+    fn a_chain_ends_where_it_was_told_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |number| directory.path().join(file_name(number));
+        fs::write(path(0), "two\n").unwrap();
+        fs::write(path(1), "one\n").unwrap();
+        let mut chain = Chain::new(directory.path().to_owned(), None);
+        chain.end_here().unwrap();
+        fs::rename(path(1), path(2)).unwrap();
+        fs::rename(path(0), path(1)).unwrap();
+        fs::write(path(0), "later\n").unwrap();
+        assert_eq!(lines(&mut chain), ["one", "two"]);
+    }
+
+    #[test]
+    fn files_that_were_dropped_are_passed_over_and_an_emptied_one_is_read_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |number| directory.path().join(file_name(number));
+        fs::write(path(0), "one\n").unwrap();
+        let mut chain = Chain::new(directory.path().to_owned(), None);
+        assert_eq!(lines(&mut chain), ["one"]);
+        fs::remove_file(path(0)).unwrap();
+        assert_eq!(lines(&mut chain), [""; 0]);
+        fs::write(path(1), "three\n").unwrap();
+        fs::write(path(0), "four\n").unwrap();
+        assert_eq!(lines(&mut chain), ["three", "four"]);
+        fs::write(path(0), "5\n").unwrap();
+        assert_eq!(lines(&mut chain), ["5"]);
+    }
 }

@@ -78,7 +78,7 @@ impl Follow {
     pub fn run(mut self, sink: &mut dyn FnMut(Entry) -> ControlFlow<()>) -> Result<(), LogError> {
         self.discover()?;
         // The selection is for what is there; of a unit that appears later all is new.
-        self.lines = None;
+        (self.lines, self.since) = (None, None);
         loop {
             if self.merge.pour(LINES_A_TURN, sink)?.is_break() {
                 return Ok(());
@@ -132,7 +132,11 @@ impl Follow {
             }
         }
         for name in appeared {
-            if self.wanted.as_ref().is_none_or(|wanted| wanted.contains(&name)) {
+            let wanted = match &self.wanted {
+                Some(wanted) => wanted.contains(&name),
+                None => super::is_unit_name(&name),
+            };
+            if wanted {
                 self.add(name)?;
             }
         }

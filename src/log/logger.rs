@@ -7,7 +7,7 @@
 //! the last pipe has ended.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, ErrorKind};
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::rc::Rc;
@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{Timespec, epoll};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, setsid};
 
-use super::channel::{Channel, FromLogger, Received, SendError, ToLogger};
+use super::channel::{FromLogger, Received, ToLogger};
+use super::outbox::{Interest, Outbox};
 use super::pump::{Output, Pump, Turn};
 use super::source::{Line, Source};
 use super::watch::Watch;
@@ -40,7 +41,7 @@ const EVENTS_A_TURN: usize = 128;
 
 /// The logger process: owns the read ends of all output pipes until they have ended.
 /// Called in a forked child of berth that holds, apart from `socket` (an end of
-/// [`Channel::pair`]) and the standard three, no descriptor; leaves berth's session, so
+/// [`super::Channel::pair`]) and the standard three, no descriptor; leaves berth's session, so
 /// that Ctrl-C does not reach it. Returns the exit code of the process: 0 when
 /// everything is written, 1 when it could not begin (the reason is on standard error).
 pub fn run(socket: OwnedFd, directory: &Path) -> i32 {
@@ -53,7 +54,7 @@ pub fn run(socket: OwnedFd, directory: &Path) -> i32 {
     match Logger::new(socket, directory).and_then(|mut logger| logger.work()) {
         Ok(()) => 0,
         Err(error) => {
-            eprintln!("berth: the logger cannot go on: {error}");
+            let _ = writeln!(io::stderr(), "berth: the logger cannot go on: {error}");
             1
         }
     }
@@ -70,12 +71,7 @@ struct Unit {
 
 struct Logger {
     epoll: OwnedFd,
-    /// `None` once berth is gone.
-    berth: Option<Channel<FromLogger, ToLogger>>,
-    /// Reports berth had no room for yet; a few for each stream at most.
-    reports: VecDeque<FromLogger>,
-    /// Whether berth had no room for the last one.
-    full: bool,
+    outbox: Outbox,
     pump: Pump,
     /// Trees, because a table that has grown leaves its smaller selves behind: with 2,000
     /// streams that is more than all else together.
@@ -97,9 +93,7 @@ impl Logger {
         epoll::add(&epoll, &socket, token, epoll::EventFlags::IN)?;
         Ok(Self {
             epoll,
-            berth: Some(Channel::from(socket)),
-            reports: VecDeque::new(),
-            full: false,
+            outbox: Outbox::new(socket),
             pump: Pump::new(directory)?,
             sources: BTreeMap::new(),
             units: BTreeMap::new(),
@@ -149,23 +143,23 @@ impl Logger {
     }
 
     fn is_done(&self) -> bool {
-        self.finishing && self.sources.is_empty() && self.reports.is_empty()
+        self.finishing && self.sources.is_empty() && self.outbox.is_empty()
     }
 
     /// Takes berth's orders.
     fn hear(&mut self) {
         for _ in 0..MESSAGES_A_TURN {
-            let Some(berth) = &self.berth else { return };
-            match berth.receive() {
-                Ok(Received::Message(message, descriptor)) => self.obey(message, descriptor),
-                Ok(Received::Nothing) => return,
-                Err(error) if matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::Other) => {
-                    self.reports.push_back(FromLogger::Trouble {
-                        unit: "berth".to_owned(),
-                        text: format!("an order to the logger was lost: {error}"),
-                    });
+            match self.outbox.receive() {
+                Received::Message(message, descriptor) => self.obey(message, descriptor),
+                Received::Nothing => return,
+                Received::Closed => {
+                    if let Some(socket) = self.outbox.socket() {
+                        let _ = epoll::delete(&self.epoll, socket);
+                    }
+                    self.outbox.close();
+                    self.finishing = true;
+                    return;
                 }
-                Ok(Received::Closed) | Err(_) => return self.berth_is_gone(),
             }
         }
     }
@@ -196,7 +190,7 @@ impl Logger {
                     "no descriptor came with it"
                 };
                 let text = format!("a stream of {unit:?} was refused by the logger: {refusal}");
-                self.reports.push_back(FromLogger::Trouble { unit, text });
+                self.outbox.push(FromLogger::Trouble { unit, text });
             }
             ToLogger::Unwatch { token } => {
                 if let Some(source) = self.sources.get_mut(&token) {
@@ -213,7 +207,7 @@ impl Logger {
             Ok(watch) => Some(Box::new(watch)),
             Err(error) => {
                 let text = format!("its output cannot be watched for a line: {error}");
-                self.reports.push_back(FromLogger::Trouble { unit: unit.to_owned(), text });
+                self.outbox.push(FromLogger::Trouble { unit: unit.to_owned(), text });
                 None
             }
         }
@@ -267,40 +261,51 @@ impl Logger {
         let Some(unit) = self.units.get_mut(&source.unit) else { return };
         match self.pump.turn(source, &unit.settings) {
             Ok(Turn::Idle) => {}
-            Ok(Turn::Moved { matched }) => {
+            Ok(Turn::Written { count, matched }) => {
                 unit.troubled = false;
-                let detaching = source.detaching;
-                self.matched(token, matched);
-                if detaching {
-                    // It may have nothing more to say, and then no event tells.
-                    self.retry_now(token);
-                }
+                self.written(token, count, matched);
             }
             Ok(Turn::Ended { matched }) => {
                 self.matched(token, matched);
                 self.close(token);
             }
             Ok(Turn::Blocked(output)) => self.block(token, output),
-            Err(error) if error.kind() == ErrorKind::InvalidInput => {
-                let text = format!("its output cannot be read: {error}");
-                self.trouble(token, text);
+            Ok(Turn::Unreadable) => {
+                let text = "its output cannot be read: it is neither a pipe nor a datagram socket";
+                self.trouble(token, text.to_owned());
                 self.close(token);
             }
             Err(error) => self.put_off(token, &error),
         }
     }
 
+    /// Takes away what was written. berth hears of a match before that: a logger that is
+    /// killed in between leaves the line in the pipe for the next one to find.
+    fn written(&mut self, token: u64, count: usize, matched: bool) {
+        self.matched(token, matched);
+        if matched {
+            self.report();
+        }
+        let Some(source) = self.sources.get(&token) else { return };
+        if let Err(error) = self.pump.take(source, count) {
+            self.put_off(token, &error);
+        } else if source.detaching {
+            // It may have nothing more to say, and then no event tells.
+            self.retry_now(token);
+        }
+    }
+
     fn matched(&mut self, token: u64, matched: bool) {
         if let (true, Some(source)) = (matched, self.sources.get_mut(&token)) {
             source.watch = None;
-            self.reports.push_back(FromLogger::Matched { token });
+            self.outbox.push(FromLogger::Matched { token });
         }
     }
 
     fn close(&mut self, token: u64) {
         self.disarm(token);
         let Some(source) = self.sources.remove(&token) else { return };
-        self.reports.push_back(FromLogger::Closed { token });
+        self.outbox.push(FromLogger::Closed { token });
         let Some(unit) = self.units.get_mut(&source.unit) else { return };
         unit.streams = unit.streams.saturating_sub(1);
         if unit.streams == 0 {
@@ -315,7 +320,7 @@ impl Logger {
         let Some(unit) = self.units.get_mut(&source.unit) else { return };
         if !unit.troubled {
             unit.troubled = true;
-            self.reports.push_back(FromLogger::Trouble { unit: source.unit.to_string(), text });
+            self.outbox.push(FromLogger::Trouble { unit: source.unit.to_string(), text });
         }
     }
 
@@ -380,41 +385,19 @@ impl Logger {
         };
         for token in std::mem::take(waiting) {
             self.arm(token);
+            self.serve(token);
         }
     }
 
-    /// Sends what berth has room for.
+    /// Tells berth what there is to tell, as far as it has room.
     fn report(&mut self) {
-        let Some(berth) = &self.berth else {
-            self.reports.clear();
-            return;
+        let flags = match self.outbox.flush() {
+            None => return,
+            Some(Interest::Orders) => epoll::EventFlags::IN,
+            Some(Interest::OrdersAndRoom) => epoll::EventFlags::IN | epoll::EventFlags::OUT,
         };
-        let was_full = std::mem::take(&mut self.full);
-        while let Some(report) = self.reports.front() {
-            match berth.send(report, None) {
-                Err(SendError::Full) => {
-                    self.full = true;
-                    break;
-                }
-                Err(SendError::Gone) => return self.berth_is_gone(),
-                // One that is too long or refused cannot be sent later either.
-                Ok(()) | Err(SendError::TooLong | SendError::Io(_)) => {
-                    self.reports.pop_front();
-                }
-            }
+        if let Some(socket) = self.outbox.socket() {
+            let _ = epoll::modify(&self.epoll, socket, epoll::EventData::new_u64(BERTH), flags);
         }
-        if self.full != was_full {
-            let room = if self.full { epoll::EventFlags::OUT } else { epoll::EventFlags::empty() };
-            let data = epoll::EventData::new_u64(BERTH);
-            let _ = epoll::modify(&self.epoll, berth, data, epoll::EventFlags::IN | room);
-        }
-    }
-
-    fn berth_is_gone(&mut self) {
-        if let Some(berth) = self.berth.take() {
-            let _ = epoll::delete(&self.epoll, &berth);
-        }
-        self.reports.clear();
-        self.finishing = true;
     }
 }

@@ -62,7 +62,11 @@ impl Lines {
                     None => return Ok(None),
                     open => open,
                 },
-                Ok(None) => return Ok(None),
+                Ok(None) => {
+                    // What comes from now on is live.
+                    (self.skip, self.since) = (0, None);
+                    return Ok(None);
+                }
                 Err(error) => return Err(LogError::Io(self.directory.clone(), error)),
             };
             let Some(entry) = entry else { continue };

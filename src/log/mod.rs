@@ -7,7 +7,7 @@
 //!
 //! Who talks to whom: berth forks the logger ([`logger::run`]) and hands it the read end
 //! of every pipe over a [`channel::Channel`]. The logger writes [`record`]s into
-//! `DIRECTORY/UNIT/current` by way of [`store`]. Readers ([`read::read`]) know only the
+//! `DIRECTORY/UNIT/current` by way of `store`. Readers ([`read::read`]) know only the
 //! files; they never talk to the logger.
 
 mod chain;
@@ -17,6 +17,7 @@ mod follow;
 mod join;
 pub mod logger;
 mod merge;
+mod outbox;
 mod pump;
 pub mod read;
 pub mod record;

@@ -1,4 +1,5 @@
-//! One turn of one stream: look, write down, tell who watches, take away.
+//! One turn of one stream: look, write down, see whether a watched line is in it. What was
+//! written is taken away in a second step, after berth was told.
 //!
 //! What must always hold: a turn that fails has taken nothing away and told nobody, so it
 //! can be tried again at any time, by this logger or by the next.
@@ -33,9 +34,11 @@ pub enum Output {
 pub enum Turn {
     /// There was nothing.
     Idle,
-    /// Some output was taken; `matched` if a watched line was in it.
-    Moved {
-        /// Whether the watch matched.
+    /// Some output was written and is to be taken away: [`Pump::take`].
+    Written {
+        /// How many bytes.
+        count: usize,
+        /// Whether a watched line was in it.
         matched: bool,
     },
     /// The stream has ended and everything is written.
@@ -43,6 +46,8 @@ pub enum Turn {
         /// Whether the unterminated last line matched.
         matched: bool,
     },
+    /// The descriptor is of no kind that can be read.
+    Unreadable,
     /// This console must become writable first.
     Blocked(Output),
 }
@@ -86,10 +91,10 @@ impl Pump {
     /// Lets a stream have its turn.
     ///
     /// # Errors
-    /// The output cannot be written down now; it waits where it is. `InvalidInput`: the
-    /// descriptor is of no kind that can be read, now or ever.
+    /// The output cannot be written down now; it waits where it is.
     pub fn turn(&mut self, source: &mut Source, settings: &model::Log) -> io::Result<Turn> {
         match self.intake.look(source)? {
+            Look::Unreadable => return Ok(Turn::Unreadable),
             Look::Nothing if !source.detaching => return Ok(Turn::Idle),
             Look::Nothing | Look::End => {
                 self.end_line(source, settings)?;
@@ -98,24 +103,33 @@ impl Pump {
             }
             Look::Bytes => {}
         }
-        let taken = match settings.driver {
+        let mut continued = Vec::new();
+        let count = match settings.driver {
             LogDriver::None => self.intake.bytes().len(),
             LogDriver::Console => match self.write_console(source)? {
-                Ok(taken) => taken,
+                Ok(count) => count,
                 Err(output) => return Ok(Turn::Blocked(output)),
             },
-            LogDriver::File => self.write_file(source, settings)?,
+            LogDriver::File => self.write_file(source, settings, &mut continued)?,
         };
-        let text = self.intake.bytes().get(..taken).unwrap_or_default();
+        let text = self.intake.bytes().get(..count).unwrap_or_default();
+        let is_datagram = source.is_datagram();
         let matched = source.watch.as_mut().is_some_and(|watch| {
-            if source.stream == Stream::Syslog {
-                watch.feed(syslog_text(text)) | watch.finish()
+            if is_datagram {
+                watch.feed(syslog_text(text)) || watch.finish()
             } else {
-                watch.feed(text)
+                watch.feed(&continued) || watch.feed(text)
             }
         });
-        self.intake.consume(source, taken)?;
-        Ok(Turn::Moved { matched })
+        Ok(Turn::Written { count, matched })
+    }
+
+    /// Takes away what the last turn has written.
+    ///
+    /// # Errors
+    /// It could not be taken, and will be written once more.
+    pub fn take(&mut self, source: &Source, count: usize) -> io::Result<()> {
+        self.intake.consume(source, count)
     }
 
     /// Copies raw output to where berth's own goes; how much, or which output is full.
@@ -144,14 +158,24 @@ impl Pump {
     }
 
     /// Writes the records of what was looked at, as far as the file has room; how many bytes
-    /// of output they hold.
-    fn write_file(&mut self, source: &mut Source, settings: &model::Log) -> io::Result<usize> {
+    /// of output they hold. `continued` is what an earlier logger has written of the line
+    /// that they go on with.
+    fn write_file(
+        &mut self,
+        source: &mut Source,
+        settings: &model::Log,
+        continued: &mut Vec<u8>,
+    ) -> io::Result<usize> {
         let header = Header::new(Timestamp::now(), source.stream, source.run);
         let bytes = self.intake.bytes();
         self.records.clear();
         let result = self.store.open(&source.unit).and_then(|log| {
-            if source.line == Line::Unknown && is_cut_off(source, log, bytes)? {
-                header.write(&mut self.records, Tag::Full, b"");
+            if source.line == Line::Unknown {
+                match before(source, log, bytes)? {
+                    Before::Nothing => {}
+                    Before::CutOff => header.write(&mut self.records, Tag::Full, b""),
+                    Before::Begun(text) => *continued = text,
+                }
             }
             let taken = if source.is_datagram() {
                 for text in syslog_text(bytes).split(|byte| *byte == b'\n') {
@@ -216,17 +240,31 @@ impl Pump {
     }
 }
 
-/// Whether the file ends with an open line of this stream and run that `output`, the first
-/// that this logger sees of it, does not continue.
-///
-/// It does not when the stream is new: then the line is that of a machine that crashed
-/// (runs are counted anew then). Nor does it when the last logger was killed after it
-/// had written a chunk and before it had taken that from the pipe: the chunk is here again.
-/// Output that merely looks like it only has a line shown in two.
-fn is_cut_off(source: &Source, log: &OpenLog, output: &[u8]) -> io::Result<bool> {
+/// What the file's end has to do with the first output that this logger sees of a stream.
+enum Before {
+    /// Nothing: there is no open line.
+    Nothing,
+    /// There is an open line, and the output does not go on with it.
+    CutOff,
+    /// The output goes on with a line that begins like this.
+    Begun(Vec<u8>),
+}
+
+/// An open line is not gone on with when the stream is new: then the line is that of a
+/// machine that crashed (runs are counted anew then). Nor is it when the last logger was
+/// killed after it had written a chunk and before it had taken that from the pipe: the
+/// chunk is here again. Output that merely looks like it only has a line shown in two.
+fn before(source: &Source, log: &OpenLog, output: &[u8]) -> io::Result<Before> {
     let window = if source.again { MAX_BATCH.saturating_add(MAX_RECORD) } else { MAX_RECORD };
     let last = log.last_chunk(source.stream, source.run, window)?;
-    Ok(last.is_some_and(|last| last.open && (!source.again || output.starts_with(&last.output))))
+    Ok(match last.filter(|last| last.open) {
+        None => Before::Nothing,
+        Some(last) if !source.again || output.starts_with(&last.output) => Before::CutOff,
+        Some(last) => {
+            let line = last.output.rsplit(|byte| *byte == b'\n').next();
+            Before::Begun(line.unwrap_or_default().to_vec())
+        }
+    })
 }
 
 /// Bytes that may be appended now.

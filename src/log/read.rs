@@ -37,9 +37,11 @@ pub struct Entry {
 pub struct Query {
     /// Which units; empty: all, also those that appear later.
     pub units: Vec<String>,
-    /// Only the last so many lines of each unit.
+    /// Of what is there, only the last so many lines of each unit (and, when reading ends, a
+    /// line that is not complete yet).
     pub lines: Option<u64>,
-    /// Only what was written at or after this time.
+    /// Of what is there, only what was written at or after this time. What comes live is
+    /// not held back by it: clocks are set back at times.
     pub since: Option<Timestamp>,
     /// Go on with what is written from now on.
     pub follow: bool,
@@ -115,7 +117,8 @@ pub fn names(directory: &Path) -> Result<Vec<String>, LogError> {
     for entry in entries {
         let entry = entry.map_err(failed)?;
         let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        names.extend(entry.file_name().into_string().ok().filter(|_| is_directory));
+        let name = entry.file_name().into_string().ok();
+        names.extend(name.filter(|name| is_directory && super::is_unit_name(name)));
     }
     names.sort_unstable();
     Ok(names)

@@ -71,6 +71,8 @@ pub enum Look {
     Nothing,
     /// Nothing ever again.
     End,
+    /// The descriptor is of no kind that can be read.
+    Unreadable,
 }
 
 /// The one buffer and the private pipe that all streams share.
@@ -96,7 +98,7 @@ impl Intake {
     /// Reads up to [`CHUNK`] bytes and leaves them where they are.
     ///
     /// # Errors
-    /// `InvalidInput` when the descriptor is no pipe.
+    /// The kernel is out of something.
     pub fn look(&mut self, source: &Source) -> io::Result<Look> {
         self.filled = 0;
         if source.is_datagram() {
@@ -105,6 +107,7 @@ impl Intake {
         let copied = match tee(&source.fd, &self.pipe.1, CHUNK, SpliceFlags::NONBLOCK) {
             Ok(0) => return Ok(Look::End),
             Err(Errno::AGAIN | Errno::INTR) => return Ok(Look::Nothing),
+            Err(Errno::INVAL | Errno::BADF) => return Ok(Look::Unreadable),
             other => other?,
         };
         while self.filled < copied {
@@ -130,6 +133,9 @@ impl Intake {
                 Ok(Look::Bytes)
             }
             Err(Errno::AGAIN | Errno::INTR) => Ok(Look::Nothing),
+            Err(Errno::NOTSOCK | Errno::NOTCONN | Errno::INVAL | Errno::BADF) => {
+                Ok(Look::Unreadable)
+            }
             Err(errno) => Err(errno.into()),
         }
     }

@@ -232,6 +232,32 @@ fn following_begins_with_the_last_lines_of_the_units_asked_for() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_hides_nothing_that_comes_live() {
+    let directory = tempfile::tempdir().unwrap();
+    files(
+        directory.path(),
+        "web",
+        &[&(record(10, "stdout F:1 old") + &record(20, "stdout F:1 new"))],
+    );
+    let (lines, until, thread) = follower(directory.path(), query(&[], None, Some(15)));
+    let next = || lines.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(next(), "new");
+    let path = directory.path().join("web/current");
+    let mut file = fs::OpenOptions::new().append(true).open(path).unwrap();
+    // The follower may not have looked beyond `new` yet, so this is written until it has.
+    let mut seen = None;
+    crate::support::until("a line from the past is seen", || {
+        file.write_all(record(5, "stdout F:1 the clock was set back").as_bytes()).unwrap();
+        seen = lines.recv_timeout(std::time::Duration::from_millis(50)).ok();
+        seen.is_some()
+    });
+    assert_eq!(seen.as_deref(), Some("the clock was set back"));
+    drop(until);
+    while lines.recv().is_ok() {}
+    thread.join().unwrap();
+}
+
+#[test]
 fn what_is_read_says_where_it_came_from() {
     let directory = tempfile::tempdir().unwrap();
     files(directory.path(), "web", &[&record(1, "syslog F:12 text")]);

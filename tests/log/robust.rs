@@ -12,7 +12,9 @@ use std::time::Duration;
 use berth::log::{FromLogger, Query, Stream, ToLogger, read};
 use berth::unit::model::Log;
 
-use crate::support::{Logger, attach, file, once_more, read_all, text, texts, until, watched};
+use crate::support::{
+    Logger, attach, file, files, once_more, read_all, record, text, texts, until, watched,
+};
 
 /// A small generator: moments that differ from run to run would fail for nobody else.
 fn moments() -> impl Iterator<Item = Duration> {
@@ -117,6 +119,47 @@ fn a_new_logger_cuts_off_half_a_record_and_ends_open_lines() {
     logger.finish();
     let wanted = ["one", "two", "thr", "before the crash", "after it"];
     assert_eq!(texts(directory.path(), "web"), wanted);
+}
+
+#[test]
+fn a_chunk_that_was_written_but_not_taken_comes_twice_and_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    // As a logger leaves it that is killed right after it has written a chunk.
+    let earlier = record(1, "stdout P:1 one, ");
+    let chunk = record(2, "stdout F:1 two") + &record(2, "stdout P:1 thr");
+    files(directory.path(), "web", &[&(earlier + &chunk)]);
+    writer.write_all(b"two\nthree\nfour\n").unwrap();
+    drop(writer);
+    let mut logger = Logger::start(directory.path());
+    let order = once_more(attach(1, "web", 1, Stream::Stdout, file(1 << 20, 3)));
+    logger.send(&order, Some(reader.as_fd()));
+    logger.expect_closed(1);
+    logger.finish();
+    assert_eq!(texts(directory.path(), "web"), ["one, two", "thr", "two", "three", "four"]);
+}
+
+#[test]
+fn a_watched_line_is_found_although_two_loggers_had_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let order = watched(attach(1, "web", 1, Stream::Stdout, Log::default()), "^ready on 80$");
+    let logger = Logger::start(directory.path());
+    logger.send(&order, Some(reader.as_fd()));
+    writer.write_all(b"not yet\nready").unwrap();
+    until("half the line is taken", || {
+        directory.path().join("web/current").exists()
+            && rustix::io::ioctl_fionread(&reader).unwrap() == 0
+    });
+    logger.kill();
+    writer.write_all(b" on 80\n").unwrap();
+    let mut logger = Logger::start(directory.path());
+    logger.send(&once_more(order), Some(reader.as_fd()));
+    logger.expect(|report| *report == FromLogger::Matched { token: 1 });
+    drop(writer);
+    logger.expect_closed(1);
+    logger.finish();
+    assert_eq!(texts(directory.path(), "web"), ["not yet", "ready on 80"]);
 }
 
 #[test]
