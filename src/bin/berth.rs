@@ -1,2 +1,95 @@
-//! The supervisor.
-fn main() {}
+//! The supervisor: arguments and a call.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use berth::daemon::{self, Options, Sources};
+
+const USAGE: &str = "\
+usage: berth [--config DIR]... [--runtime-dir DIR] [--state-dir DIR] [--target NAME]
+       berth up [--quiet] [--exit-code-from NAME] [--target NAME]
+                [--runtime-dir DIR] [--state-dir DIR] FILE|DIR...
+       berth check FILE|DIR...
+       berth --help | --version
+";
+
+/// What the arguments ask for.
+enum Ask {
+    Run(Box<Options>),
+    Check(Vec<PathBuf>),
+    Print(String),
+}
+
+fn main() -> ExitCode {
+    match parse(lexopt::Parser::from_env()) {
+        Ok(Ask::Run(options)) => daemon::run(*options),
+        Ok(Ask::Check(paths)) => daemon::check(&paths),
+        Ok(Ask::Print(text)) => {
+            let written = std::io::stdout().write_all(text.as_bytes());
+            if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => {
+            // Nothing is left to report to if stderr is closed.
+            let _ = write!(std::io::stderr(), "berth: {error}\n{USAGE}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Reads the command line; the error is one sentence.
+fn parse(mut parser: lexopt::Parser) -> Result<Ask, lexopt::Error> {
+    use lexopt::prelude::{Long, Short, Value};
+    let mut verb: Option<String> = None;
+    let mut options = Options::default();
+    let mut config: Vec<PathBuf> = Vec::new();
+    let mut files: Vec<PathBuf> = Vec::new();
+    while let Some(argument) = parser.next()? {
+        let up = verb.as_deref() == Some("up");
+        match argument {
+            Long("config") if verb.is_none() => config.push(directory(parser.value()?)?),
+            Long("runtime-dir") => options.runtime_dir = directory(parser.value()?)?,
+            Long("state-dir") => options.state_dir = directory(parser.value()?)?,
+            Long("target") => options.target = text(parser.value()?)?,
+            Long("quiet") if up => options.quiet = true,
+            Long("exit-code-from") if up => options.exit_code_from = Some(text(parser.value()?)?),
+            Short('h') | Long("help") => return Ok(Ask::Print(USAGE.to_owned())),
+            Short('V') | Long("version") => {
+                return Ok(Ask::Print(format!("berth {}\n", env!("CARGO_PKG_VERSION"))));
+            }
+            Value(word) if verb.is_none() => match word.to_str() {
+                Some(word @ ("up" | "check")) => verb = Some(word.to_owned()),
+                _ => return Err(format!("unknown verb {word:?}; verbs are up and check").into()),
+            },
+            Value(path) => files.push(PathBuf::from(path)),
+            _ => return Err(argument.unexpected()),
+        }
+    }
+    match verb.as_deref() {
+        Some(verb) if files.is_empty() => {
+            Err(format!("{verb} needs at least one unit file or directory").into())
+        }
+        Some("check") => Ok(Ask::Check(files)),
+        Some(_) => {
+            options.sources = Sources::Files(files);
+            Ok(Ask::Run(Box::new(options)))
+        }
+        None => {
+            if !config.is_empty() {
+                options.sources = Sources::Directories(config);
+            }
+            Ok(Ask::Run(Box::new(options)))
+        }
+    }
+}
+
+/// A path made absolute, so that it means the same in every child.
+fn directory(value: OsString) -> Result<PathBuf, lexopt::Error> {
+    std::path::absolute(PathBuf::from(value))
+        .map_err(|error| format!("cannot make the path absolute: {error}").into())
+}
+
+fn text(value: OsString) -> Result<String, lexopt::Error> {
+    value.into_string().map_err(|value| format!("{value:?} is not UTF-8").into())
+}

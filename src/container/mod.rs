@@ -1,1 +1,47 @@
 //! Containers: a pure plan, and the steps that carry it out inside the child.
+//!
+//! [`plan::compile`] turns a checked unit into lists of steps; nothing is touched.
+//! [`launch`] makes the child, in which [`child`] carries the steps out one after the
+//! other and, if one fails, sends its place, errno and a short text up the status channel
+//! ([`status`]). Everything a child makes (mounts, namespaces) ends with its namespaces,
+//! so there is nothing to undo. What must hold: a child never continues after a step that
+//! failed, and no code of this room but `launch` runs in the supervisor once a unit is up.
+
+pub mod child;
+pub mod environment;
+pub mod launch;
+pub mod plan;
+pub mod probe;
+pub mod status;
+pub mod step;
+pub mod steps;
+pub mod users;
+
+pub use launch::{Child, Exec, Host, LaunchError, Program, Stdio, process, sandbox};
+pub use plan::{Context, Plan, compile};
+pub use status::{Channel, SocketKind, Status};
+
+use crate::sys::cgroup::limits::{Limit, Wanted};
+use crate::unit::model::{At, Limits};
+
+/// The limits of a unit in the words of [`crate::sys::cgroup`].
+pub fn cgroup_limits(limits: &Limits) -> Vec<Wanted<'_>> {
+    fn row<'a, T>(
+        limit: Option<&'a At<T>>,
+        make: impl FnOnce(&'a T) -> Limit<'a>,
+    ) -> Option<Wanted<'a>> {
+        limit.map(|at| Wanted { limit: make(&at.value), line: at.line })
+    }
+    let memory = limits.memory.as_ref().map(|at| at.value);
+    let all = [
+        row(limits.memory.as_ref(), |&bytes| Limit::Memory(bytes)),
+        row(limits.memory_high.as_ref(), |&bytes| Limit::MemoryHigh(bytes)),
+        row(limits.swap.as_ref(), |&swap| Limit::Swap { swap, memory }),
+        row(limits.cpu_milli.as_ref(), |&milli| Limit::CpuMilli(milli)),
+        row(limits.cpu_weight.as_ref(), |&weight| Limit::CpuWeight(weight)),
+        row(limits.cpuset.as_ref(), |list| Limit::Cpuset(list)),
+        row(limits.pids.as_ref(), |&count| Limit::Pids(count)),
+        row(limits.io_weight.as_ref(), |&weight| Limit::IoWeight(weight)),
+    ];
+    all.into_iter().flatten().collect()
+}

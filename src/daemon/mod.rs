@@ -1,1 +1,253 @@
 //! The loop: sources of events in, actions out. It decides nothing.
+//!
+//! One thread, one [`Poller`]. A turn waits for descriptors and the nearest deadline, turns
+//! what happened into inputs of the [`Machine`], and carries out the orders it answers
+//! with (`effects`). What must always hold: no call in here can wait for a disk, a
+//! network, a lock or another process; every turn does a bounded amount of work; every
+//! error is handled where it is and said once.
+
+pub mod boot;
+mod clean;
+pub mod clock;
+mod console;
+mod control;
+mod effects;
+mod ending;
+mod hooks;
+pub mod journal;
+mod live;
+mod logger;
+mod notify;
+mod options;
+pub mod poller;
+mod proc;
+mod processes;
+mod reader;
+mod startup;
+
+pub use boot::{check, run};
+pub use options::{Options, Sources};
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use clock::Clock;
+use console::Console;
+use control::Control;
+use ending::Phase;
+use journal::Journal;
+use live::Live;
+use logger::Logger;
+use poller::{Poller, ReadySource, Role, Source, Watched};
+use reader::Reader;
+use startup::Claim;
+
+use crate::container::Host;
+use crate::supervisor::request::Request;
+use crate::supervisor::{Action, Input, Machine, Run, Time, UnitId};
+use crate::sys::signal;
+use crate::unit::model::UnitSet;
+
+/// The name under which the supervisor's own messages are logged.
+pub const OWN_LOG: &str = "berth";
+
+/// Inputs the machine gets in one turn; a unit that restarts without a delay and fails
+/// at once must not keep the loop from its other work.
+const INPUTS_A_TURN: usize = 4096;
+
+/// Signals taken in one turn.
+const SIGNALS_A_TURN: usize = 64;
+
+/// Whose a child is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    /// A run's.
+    Run(UnitId, Run, Role),
+    /// The logger.
+    Logger,
+    /// A unit reader.
+    Reader,
+    /// What shows output in `berth up`.
+    Console,
+    /// A command of `exec`, by session.
+    Exec(u64),
+    /// Owns a client's connection.
+    Helper,
+}
+
+/// The supervisor.
+struct Daemon {
+    options: Options,
+    clock: Clock,
+    machine: Machine,
+    poller: Poller,
+    signals: Watched,
+    journal: Journal,
+    logger: Logger,
+    control: Control,
+    console: Option<Console>,
+    host: Host,
+    claim: Claim,
+    phase: Phase,
+    /// Live runs, one a unit at most.
+    lives: BTreeMap<UnitId, Live>,
+    /// Those of them that are being cleaned.
+    cleaning: BTreeSet<UnitId>,
+    /// Children that have not been reaped.
+    pids: HashMap<i32, Owner>,
+    readers: BTreeMap<u64, Reader>,
+    next_reader: u64,
+    inputs: VecDeque<Input>,
+    /// The units in force, to find templates in and to keep the old version of a broken one.
+    units: Arc<UnitSet>,
+    /// Instances of templates that somebody started by name.
+    instances: Vec<String>,
+    stdout: Rc<OwnedFd>,
+    stderr: Rc<OwnedFd>,
+    /// Whether a child may be waiting to be reaped.
+    children: bool,
+}
+
+impl Daemon {
+    /// Turns until everything is over; the exit code.
+    fn turn_until_over(&mut self) -> u8 {
+        let mut ready = Vec::new();
+        let mut actions = Vec::new();
+        loop {
+            if let Phase::Over { code } = self.phase {
+                return code;
+            }
+            ready.clear();
+            let timeout = self.timeout();
+            if let Err(error) = self.poller.wait(timeout, &mut ready) {
+                self.journal.say(&format!("cannot wait for events: {error}"));
+            }
+            for one in &ready {
+                if self.poller.still_there(one) {
+                    self.dispatch(one);
+                }
+            }
+            if self.children {
+                self.children = self.reap();
+            }
+            self.on_time();
+            self.think(&mut actions);
+            self.look_for_an_end();
+        }
+    }
+
+    /// How long the next turn may wait; `None`: for ever.
+    fn timeout(&self) -> Option<std::time::Duration> {
+        if self.children || !self.inputs.is_empty() {
+            return Some(std::time::Duration::ZERO);
+        }
+        let deadlines = [
+            self.machine.deadline(),
+            self.cleaning_deadline(),
+            self.logger.deadline(),
+            self.control.deadline(),
+            self.phase.deadline(),
+        ];
+        let nearest = deadlines.into_iter().flatten().min()?;
+        Some(nearest.0.saturating_sub(self.clock.now().0))
+    }
+
+    fn dispatch(&mut self, ready: &ReadySource) {
+        match ready.source {
+            Source::Signals => self.take_signals(),
+            Source::Logger => self.logger_ready(ready),
+            Source::Listener => self.control.accept(&mut self.poller, self.clock.now()),
+            Source::Client(number) => self.client_ready(number, ready),
+            Source::Reader(number) => self.reader_ready(number),
+            Source::Exec(number) => self.exec_ready(number),
+            Source::Run(unit, run, part) => self.run_ready(unit, run, part),
+        }
+    }
+
+    /// What is due by the clock.
+    fn on_time(&mut self) {
+        let now = self.clock.now();
+        let due = |deadline: Option<Time>| deadline.is_some_and(|deadline| deadline <= now);
+        if due(self.machine.deadline()) {
+            self.inputs.push_back(Input::Tick);
+        }
+        if due(self.cleaning_deadline()) {
+            self.retry_cleaning();
+        }
+        if due(self.logger.deadline()) {
+            self.start_logger();
+        }
+        if due(self.control.deadline()) {
+            self.drop_overdue_clients();
+        }
+        if due(self.phase.deadline()) {
+            self.phase_is_due();
+        }
+    }
+
+    /// Lets the machine think about what happened, and carries out what it orders.
+    fn think(&mut self, actions: &mut Vec<Action>) {
+        for _ in 0..INPUTS_A_TURN {
+            let Some(input) = self.inputs.pop_front() else { return };
+            self.machine.handle(self.clock.now(), input, actions);
+            for action in actions.drain(..) {
+                self.carry_out(action);
+            }
+        }
+    }
+
+    /// A wish for the machine.
+    fn wish(&mut self, request: Request) {
+        self.inputs.push_back(Input::Request(request));
+    }
+
+    fn take_signals(&mut self) {
+        for _ in 0..SIGNALS_A_TURN {
+            match signal::take(self.signals.as_fd()) {
+                Ok(Some(taken)) => match taken.signal {
+                    libc::SIGCHLD => self.children = true,
+                    libc::SIGTERM => self.begin_shutdown("SIGTERM", 0),
+                    libc::SIGINT => self.begin_shutdown("SIGINT", 0),
+                    libc::SIGHUP => self.hang_up(),
+                    _ => {}
+                },
+                Ok(None) => return,
+                Err(error) => {
+                    return self.journal.say(&format!("cannot read signals: {error}"));
+                }
+            }
+        }
+    }
+
+    fn logger_ready(&mut self, ready: &ReadySource) {
+        if ready.writable {
+            self.logger.flush(&self.poller);
+        }
+        if !ready.readable {
+            return;
+        }
+        for report in self.logger.reports(&self.poller) {
+            match report {
+                logger::Report::Matched(unit, run) => {
+                    self.fact(unit, run, crate::supervisor::event::Fact::Ready);
+                }
+                logger::Report::Trouble(text) => self.journal.say(&text),
+            }
+        }
+    }
+
+    fn start_logger(&mut self) {
+        match self.logger.start(&mut self.poller, self.clock.now()) {
+            Ok(pid) => {
+                self.pids.insert(pid, Owner::Logger);
+            }
+            Err(error) => self.journal.say(&format!("cannot start the logger: {error}")),
+        }
+    }
+
+    fn logger_ended(&mut self) {
+        self.logger.ended(&mut self.poller, self.clock.now());
+    }
+}

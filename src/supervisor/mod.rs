@@ -7,11 +7,13 @@
 
 pub mod action;
 pub mod event;
+pub mod machine;
 pub mod request;
 pub mod view;
 
 pub use action::Action;
 pub use event::Event;
+pub use machine::{Edge, Input, Link, Machine};
 pub use request::Request;
 pub use view::UnitView;
 

@@ -135,6 +135,8 @@ pub struct Service {
     pub mounts: Vec<At<Mount>>,
     /// File mode creation mask, default 0o022.
     pub umask: u32,
+    /// `PR_SET_NO_NEW_PRIVS`; default true.
+    pub no_new_privileges: bool,
     /// Whether the tiny init is process 1 inside. Only meaningful with a pid namespace.
     pub init: bool,
     /// `type = "oneshot"`: ready when it has exited with success.
@@ -167,9 +169,6 @@ pub struct Service {
     pub stop_post: Vec<At<Vec<String>>>,
     /// Longest silence between two `WATCHDOG=1`; `None`: no watchdog.
     pub watchdog: Option<Duration>,
-    /// No program it executes gives it more rights than it has (prctl(2),
-    /// `PR_SET_NO_NEW_PRIVS`); default true.
-    pub no_new_privileges: bool,
     /// Resource limits.
     pub limits: Limits,
     /// Health check.

@@ -1,0 +1,159 @@
+"""Processes and their reports: starting them, hearing from them, weighing and ending them.
+
+What must always hold: every process that was started here, and every one that they
+started, has ended when `Nursery.clear` returns. This process is their subreaper, so even
+one that let go of its parent can be waited for; nobody else's process is ever signalled.
+"""
+
+import ctypes
+import fcntl
+import os
+import select
+import signal
+import time
+
+PR_SET_CHILD_SUBREAPER = 36
+F_SETPIPE_SZ = 1031
+
+
+class BenchError(Exception):
+    """Something that ends the benchmark; its text is for people."""
+
+
+class Reports:
+    """The FIFO that beacons write to."""
+
+    def __init__(self, directory):
+        self.path = os.path.join(directory, "report")
+        os.mkfifo(self.path, 0o622)
+        os.chmod(self.path, 0o622)
+        # For reading and writing, so that it has a reader before and a writer after.
+        self.fd = os.open(self.path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        fcntl.fcntl(self.fd, F_SETPIPE_SZ, 1 << 20)
+        self.rest = b""
+
+    def collect(self, count, seconds):
+        """The next `count` reports as (name, pid, start in ns), in order of arrival."""
+        deadline = time.monotonic() + seconds
+        found = []
+        poll = select.poll()
+        poll.register(self.fd, select.POLLIN)
+        while len(found) < count:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise BenchError(f"only {len(found)} of {count} services reported in {seconds} s")
+            if not poll.poll(left * 1000):
+                continue
+            lines = (self.rest + os.read(self.fd, 1 << 16)).split(b"\n")
+            self.rest = lines.pop()
+            for line in lines:
+                name, pid, ns = line.split()
+                found.append((name.decode(), int(pid), int(ns)))
+        return found
+
+    def drain(self):
+        """Forgets what has arrived."""
+        try:
+            while os.read(self.fd, 1 << 16):
+                pass
+        except BlockingIOError:
+            self.rest = b""
+
+    def close(self):
+        os.close(self.fd)
+
+
+def children(pid):
+    """Pids of the children of a process (of its first thread)."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+            return [int(word) for word in file.read().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def family(pid):
+    """A process and all that descend from it."""
+    found = [pid]
+    for parent in found:
+        found.extend(children(parent))
+    return found
+
+
+def executable(pid):
+    """Path of a process' program, or None when it has gone."""
+    try:
+        return os.readlink(f"/proc/{pid}/exe")
+    except OSError:
+        return None
+
+
+def pss_kib(pids):
+    """Proportional set size of these processes in KiB: their fair share of the memory."""
+    total = 0
+    for pid in pids:
+        with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+            total += sum(int(line.split()[1]) for line in file if line.startswith("Pss:"))
+    return total
+
+
+class Nursery:
+    """Starts processes and sees them all out."""
+
+    def __init__(self, log):
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+            raise BenchError("cannot become the subreaper of what is started")
+        self.log = log
+
+    def spawn(self, argv, environment=None):
+        """Starts a program in a process group of its own, its output in the log."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        return os.posix_spawnp(
+            argv[0],
+            argv,
+            {**os.environ, **(environment or {})},
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, self.log, flags, 0o600),
+                (os.POSIX_SPAWN_OPEN, 2, self.log, flags, 0o600),
+            ],
+            setpgroup=0,
+        )
+
+    def run(self, argv):
+        """Runs a program to its end, which must be success."""
+        _, status = os.waitpid(self.spawn(argv), 0)
+        if os.waitstatus_to_exitcode(status) != 0:
+            raise BenchError(f"{' '.join(argv)} failed:\n{self.tail()}")
+
+    def tail(self):
+        """The last lines that the processes wrote."""
+        try:
+            with open(self.log, encoding="utf-8", errors="replace") as file:
+                return "".join(file.readlines()[-15:])
+        except FileNotFoundError:
+            return ""
+
+    def clear(self, seconds):
+        """Waits until every process has ended; after `seconds` they are killed.
+
+        Returns whether that was needed.
+        """
+        killed = False
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                pid, _ = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return killed
+            if pid:
+                continue
+            if time.monotonic() > deadline:
+                killed = True
+                for pid in family(os.getpid())[1:]:
+                    try:
+                        os.kill(pid, signal.SIGKILL)
+                    except ProcessLookupError:
+                        pass
+            time.sleep(0.005)

@@ -1,0 +1,243 @@
+//! A child between its making and its program.
+//!
+//! It runs ordinary code on a copy of the supervisor's memory, alone: nobody waits for
+//! it but by its pidfd. It ends by executing a program, or by saying which step failed.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+
+use super::environment::{self, Variables, c_string};
+use super::launch::{self, Host, Program, Stdio};
+use super::plan::Plan;
+use super::status::{self, Failure, Place};
+use super::step::Step;
+use super::steps::State;
+use crate::sys::cgroup::Group;
+use crate::sys::{clone, fd, identity, namespace, path, signal};
+
+/// Descriptors that are neither standard nor named are moved to this number or above.
+const PRIVATE_FDS: RawFd = 64;
+
+/// Exit code of a child that could not become its program; nobody reads it, the status
+/// channel says more.
+const FAILED: i32 = 125;
+
+/// What a child is to become.
+#[derive(Debug)]
+pub enum Job<'a> {
+    /// The tiny init of a new world.
+    Sandbox {
+        /// Has the init.
+        host: &'a Host,
+        /// Says how.
+        plan: &'a Plan,
+        /// It is in it; for the version 1 groups.
+        group: &'a Group,
+        /// The child's end.
+        channel: OwnedFd,
+    },
+    /// A process of the unit.
+    Process {
+        /// Has `/dev/null`.
+        host: &'a Host,
+        /// Says how.
+        plan: &'a Plan,
+        /// It is in it; for the version 1 groups.
+        group: &'a Group,
+        /// Whose namespaces it enters.
+        inside: Option<BorrowedFd<'a>>,
+        /// What it executes.
+        program: Program<'a>,
+        /// Its descriptors.
+        stdio: &'a Stdio<'a>,
+        /// The child's end.
+        channel: OwnedFd,
+    },
+}
+
+/// The whole life of a child.
+pub fn run(job: Job<'_>) -> ! {
+    // If something here unwinds, the copy of the supervisor must not go on with its loop.
+    let _guard = clone::ExitGuard;
+    match job {
+        Job::Sandbox { host, plan, group, channel } => {
+            let outcome = begin(&channel, &Stdio::default(), host, group, None, Some(&host.init));
+            match outcome {
+                Ok(fds) => become_init(plan, fds),
+                Err(error) => fail(channel.as_fd(), Place::Begin, &error.into()),
+            }
+        }
+        Job::Process { host, plan, group, inside, program, stdio, channel } => {
+            match begin(&channel, stdio, host, group, inside, None) {
+                Ok(fds) => become_program(plan, program, fds),
+                Err(error) => fail(channel.as_fd(), Place::Begin, &error.into()),
+            }
+        }
+    }
+}
+
+fn fail(channel: BorrowedFd<'_>, place: Place, failure: &Failure) -> ! {
+    status::send_failure(channel, place, failure);
+    clone::exit(FAILED)
+}
+
+/// What a child holds besides its standard and named descriptors.
+struct Fds {
+    channel: OwnedFd,
+    procs: Vec<OwnedFd>,
+    inside: Option<OwnedFd>,
+    init: Option<OwnedFd>,
+}
+
+/// Puts the descriptors in their places, closes all others, resets signals.
+fn begin(
+    channel: &OwnedFd,
+    stdio: &Stdio<'_>,
+    host: &Host,
+    group: &Group,
+    inside: Option<BorrowedFd<'_>>,
+    init: Option<&OwnedFd>,
+) -> io::Result<Fds> {
+    identity::hide_memory()?;
+    let up = |fd: BorrowedFd<'_>| fd::duplicate_above(fd, PRIVATE_FDS);
+    let fds = Fds {
+        channel: up(channel.as_fd())?,
+        procs: group.legacy_procs().map(up).collect::<io::Result<_>>()?,
+        inside: inside.map(up).transpose()?,
+        init: init.map(|init| up(init.as_fd())).transpose()?,
+    };
+    let standard = [(0, stdio.stdin), (1, stdio.stdout), (2, stdio.stderr)];
+    let standard = standard.map(|(number, fd)| (number, fd.unwrap_or(host.null.as_fd())));
+    let wanted: Vec<(RawFd, BorrowedFd<'_>)> =
+        standard.into_iter().chain(stdio.named.iter().copied()).collect();
+    // First all out of the way, then each to its place: a source may sit on another's number.
+    let moved = wanted.iter().map(|(_, fd)| up(*fd)).collect::<io::Result<Vec<_>>>()?;
+    for ((number, _), fd) in wanted.iter().zip(&moved) {
+        fd::place(fd.as_fd(), *number)?;
+    }
+    let mut keep: Vec<BorrowedFd<'_>> = vec![fds.channel.as_fd()];
+    keep.extend(fds.procs.iter().map(AsFd::as_fd));
+    keep.extend(fds.inside.iter().chain(&fds.init).map(AsFd::as_fd));
+    let named: Vec<RawFd> = stdio.named.iter().map(|(number, _)| *number).collect();
+    fd::close_all_but_numbers(&named, &keep)?;
+    for fd in moved {
+        // Closed above; dropping would close the number a second time.
+        std::mem::forget(fd);
+    }
+    signal::reset()?;
+    Ok(fds)
+}
+
+/// Carries out one list of steps.
+fn carry_out(
+    state: &mut State<'_>,
+    steps: &[Step],
+    place: impl Fn(u16) -> Place,
+    channel: BorrowedFd<'_>,
+) {
+    for (index, step) in steps.iter().enumerate() {
+        if let Err(failure) = state.carry_out(&step.op) {
+            let index = u16::try_from(index).unwrap_or(u16::MAX);
+            fail(channel, place(index), &failure);
+        }
+    }
+}
+
+fn become_init(plan: &Plan, fds: Fds) -> ! {
+    let channel = fds.channel;
+    let mut state = State::new(channel.as_fd(), plan, fds.procs);
+    carry_out(&mut state, &plan.sandbox, Place::Sandbox, channel.as_fd());
+    let error = execute_init(channel.as_fd(), fds.init.as_ref());
+    fail(channel.as_fd(), Place::Init, &error.into())
+}
+
+fn execute_init(channel: BorrowedFd<'_>, init: Option<&OwnedFd>) -> io::Error {
+    let Some(init) = init else { return io::ErrorKind::NotFound.into() };
+    let standard = [0, 1, 2].map(fd::standard);
+    let closed = standard.into_iter().try_for_each(|fd| fd::set_close_on_exec(fd, true));
+    if let Err(error) = closed.and_then(|()| status::send_executing(channel)) {
+        return error;
+    }
+    let argv = identity::Strings::new(vec![c_string("berth-init")]);
+    identity::execute_fd(init.as_fd(), &argv, &identity::Strings::new(Vec::new()))
+}
+
+fn become_program(plan: &Plan, program: Program<'_>, fds: Fds) -> ! {
+    let channel = fds.channel;
+    let mut state = State::new(channel.as_fd(), plan, fds.procs);
+    if let Program::Exec(exec) = program {
+        state.exec = Some(exec);
+    }
+    carry_out(&mut state, &plan.outside, Place::Outside, channel.as_fd());
+    match fds.inside {
+        Some(inside) => {
+            let flags = launch::enter_flags(plan.namespaces);
+            if flags != 0
+                && let Err(error) = namespace::enter(inside.as_fd(), flags)
+            {
+                fail(channel.as_fd(), Place::Enter, &error.into());
+            }
+        }
+        None => carry_out(&mut state, &plan.sandbox, Place::Sandbox, channel.as_fd()),
+    }
+    carry_out(&mut state, &plan.process, Place::Process, channel.as_fd());
+    let (argv, line) = match program {
+        Program::Main => (plan.command.value.as_slice(), plan.command.line),
+        Program::Command { argv, line } => (argv, line),
+        Program::Exec(exec) => (exec.argv.as_slice(), 0),
+    };
+    let variables = state.variables();
+    let failure = execute(channel.as_fd(), argv, &variables);
+    let line = u16::try_from(line).unwrap_or(0);
+    fail(channel.as_fd(), Place::Execute(line), &failure)
+}
+
+/// Looks the program up and executes it; comes back only with the reason why not.
+fn execute(channel: BorrowedFd<'_>, argv: &[String], variables: &Variables) -> Failure {
+    let Some(program) = argv.first() else { return Failure::text("an empty command") };
+    let list = environment::get(variables, "PATH").unwrap_or(environment::DEFAULT_PATH);
+    let candidates: Vec<String> = if program.contains('/') {
+        vec![program.clone()]
+    } else {
+        let places = list.split(':').map(|place| if place.is_empty() { "." } else { place });
+        places.map(|place| format!("{place}/{program}")).collect()
+    };
+    let c_argv = identity::Strings::new(argv.iter().map(|text| c_string(text)).collect());
+    let c_envp = identity::Strings::new(environment::to_c(variables));
+    if let Err(error) = status::send_executing(channel) {
+        return error.into();
+    }
+    let mut denied = None;
+    for candidate in &candidates {
+        let error = identity::execute(&c_string(candidate), &c_argv, &c_envp);
+        match error.raw_os_error() {
+            Some(libc::ENOENT) if path::exists(candidate) => {
+                return Failure::text(format!("\"{program}\": {}", no_interpreter(candidate)));
+            }
+            Some(libc::ENOENT | libc::ENOTDIR) => {}
+            Some(libc::EACCES) => denied = Some(candidate),
+            _ => return Failure::text(format!("\"{program}\": {error}")),
+        }
+    }
+    Failure::text(match denied {
+        Some(candidate) => {
+            format!("\"{program}\": {candidate} may not be executed by the unit's user (EACCES)")
+        }
+        None if program.contains('/') => {
+            format!("\"{program}\": no such file in the unit's root tree (ENOENT)")
+        }
+        None => format!("\"{program}\": not found in the unit's PATH ({list})"),
+    })
+}
+
+/// The file is there and the kernel says that something is not.
+fn no_interpreter(candidate: &str) -> String {
+    match path::interpreter(candidate) {
+        Some(name) => {
+            format!("the interpreter {name} of {candidate} is not in the unit's root tree (ENOENT)")
+        }
+        None => {
+            format!("the dynamic loader of {candidate} is not in the unit's root tree (ENOENT)")
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Making the processes of a unit: the supervisor's side.
+//!
+//! What must hold: the caller has one thread, and whatever happens the supervisor goes on
+//! making its children in its own pid namespace. If the kernel refuses the way back,
+//! [`Host`] refuses to launch anything until it has succeeded.
+
+use std::cell::Cell;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::child::{self, Job};
+use super::environment::Variables;
+use super::plan::Plan;
+use super::status::Channel;
+use crate::sys::cgroup::Group;
+use crate::sys::clone::{self, Process, Side, namespace};
+use crate::sys::pty::Size;
+use crate::sys::{memfd, namespace as enter, pidfd, socket};
+use crate::unit::model::{Namespaces, User};
+
+/// The tiny init, built by `build.rs`.
+const INIT: &[u8] = include_bytes!(env!("BERTH_INIT"));
+
+/// What every launch needs, made once.
+#[derive(Debug)]
+pub struct Host {
+    pub(super) init: OwnedFd,
+    pub(super) null: OwnedFd,
+    pid_namespace: OwnedFd,
+    /// Whether the supervisor's children would be made in a unit's pid namespace.
+    stranded: Cell<bool>,
+}
+
+impl Host {
+    /// Opens what is needed; `/proc` and `/dev/null` must be there.
+    ///
+    /// # Errors
+    /// As open(2) and `memfd_create(2)`.
+    pub fn new() -> io::Result<Self> {
+        let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+        Ok(Self {
+            init: memfd::sealed_program("berth-init", INIT)?,
+            null: null.into(),
+            pid_namespace: enter::own_pid_namespace()?,
+            stranded: Cell::new(false),
+        })
+    }
+
+    /// Goes back to the supervisor's own pid namespace, if it is not there.
+    ///
+    /// # Errors
+    /// [`LaunchError::Stranded`].
+    pub fn recover(&self) -> Result<(), LaunchError> {
+        if self.stranded.get() {
+            enter::enter(self.pid_namespace.as_fd(), namespace::PID)
+                .map_err(LaunchError::Stranded)?;
+            self.stranded.set(false);
+        }
+        Ok(())
+    }
+}
+
+/// Which program a process becomes.
+#[derive(Debug, Clone, Copy)]
+pub enum Program<'a> {
+    /// The unit's command.
+    Main,
+    /// A hook or a health check; run as the unit's own user, with its limits.
+    Command {
+        /// Program and arguments.
+        argv: &'a [String],
+        /// The line that named it.
+        line: u32,
+    },
+    /// For a person.
+    Exec(&'a Exec),
+}
+
+/// `berthctl exec`.
+#[derive(Debug, Clone, Default)]
+pub struct Exec {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// On top of the unit's own variables, such as `TERM`.
+    pub environment: Variables,
+    /// Instead of the unit's user.
+    pub user: Option<User>,
+    /// Instead of the unit's working directory.
+    pub working_directory: Option<String>,
+    /// A terminal of this size, made inside: its master side comes by the status channel,
+    /// and [`Stdio`] is not used.
+    pub terminal: Option<Size>,
+}
+
+/// Descriptors 0 to 2 and named ones; `None` is `/dev/null`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Stdio<'a> {
+    /// Descriptor 0.
+    pub stdin: Option<BorrowedFd<'a>>,
+    /// Descriptor 1.
+    pub stdout: Option<BorrowedFd<'a>>,
+    /// Descriptor 2.
+    pub stderr: Option<BorrowedFd<'a>>,
+    /// Numbers 3 to 63 and what they refer to.
+    pub named: &'a [(i32, BorrowedFd<'a>)],
+}
+
+/// A child on its way to its program.
+#[derive(Debug)]
+pub struct Child {
+    /// Its number as the supervisor sees it.
+    pub pid: i32,
+    /// Refers to it also after its number has been given to another.
+    pub pidfd: OwnedFd,
+    /// Says how it goes on; to be read until it says something final.
+    pub status: Channel,
+}
+
+/// Why no child was made.
+#[derive(Debug)]
+pub enum LaunchError {
+    /// socketpair(2).
+    Channel(io::Error),
+    /// clone3(2).
+    Clone(io::Error),
+    /// setns(2) into the unit's pid namespace: `ESRCH` when its process 1 has ended.
+    Enter(io::Error),
+    /// setns(2) back: the supervisor can make no child until [`Host::recover`] succeeds.
+    /// If one was made meanwhile it has been killed.
+    Stranded(io::Error),
+    /// The plan has no sandbox, or no init.
+    NoSandbox,
+}
+
+impl fmt::Display for LaunchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Channel(error) => write!(f, "make a status channel: {error}"),
+            Self::Clone(error) => write!(f, "make a process: {error}"),
+            Self::Enter(error) => write!(f, "enter the unit's pid namespace: {error}"),
+            Self::Stranded(error) => {
+                write!(f, "return to the supervisor's pid namespace, nothing can start: {error}")
+            }
+            Self::NoSandbox => write!(f, "the unit has no sandbox of its own"),
+        }
+    }
+}
+
+impl std::error::Error for LaunchError {}
+
+/// The namespaces that clone3 makes; that of the cgroup tree is made by the child once it
+/// is in its group.
+fn clone_flags(own: Namespaces) -> u64 {
+    flags(Namespaces { cgroup: false, ..own })
+}
+
+/// The namespaces that a process of a running unit enters itself.
+pub(super) fn enter_flags(own: Namespaces) -> u64 {
+    flags(Namespaces { pid: false, ..own })
+}
+
+fn flags(own: Namespaces) -> u64 {
+    [
+        (own.mount, namespace::MOUNT),
+        (own.pid, namespace::PID),
+        (own.ipc, namespace::IPC),
+        (own.uts, namespace::UTS),
+        (own.cgroup, namespace::CGROUP),
+        (own.network, namespace::NETWORK),
+    ]
+    .iter()
+    .filter(|(on, _)| *on)
+    .fold(0, |all, (_, flag)| all | flag)
+}
+
+/// Makes the sandbox of a unit with an init: its own namespaces, its tree, and the tiny
+/// init in it. Its sockets come by the status channel.
+///
+/// # Errors
+/// When no child could be made; what goes wrong in it is said by its status.
+pub fn sandbox(host: &Host, plan: &Plan, group: &Group) -> Result<Child, LaunchError> {
+    if !plan.init {
+        return Err(LaunchError::NoSandbox);
+    }
+    host.recover()?;
+    let job = |channel| Job::Sandbox { host, plan, group, channel };
+    start(clone_flags(plan.namespaces), group, job)
+}
+
+/// Makes a process of a unit: its command, a hook, a health check, something for `exec`.
+///
+/// `inside` is the pidfd of the sandbox (with an init), or of the running main process of
+/// a unit without one: the new process joins it. With `None` it gets namespaces of its
+/// own, as the plan says.
+///
+/// # Errors
+/// When no child could be made; what goes wrong in it is said by its status.
+pub fn process(
+    host: &Host,
+    plan: &Plan,
+    group: &Group,
+    inside: Option<BorrowedFd<'_>>,
+    program: Program<'_>,
+    stdio: &Stdio<'_>,
+) -> Result<Child, LaunchError> {
+    host.recover()?;
+    let job = |channel| Job::Process { host, plan, group, inside, program, stdio, channel };
+    match inside {
+        None => start(clone_flags(plan.namespaces), group, job),
+        Some(sandbox) if plan.namespaces.pid => {
+            enter::enter(sandbox, namespace::PID).map_err(LaunchError::Enter)?;
+            host.stranded.set(true);
+            let child = start(0, group, job);
+            if let Err(error) = host.recover() {
+                if let Ok(child) = &child {
+                    // It only fails if the child has ended by itself.
+                    let _ = pidfd::send_signal(child.pidfd.as_fd(), libc::SIGKILL);
+                }
+                return Err(error);
+            }
+            child
+        }
+        Some(_) => start(0, group, job),
+    }
+}
+
+fn start<'a>(
+    flags: u64,
+    group: &Group,
+    job: impl FnOnce(OwnedFd) -> Job<'a>,
+) -> Result<Child, LaunchError> {
+    let (ours, theirs) = socket::seqpacket_pair().map_err(LaunchError::Channel)?;
+    match clone::clone3(flags, group.fd()).map_err(LaunchError::Clone)? {
+        Side::Parent(Process { pid, pidfd }) => {
+            Ok(Child { pid, pidfd, status: Channel::new(ours) })
+        }
+        Side::Child => child::run(job(theirs)),
+    }
+}

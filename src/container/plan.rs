@@ -1,0 +1,327 @@
+//! From a typed unit to the list of steps that make its processes. Pure.
+//!
+//! Three lists, in the order they are carried out: `outside`, while the process still
+//! sees the host; `sandbox`, which makes the unit's own world (once a run); `process`,
+//! which makes the process what the unit says (every process of the unit). What must
+//! hold: sources are opened before the root changes, the root becomes read-only after
+//! the last mount point may have been made, and the user changes after everything that
+//! needs privilege.
+
+use super::environment::Variables;
+use super::step::{Datagram, Op, Step, Upper};
+use crate::sys::limits::Resource;
+use crate::unit::model::{
+    At, Limits, Mount, MountSource, Namespaces, Propagation, Rootfs, Service, Unit, Writable,
+};
+
+/// What a plan needs to know besides the unit.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// Absolute path of the runtime directory; hidden from units with the host's tree.
+    pub runtime: &'a str,
+    /// Absolute path of the state directory; likewise.
+    pub state: &'a str,
+    /// Further absolute paths to hide there.
+    pub hidden: &'a [String],
+}
+
+/// How the processes of a unit are made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Name of the unit.
+    pub unit: String,
+    /// Its file, as the user named it.
+    pub file: String,
+    /// Which namespaces are its own.
+    pub namespaces: Namespaces,
+    /// Whether the tiny init is process 1.
+    pub init: bool,
+    /// In sight of the host, every process.
+    pub outside: Vec<Step>,
+    /// The unit's own world, once.
+    pub sandbox: Vec<Step>,
+    /// Every process.
+    pub process: Vec<Step>,
+    /// How many slots the sandbox's steps use.
+    pub slots: usize,
+    /// Program and arguments of the main process, and their line.
+    pub command: At<Vec<String>>,
+    /// The unit's own variables.
+    pub environment: Variables,
+    /// Variables that nothing in the unit changes.
+    pub fixed: Variables,
+}
+
+/// Directories of the host's tree that a unit has of its own.
+const PRIVATE: [&str; 5] = ["/dev", "/proc", "/run", "/sys", "/tmp"];
+
+/// Compiles a service; `None` for a target, which runs nothing.
+pub fn compile(unit: &Unit, context: &Context<'_>) -> Option<Plan> {
+    let service = unit.service()?;
+    let namespaces = service.namespaces.value;
+    let name = unit.name.as_str();
+    let mut sandbox = Sandbox { steps: Vec::new(), slots: 0, context, name, service };
+    sandbox.compile();
+    let slots = sandbox.slots;
+    Some(Plan {
+        unit: unit.name.clone(),
+        file: unit.file.clone(),
+        namespaces,
+        init: service.has_init(),
+        outside: outside(service),
+        sandbox: sandbox.steps,
+        process: process(service),
+        slots,
+        command: service.command.clone(),
+        environment: service.environment.clone(),
+        fixed: fixed(unit, service, context),
+    })
+}
+
+fn fixed(unit: &Unit, service: &Service, context: &Context<'_>) -> Variables {
+    let mut fixed = Variables::new();
+    if service.namespaces.value.mount {
+        fixed.push(("container".to_owned(), "berth".to_owned()));
+    }
+    if service.wants_notify() {
+        let path = if service.namespaces.value.mount {
+            Datagram::Notify.path().to_owned()
+        } else {
+            format!("{}/notify/{}", context.runtime, unit.name)
+        };
+        fixed.push(("NOTIFY_SOCKET".to_owned(), path));
+    }
+    if let Some(watchdog) = service.watchdog {
+        fixed.push(("WATCHDOG_USEC".to_owned(), watchdog.as_micros().to_string()));
+    }
+    fixed
+}
+
+/// A step that no line asked for.
+fn plain(op: Op) -> Step {
+    Step { op, line: 0 }
+}
+
+fn outside(service: &Service) -> Vec<Step> {
+    let mut steps = vec![plain(Op::JoinGroups)];
+    if let Some(score) = &service.limits.oom_score_adjust {
+        steps.push(Step { op: Op::OomScore(score.value), line: score.line });
+    }
+    for file in &service.environment_files {
+        let (path, optional) = match file.value.strip_prefix('-') {
+            Some(path) => (path, true),
+            None => (file.value.as_str(), false),
+        };
+        let op = Op::EnvironmentFile { path: path.to_owned(), optional };
+        steps.push(Step { op, line: file.line });
+    }
+    steps
+}
+
+fn process(service: &Service) -> Vec<Step> {
+    let mut steps = vec![plain(Op::Session)];
+    limits(&service.limits, &mut steps);
+    steps.push(plain(Op::Umask(service.umask)));
+    let user = service.user.as_ref();
+    let line = user.map_or(0, |user| user.line);
+    steps.push(Step { op: Op::User(user.map(|user| user.value.clone())), line });
+    let directory = &service.working_directory;
+    let op = Op::WorkingDirectory(directory.value.clone());
+    steps.push(Step { op, line: directory.line });
+    if service.no_new_privileges {
+        steps.push(plain(Op::NoNewPrivileges));
+    }
+    steps
+}
+
+fn limits(limits: &Limits, steps: &mut Vec<Step>) {
+    for (resource, limit) in [
+        (Resource::Files, &limits.nofile),
+        (Resource::Processes, &limits.nproc),
+        (Resource::Core, &limits.core),
+    ] {
+        if let Some(limit) = limit {
+            steps.push(Step { op: Op::Limit(resource, limit.value), line: limit.line });
+        }
+    }
+    if let Some(nice) = &limits.nice {
+        steps.push(Step { op: Op::Nice(nice.value), line: nice.line });
+    }
+}
+
+/// Builds the steps of the unit's own world.
+struct Sandbox<'a> {
+    steps: Vec<Step>,
+    slots: usize,
+    context: &'a Context<'a>,
+    name: &'a str,
+    service: &'a Service,
+}
+
+impl Sandbox<'_> {
+    fn push(&mut self, op: Op) {
+        self.steps.push(plain(op));
+    }
+
+    fn slot(&mut self) -> usize {
+        let slot = self.slots;
+        self.slots = slot.saturating_add(1);
+        slot
+    }
+
+    fn compile(&mut self) {
+        let own = self.service.namespaces.value;
+        if own == Namespaces::NONE {
+            return;
+        }
+        self.push(Op::JoinGroups);
+        if own.cgroup {
+            self.push(Op::CgroupView);
+        }
+        if own.mount {
+            self.tree();
+        }
+        if own.uts {
+            let (name, line) = match &self.service.hostname {
+                Some(name) => (name.value.as_str(), name.line),
+                None => (self.name, 0),
+            };
+            self.steps.push(Step { op: Op::HostName(host_name(name)), line });
+        }
+        if own.network {
+            self.push(Op::Loopback);
+        }
+    }
+
+    fn tree(&mut self) {
+        let own = self.service.namespaces.value;
+        let slots = self.open_sources();
+        let sys = if own.network { None } else { Some(self.open_host_sys()) };
+        self.push(Op::PrivateMounts);
+        self.root();
+        self.push(Op::Proc);
+        self.push(Op::Sys { slot: sys });
+        if own.cgroup {
+            self.push(Op::CgroupMount);
+        }
+        self.push(Op::Dev);
+        if self.service.rootfs.value == Rootfs::Host {
+            self.private_directories();
+        }
+        self.mounts(&slots);
+        self.push(Op::Socket(Datagram::Syslog));
+        if self.service.wants_notify() {
+            self.push(Op::Socket(Datagram::Notify));
+        }
+        if self.service.writable == Writable::None {
+            self.push(Op::ReadOnlyRoot);
+        }
+    }
+
+    /// Opens what mounts need of the host; one slot, or none, for each mount.
+    fn open_sources(&mut self) -> Vec<Option<usize>> {
+        let mut slots = Vec::new();
+        for At { value: mount, line } in &self.service.mounts {
+            let path = match &mount.source {
+                MountSource::Bind { path, .. } => path.clone(),
+                MountSource::Volume { name } => format!("{}/volumes/{name}", self.context.state),
+                MountSource::Tmpfs { .. } => {
+                    slots.push(None);
+                    continue;
+                }
+            };
+            let slot = self.slot();
+            let Mount { source, target, read_only } = mount.clone();
+            let op = Op::Open { slot, source, path, read_only, target };
+            self.steps.push(Step { op, line: *line });
+            slots.push(Some(slot));
+        }
+        slots
+    }
+
+    fn open_host_sys(&mut self) -> usize {
+        let slot = self.slot();
+        let path = "/sys".to_owned();
+        let propagation = Propagation::Private;
+        let source = MountSource::Bind { path: path.clone(), propagation, recursive: false };
+        self.push(Op::Open { slot, source, path: path.clone(), read_only: true, target: path });
+        slot
+    }
+
+    fn root(&mut self) {
+        let At { value: rootfs, line } = &self.service.rootfs;
+        let writable = self.service.writable;
+        let lower = match rootfs {
+            Rootfs::Host => "/".to_owned(),
+            Rootfs::Directory(path) => path.clone(),
+        };
+        let op = match (writable, rootfs) {
+            (Writable::Direct, Rootfs::Directory(path)) => Op::Direct { path: path.clone() },
+            (Writable::Persistent, _) => {
+                let upper = format!("{}/overlay/{}", self.context.state, self.name);
+                Op::Overlay { lower, upper: Upper::Directory(upper), bind_will_do: false }
+            }
+            (Writable::Ephemeral | Writable::None | Writable::Direct, _) => {
+                let bind_will_do = writable == Writable::None;
+                Op::Overlay { lower, upper: Upper::Memory, bind_will_do }
+            }
+        };
+        self.steps.push(Step { op, line: *line });
+        if *rootfs == Rootfs::Host {
+            self.push(Op::HostMounts { except: self.not_for_units() });
+        }
+        self.push(Op::ChangeRoot);
+    }
+
+    /// What of the host's tree no unit sees.
+    fn not_for_units(&self) -> Vec<String> {
+        let private = PRIVATE.iter().map(|path| (*path).to_owned());
+        private.chain(self.hidden()).collect()
+    }
+
+    fn hidden(&self) -> Vec<String> {
+        let own = [self.context.runtime, self.context.state];
+        let all = own.into_iter().chain(self.context.hidden.iter().map(String::as_str));
+        all.filter(|path| !PRIVATE.iter().any(|private| is_at_or_below(path, private)))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    fn private_directories(&mut self) {
+        for (target, mode) in [("/tmp", 0o1777), ("/run", 0o755)] {
+            let target = target.to_owned();
+            self.push(Op::Tmpfs { target, size: None, mode, read_only: false });
+        }
+        let paths = self.hidden();
+        if !paths.is_empty() {
+            self.push(Op::Hide { paths });
+        }
+    }
+
+    fn mounts(&mut self, slots: &[Option<usize>]) {
+        for (At { value: mount, line }, slot) in self.service.mounts.iter().zip(slots) {
+            let Mount { source, target, read_only } = mount.clone();
+            let op = match (&source, *slot) {
+                (MountSource::Tmpfs { size, mode }, _) => {
+                    Op::Tmpfs { target, size: *size, mode: *mode, read_only }
+                }
+                (_, Some(slot)) => Op::Attach { slot, source, target },
+                (_, None) => continue,
+            };
+            self.steps.push(Step { op, line: *line });
+        }
+    }
+}
+
+/// Whether an absolute path is another or lies below it.
+pub fn is_at_or_below(path: &str, top: &str) -> bool {
+    let top = top.trim_end_matches('/');
+    path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// The kernel takes 64 bytes; a unit's name is not longer, but an instance's `@` and other
+/// signs that no host name has become dashes.
+fn host_name(name: &str) -> String {
+    let legal = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
+    name.chars().map(legal).take(64).collect()
+}

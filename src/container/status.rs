@@ -1,0 +1,270 @@
+//! The status channel between a child and the supervisor: one message on failure, one
+//! before the program is executed, and sockets on their way. Close-on-exec does the rest:
+//! the end after "about to execute" is success.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+
+use super::plan::Plan;
+use super::step::Datagram;
+use crate::sys::socket;
+
+/// Longest text that comes with a failure, in bytes.
+pub const DETAIL_MAX: usize = 512;
+
+const HEADER: usize = 8;
+
+/// Where in a plan a child was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Before the first step: descriptors, signals.
+    Begin,
+    /// `Plan::outside`.
+    Outside(u16),
+    /// Entering the namespaces of the sandbox.
+    Enter,
+    /// `Plan::sandbox`.
+    Sandbox(u16),
+    /// `Plan::process`.
+    Process(u16),
+    /// The tiny init.
+    Init,
+    /// The program, with the line that named it (0: none did).
+    Execute(u16),
+}
+
+impl Place {
+    fn encode(self) -> (u8, u16) {
+        match self {
+            Self::Begin => (0, 0),
+            Self::Outside(index) => (1, index),
+            Self::Enter => (2, 0),
+            Self::Sandbox(index) => (3, index),
+            Self::Process(index) => (4, index),
+            Self::Init => (5, 0),
+            Self::Execute(line) => (6, line),
+        }
+    }
+
+    fn decode(kind: u8, index: u16) -> Option<Self> {
+        Some(match kind {
+            0 => Self::Begin,
+            1 => Self::Outside(index),
+            2 => Self::Enter,
+            3 => Self::Sandbox(index),
+            4 => Self::Process(index),
+            5 => Self::Init,
+            6 => Self::Execute(index),
+            _ => return None,
+        })
+    }
+}
+
+/// Why a step failed.
+#[derive(Debug)]
+pub struct Failure {
+    /// errno; 0 when the text says it all.
+    pub errno: i32,
+    /// For people; may be empty.
+    pub detail: String,
+}
+
+impl Failure {
+    /// One that is not an answer of the kernel.
+    pub fn text(detail: impl Into<String>) -> Self {
+        Self { errno: 0, detail: detail.into() }
+    }
+
+    /// An error with a hint.
+    pub fn with(error: &io::Error, detail: impl Into<String>) -> Self {
+        Self { errno: error.raw_os_error().unwrap_or(libc::EIO), detail: detail.into() }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(errno) => Self { errno, detail: String::new() },
+            None => Self::text(error.to_string()),
+        }
+    }
+}
+
+impl From<rustix::io::Errno> for Failure {
+    fn from(error: rustix::io::Errno) -> Self {
+        io::Error::from(error).into()
+    }
+}
+
+/// What a socket that came by the channel is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SocketKind {
+    /// Bound at `/dev/berth-notify` inside.
+    Notify,
+    /// Bound at `/dev/log` inside.
+    Syslog,
+    /// The master side of the terminal of `exec -t`.
+    Terminal,
+}
+
+impl From<Datagram> for SocketKind {
+    fn from(datagram: Datagram) -> Self {
+        match datagram {
+            Datagram::Notify => Self::Notify,
+            Datagram::Syslog => Self::Syslog,
+        }
+    }
+}
+
+impl SocketKind {
+    fn letter(self) -> u8 {
+        match self {
+            Self::Notify => b'N',
+            Self::Syslog => b'L',
+            Self::Terminal => b'T',
+        }
+    }
+}
+
+/// Child: this step failed.
+pub fn send_failure(channel: BorrowedFd<'_>, place: Place, failure: &Failure) {
+    let (kind, index) = place.encode();
+    let mut message = Vec::with_capacity(HEADER);
+    message.extend([b'F', kind]);
+    message.extend(index.to_le_bytes());
+    message.extend(failure.errno.to_le_bytes());
+    let text = failure.detail.as_bytes();
+    message.extend(text.get(..DETAIL_MAX).unwrap_or(text));
+    // If even this fails the supervisor sees the end without a word, which it reports.
+    let _ = socket::send(channel, &message, &[]);
+}
+
+/// Child: executes its program next.
+///
+/// # Errors
+/// As sendmsg(2).
+pub fn send_executing(channel: BorrowedFd<'_>) -> io::Result<()> {
+    socket::send(channel, b"X", &[]).map(drop)
+}
+
+/// Child: hands over a socket.
+///
+/// # Errors
+/// As sendmsg(2).
+pub fn send_socket(
+    channel: BorrowedFd<'_>,
+    kind: SocketKind,
+    fd: BorrowedFd<'_>,
+) -> io::Result<()> {
+    socket::send(channel, &[kind.letter()], &[fd]).map(drop)
+}
+
+/// What the supervisor reads from the channel.
+#[derive(Debug)]
+pub enum Status {
+    /// Nothing now; ask again when the channel is readable.
+    Pending,
+    /// The program (or the tiny init) has been executed. Final.
+    Executed,
+    /// It was not, and the child has ended or is about to. One phrase with the step, the
+    /// errno and the line, to follow "cannot start web: ". Final.
+    Failed(String),
+    /// A socket came; ask again.
+    Socket(SocketKind, OwnedFd),
+}
+
+/// The supervisor's end of a status channel.
+#[derive(Debug)]
+pub struct Channel {
+    fd: OwnedFd,
+    executing: bool,
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl AsRawFd for Channel {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+impl Channel {
+    pub(super) fn new(fd: OwnedFd) -> Self {
+        Self { fd, executing: false }
+    }
+
+    /// Reads the next message, without waiting.
+    pub fn read(&mut self, plan: &Plan) -> Status {
+        let mut buffer = [0; HEADER + DETAIL_MAX];
+        let mut message = match socket::receive(self.fd.as_fd(), &mut buffer) {
+            Ok(Some(message)) => message,
+            Ok(None) => return Status::Pending,
+            Err(error) => return Status::Failed(format!("the status channel failed: {error}")),
+        };
+        let bytes = buffer.get(..message.length).unwrap_or_default();
+        match (bytes.first(), message.fds.pop()) {
+            (None, _) if self.executing => Status::Executed,
+            (None, _) => Status::Failed("killed before its program was executed".to_owned()),
+            (Some(b'X'), _) if !self.executing => {
+                self.executing = true;
+                self.read(plan)
+            }
+            (Some(b'N'), Some(fd)) => Status::Socket(SocketKind::Notify, fd),
+            (Some(b'L'), Some(fd)) => Status::Socket(SocketKind::Syslog, fd),
+            (Some(b'T'), Some(fd)) => Status::Socket(SocketKind::Terminal, fd),
+            (Some(b'F'), _) => Status::Failed(explain(bytes, plan)),
+            _ => Status::Failed("the status channel brought nonsense".to_owned()),
+        }
+    }
+}
+
+fn explain(bytes: &[u8], plan: &Plan) -> String {
+    let Some((&[_, kind, low, high, a, b, c, d], detail)) = bytes.split_first_chunk::<HEADER>()
+    else {
+        return "the status channel brought half a message".to_owned();
+    };
+    let errno = i32::from_le_bytes([a, b, c, d]);
+    let place = Place::decode(kind, u16::from_le_bytes([low, high]));
+    let (what, line) = place.map_or_else(|| ("set it up".to_owned(), 0), |p| describe(p, plan));
+    sentence(plan, &what, line, errno, &String::from_utf8_lossy(detail))
+}
+
+fn describe(place: Place, plan: &Plan) -> (String, u32) {
+    let step = |steps: &[super::step::Step], index: u16| {
+        let step = steps.get(usize::from(index));
+        step.map_or_else(|| ("set it up".to_owned(), 0), |s| (s.op.to_string(), s.line))
+    };
+    match place {
+        Place::Begin => ("prepare the process".to_owned(), 0),
+        Place::Outside(index) => step(&plan.outside, index),
+        Place::Enter => ("enter the unit's namespaces".to_owned(), 0),
+        Place::Sandbox(index) => step(&plan.sandbox, index),
+        Place::Process(index) => step(&plan.process, index),
+        Place::Init => ("execute the init".to_owned(), 0),
+        Place::Execute(line) => ("cannot execute".to_owned(), u32::from(line)),
+    }
+}
+
+/// `mount volume db on /var/lib/mysql: No such file or directory (ENOENT) at web.toml:12`.
+pub fn sentence(plan: &Plan, what: &str, line: u32, errno: i32, detail: &str) -> String {
+    let mut text = what.to_owned();
+    if errno != 0 {
+        let errno = Errno::from_raw(errno);
+        text = format!("{text}: {} ({errno:?})", errno.desc());
+    }
+    if !detail.is_empty() {
+        // What cannot be executed is named by the child: it looked for it.
+        text.push_str(if what.starts_with("cannot") { " " } else { ": " });
+        text.push_str(detail);
+    }
+    if line != 0 {
+        text = format!("{text} at {}:{line}", plan.file);
+    }
+    text
+}

@@ -1,0 +1,227 @@
+//! The steps a plan consists of, and how each is called when it fails.
+
+use std::fmt;
+
+use crate::sys::limits::Resource;
+use crate::unit::model::{Id, MountSource, Propagation, User};
+
+/// One step, and the line of the unit file that asked for it (0: none did).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// What is done.
+    pub op: Op,
+    /// Line in the unit's file, from 1; 0: it follows from the kind of unit.
+    pub line: u32,
+}
+
+/// Where the writes of an overlay go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Upper {
+    /// To memory, gone with the mount namespace.
+    Memory,
+    /// To `upper` in this directory of the host (`work` beside it); made if missing.
+    Directory(String),
+}
+
+/// A socket that a sandbox makes and hands to the supervisor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Datagram {
+    /// `/dev/berth-notify`.
+    Notify,
+    /// `/dev/log`.
+    Syslog,
+}
+
+impl Datagram {
+    /// Where it is, inside.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::Notify => "/dev/berth-notify",
+            Self::Syslog => "/dev/log",
+        }
+    }
+}
+
+/// What a step does. Those of a mount that needs something of the host are two: the
+/// source is opened while the host's tree is in sight (`slot` says where it is kept), and
+/// attached when the unit's own tree is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Op {
+    /// Be in the version 1 control groups that the limits need.
+    JoinGroups,
+    /// Read variables; a missing file is fine if optional.
+    EnvironmentFile {
+        /// Absolute host path.
+        path: String,
+        /// Whether it may be missing.
+        optional: bool,
+    },
+    /// `/proc/self/oom_score_adj`.
+    OomScore(i32),
+    /// A view of the cgroup tree that begins at the unit's own group.
+    CgroupView,
+    /// Open a host path or volume.
+    Open {
+        /// Where it is kept.
+        slot: usize,
+        /// What.
+        source: MountSource,
+        /// Absolute host path of a volume's directory; of a bind's source.
+        path: String,
+        /// Not writable through this mount.
+        read_only: bool,
+        /// Where it will go, for the name of the step.
+        target: String,
+    },
+    /// From now on no mount made here is seen by the host.
+    PrivateMounts,
+    /// A root tree of two layers.
+    Overlay {
+        /// Absolute host path.
+        lower: String,
+        /// Where writes go.
+        upper: Upper,
+        /// Whether a recursive bind will do where the kernel cannot stack another overlay:
+        /// nobody will write to it.
+        bind_will_do: bool,
+    },
+    /// A directory as the root tree, in place.
+    Direct {
+        /// Absolute host path.
+        path: String,
+    },
+    /// The host's further filesystems, read-only, at their places; none at or below
+    /// `except`.
+    HostMounts {
+        /// Absolute paths.
+        except: Vec<String>,
+    },
+    /// Make it the root, let go of the host's tree.
+    ChangeRoot,
+    /// Cover directories with one empty read-only one, where they exist.
+    Hide {
+        /// Absolute paths.
+        paths: Vec<String>,
+    },
+    /// `/proc`.
+    Proc,
+    /// `/sys`; from a slot when the network is the host's.
+    Sys {
+        /// A copy of the host's, or a new one.
+        slot: Option<usize>,
+    },
+    /// `/sys/fs/cgroup`, read-only.
+    CgroupMount,
+    /// `/dev` with its nodes, `pts`, `shm` and `mqueue`.
+    Dev,
+    /// Memory.
+    Tmpfs {
+        /// Absolute path inside.
+        target: String,
+        /// Bytes.
+        size: Option<u64>,
+        /// Mode of its root.
+        mode: u32,
+        /// Not writable.
+        read_only: bool,
+    },
+    /// What a slot holds.
+    Attach {
+        /// Which.
+        slot: usize,
+        /// What it was opened from.
+        source: MountSource,
+        /// Absolute path inside.
+        target: String,
+    },
+    /// A socket, handed to the supervisor.
+    Socket(Datagram),
+    /// No more writes to the root tree itself.
+    ReadOnlyRoot,
+    /// sethostname(2).
+    HostName(String),
+    /// `lo`.
+    Loopback,
+    /// setsid(2), and the terminal if there is one.
+    Session,
+    /// setrlimit(2).
+    Limit(Resource, u64),
+    /// setpriority(2).
+    Nice(i32),
+    /// umask(2).
+    Umask(u32),
+    /// Look up and become; root when `None`.
+    User(Option<User>),
+    /// chdir(2).
+    WorkingDirectory(String),
+    /// `PR_SET_NO_NEW_PRIVS`.
+    NoNewPrivileges,
+}
+
+fn id(id: &Id) -> String {
+    match id {
+        Id::Name(name) => name.clone(),
+        Id::Number(number) => number.to_string(),
+    }
+}
+
+fn mount(f: &mut fmt::Formatter<'_>, source: &MountSource, target: &str) -> fmt::Result {
+    match source {
+        MountSource::Bind { path, propagation, recursive } => {
+            write!(f, "bind-mount {path} on {target}")?;
+            match propagation {
+                Propagation::Private => {}
+                Propagation::Slave => write!(f, " (slave)")?,
+                Propagation::Shared => write!(f, " (shared)")?,
+            }
+            if *recursive { Ok(()) } else { write!(f, " (without the mounts below)") }
+        }
+        MountSource::Volume { name } => write!(f, "mount volume {name} on {target}"),
+        MountSource::Tmpfs { .. } => write!(f, "mount a tmpfs on {target}"),
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::JoinGroups => write!(f, "join the control groups of its limits"),
+            Self::EnvironmentFile { path, .. } => write!(f, "read the environment file {path}"),
+            Self::OomScore(score) => write!(f, "set the oom score adjustment to {score}"),
+            Self::CgroupView => write!(f, "make the cgroup namespace"),
+            Self::Open { source, target, .. } | Self::Attach { source, target, .. } => {
+                mount(f, source, target)
+            }
+            Self::PrivateMounts => write!(f, "make all mounts private"),
+            Self::Overlay { lower, upper: Upper::Memory, .. } => {
+                write!(f, "make an overlay of {lower}")
+            }
+            Self::Overlay { lower, upper: Upper::Directory(upper), .. } => {
+                write!(f, "make an overlay of {lower} with its writes in {upper}")
+            }
+            Self::Direct { path } => write!(f, "mount the root tree {path}"),
+            Self::HostMounts { .. } => write!(f, "mount the host's filesystems read-only"),
+            Self::ChangeRoot => write!(f, "change the root"),
+            Self::Hide { paths } => write!(f, "hide {}", paths.join(" ")),
+            Self::Proc => write!(f, "mount /proc"),
+            Self::Sys { .. } => write!(f, "mount /sys"),
+            Self::CgroupMount => write!(f, "mount /sys/fs/cgroup"),
+            Self::Dev => write!(f, "fill /dev"),
+            Self::Tmpfs { target, .. } => write!(f, "mount a tmpfs on {target}"),
+            Self::Socket(socket) => write!(f, "make the socket {}", socket.path()),
+            Self::ReadOnlyRoot => write!(f, "make the root tree read-only"),
+            Self::HostName(name) => write!(f, "set the host name to {name}"),
+            Self::Loopback => write!(f, "bring the loopback device up"),
+            Self::Session => write!(f, "begin a session"),
+            Self::Limit(resource, value) => write!(f, "set the limit {resource} to {value}"),
+            Self::Nice(value) => write!(f, "set the nice value to {value}"),
+            Self::Umask(mask) => write!(f, "set the umask to {mask:04o}"),
+            Self::User(None) => write!(f, "become root"),
+            Self::User(Some(User { user, group: None })) => write!(f, "become user {}", id(user)),
+            Self::User(Some(User { user, group: Some(group) })) => {
+                write!(f, "become user {} in group {}", id(user), id(group))
+            }
+            Self::WorkingDirectory(path) => write!(f, "enter the working directory {path}"),
+            Self::NoNewPrivileges => write!(f, "give up gaining privileges"),
+        }
+    }
+}

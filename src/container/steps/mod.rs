@@ -1,0 +1,116 @@
+//! Carrying steps out, inside the child: one function for each [`Op`].
+
+mod dev;
+mod mounts;
+mod process;
+mod root;
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use super::environment::{self, Variables};
+use super::launch::Exec;
+use super::plan::Plan;
+use super::status::{self, Failure};
+use super::step::{Datagram, Op};
+use super::users::Identity;
+use crate::sys::{namespace, net, socket};
+
+/// What steps leave for later ones.
+pub struct State<'a> {
+    channel: BorrowedFd<'a>,
+    plan: &'a Plan,
+    /// `cgroup.procs` of the version 1 groups to join; empty once joined.
+    procs: Vec<OwnedFd>,
+    /// Opened sources, until they are attached.
+    slots: Vec<Option<mounts::Source>>,
+    /// The unit's own root, until it is the root.
+    root: Option<root::Tree>,
+    /// From the environment files.
+    files: Variables,
+    /// Who the process is.
+    identity: Identity,
+    /// For `berthctl exec`.
+    pub exec: Option<&'a Exec>,
+}
+
+impl<'a> State<'a> {
+    /// Before the first step.
+    pub fn new(channel: BorrowedFd<'a>, plan: &'a Plan, procs: Vec<OwnedFd>) -> Self {
+        Self {
+            channel,
+            plan,
+            procs,
+            slots: (0..plan.slots).map(|_| None).collect(),
+            root: None,
+            files: Variables::new(),
+            identity: Identity::root(),
+            exec: None,
+        }
+    }
+
+    /// The environment of the program.
+    pub fn variables(&self) -> Variables {
+        let own = environment::of_identity(&self.identity);
+        let exec = self.exec.map(|exec| exec.environment.as_slice()).unwrap_or_default();
+        let plan = self.plan;
+        environment::merge([&own, &plan.environment, &self.files, exec, &plan.fixed])
+    }
+
+    /// Carries out one step.
+    ///
+    /// # Errors
+    /// What the kernel answered, and a hint where there is one.
+    pub fn carry_out(&mut self, op: &Op) -> Result<(), Failure> {
+        match op {
+            Op::JoinGroups => self.join_groups(),
+            Op::EnvironmentFile { path, optional } => self.environment_file(path, *optional),
+            Op::OomScore(score) => process::oom_score(*score),
+            Op::CgroupView => Ok(namespace::new_cgroup_namespace()?),
+            Op::Open { slot, source, path, read_only, .. } => {
+                self.open(*slot, source, path, *read_only)
+            }
+            Op::PrivateMounts => root::private_mounts(),
+            Op::Overlay { lower, upper, bind_will_do } => {
+                self.root = Some(root::overlay(lower, upper, *bind_will_do)?);
+                Ok(())
+            }
+            Op::Direct { path } => {
+                self.root = Some(root::direct(path)?);
+                Ok(())
+            }
+            Op::HostMounts { except } => self.host_mounts(except),
+            Op::ChangeRoot => self.change_root(),
+            Op::Hide { paths } => mounts::hide(paths),
+            Op::Proc => mounts::proc(),
+            Op::Sys { slot } => self.sys(*slot),
+            Op::CgroupMount => mounts::cgroup(),
+            Op::Dev => dev::fill(),
+            Op::Tmpfs { target, size, mode, read_only } => {
+                mounts::tmpfs(target, *size, *mode, *read_only)
+            }
+            Op::Attach { slot, target, .. } => self.attach(*slot, target),
+            Op::Socket(kind) => self.socket(*kind),
+            Op::ReadOnlyRoot => root::read_only(),
+            Op::HostName(name) => Ok(namespace::set_host_name(name)?),
+            Op::Loopback => Ok(net::loopback_up()?),
+            Op::Session => self.session(),
+            Op::Limit(resource, value) => process::limit(*resource, *value),
+            Op::Nice(value) => process::nice(*value),
+            Op::Umask(mask) => {
+                crate::sys::identity::set_umask(*mask);
+                Ok(())
+            }
+            Op::User(user) => self.become_user(user.as_ref()),
+            Op::WorkingDirectory(path) => self.working_directory(path),
+            Op::NoNewPrivileges => Ok(crate::sys::identity::no_new_privileges()?),
+        }
+    }
+
+    /// Binds a socket inside and sends it to the supervisor.
+    fn socket(&self, kind: Datagram) -> Result<(), Failure> {
+        let path = std::path::Path::new(kind.path());
+        let socket = socket::bind_datagram(path)?;
+        let fd = std::os::fd::AsFd::as_fd(&socket);
+        Ok(status::send_socket(self.channel, kind.into(), fd)?)
+    }
+}

@@ -1,0 +1,165 @@
+//! Steps that mount something at a place inside the unit's tree, once it is the root.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::{State, root};
+use crate::container::status::Failure;
+use crate::sys::mount::{self, Attributes, Filesystem, Travel};
+use crate::sys::path::{self, Kind};
+use crate::unit::model::{MountSource, Propagation};
+
+/// A detached tree on its way to its place.
+pub(super) struct Source {
+    tree: OwnedFd,
+    /// A volume that was made just now takes owner and mode of the directory it covers.
+    new_volume: bool,
+}
+
+/// Nothing but data.
+const INERT: Attributes =
+    Attributes { read_only: false, no_suid: true, no_dev: true, no_exec: true };
+
+const READ_ONLY: Attributes =
+    Attributes { read_only: true, no_suid: false, no_dev: false, no_exec: false };
+
+/// Attaches a tree at an absolute path of the unit's root, which is made if missing.
+pub(super) fn put(tree: BorrowedFd<'_>, target: &str) -> io::Result<()> {
+    let root = path::handle("/")?;
+    let point = path::mount_point(root.as_fd(), target, path::kind_of(tree)?)?;
+    mount::attach(tree, point.as_fd())
+}
+
+pub(super) fn proc() -> Result<(), Failure> {
+    Ok(put(Filesystem::new("proc")?.mount(INERT)?.as_fd(), "/proc")?)
+}
+
+pub(super) fn cgroup() -> Result<(), Failure> {
+    match Filesystem::new("cgroup2") {
+        Ok(filesystem) => {
+            let tree = filesystem.mount(Attributes { read_only: true, ..INERT })?;
+            Ok(put(tree.as_fd(), "/sys/fs/cgroup")?)
+        }
+        // A kernel without control groups has nothing to show.
+        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+pub(super) fn tmpfs(
+    target: &str,
+    size: Option<u64>,
+    mode: u32,
+    read_only: bool,
+) -> Result<(), Failure> {
+    let filesystem = Filesystem::new("tmpfs")?;
+    filesystem.set("mode", &format!("{mode:o}"))?;
+    if let Some(size) = size {
+        filesystem.set("size", &size.to_string())?;
+    }
+    let attributes = Attributes { read_only, no_suid: true, no_dev: true, no_exec: false };
+    Ok(put(filesystem.mount(attributes)?.as_fd(), target)?)
+}
+
+pub(super) fn hide(paths: &[String]) -> Result<(), Failure> {
+    let root = path::handle("/")?;
+    let mut cover: Option<OwnedFd> = None;
+    for hidden in paths {
+        let point = match path::open_in(root.as_fd(), hidden, rustix::fs::OFlags::PATH) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            other => other?,
+        };
+        if path::kind_of(point.as_fd())? == Kind::File {
+            return Err(Failure::text(format!("{hidden} is not a directory")));
+        }
+        let tree = if let Some(cover) = &cover {
+            mount::clone_tree(cover.as_fd(), "", false)?
+        } else {
+            let filesystem = Filesystem::new("tmpfs")?;
+            filesystem.set("mode", "0555")?;
+            filesystem.mount(Attributes { read_only: true, ..INERT })?
+        };
+        mount::attach(tree.as_fd(), point.as_fd())?;
+        cover.get_or_insert(tree);
+    }
+    Ok(())
+}
+
+impl State<'_> {
+    pub(super) fn open(
+        &mut self,
+        slot: usize,
+        source: &MountSource,
+        path: &str,
+        read_only: bool,
+    ) -> Result<(), Failure> {
+        let opened = match source {
+            MountSource::Bind { propagation, recursive, .. } => {
+                Source { tree: bind(path, *recursive, *propagation)?, new_volume: false }
+            }
+            MountSource::Volume { .. } => volume(path)?,
+            MountSource::Tmpfs { .. } => return Err(Failure::text("a tmpfs has no source")),
+        };
+        if read_only {
+            mount::add_attributes(opened.tree.as_fd(), true, READ_ONLY)?;
+        }
+        let place = self.slots.get_mut(slot).ok_or_else(|| Failure::text("no such slot"))?;
+        *place = Some(opened);
+        Ok(())
+    }
+
+    fn take(&mut self, slot: usize) -> Result<Source, Failure> {
+        let place = self.slots.get_mut(slot).and_then(Option::take);
+        place.ok_or_else(|| Failure::text("its source is not open"))
+    }
+
+    pub(super) fn sys(&mut self, slot: Option<usize>) -> Result<(), Failure> {
+        let tree = match slot {
+            Some(slot) => self.take(slot)?.tree,
+            None => Filesystem::new("sysfs")?.mount(Attributes { read_only: true, ..INERT })?,
+        };
+        Ok(put(tree.as_fd(), "/sys")?)
+    }
+
+    pub(super) fn attach(&mut self, slot: usize, target: &str) -> Result<(), Failure> {
+        let opened = self.take(slot)?;
+        let root = path::handle("/")?;
+        let tree = opened.tree.as_fd();
+        let point = path::mount_point(root.as_fd(), target, path::kind_of(tree)?)?;
+        if opened.new_volume {
+            path::copy_owner_and_mode(point.as_fd(), tree, "")?;
+        }
+        Ok(mount::attach(tree, point.as_fd())?)
+    }
+}
+
+/// A copy of a host tree. It is taken while the host's mounts still have their peers.
+fn bind(path: &str, recursive: bool, propagation: Propagation) -> Result<OwnedFd, Failure> {
+    let tree = mount::clone_tree(path::here(), path, recursive)?;
+    let travel = match propagation {
+        Propagation::Private => Travel::Private,
+        Propagation::Slave => Travel::Slave,
+        Propagation::Shared => Travel::Shared,
+    };
+    mount::set_propagation(tree.as_fd(), recursive, travel)?;
+    Ok(tree)
+}
+
+/// A volume's directory, made (0755) on first use.
+fn volume(path: &str) -> Result<Source, Failure> {
+    let new_volume = match rustix::fs::mkdir(path, rustix::fs::Mode::from_raw_mode(0o755)) {
+        Err(rustix::io::Errno::EXIST) => false,
+        Err(rustix::io::Errno::NOENT) => {
+            if let Some((parent, _)) = path.rsplit_once('/') {
+                root::make_directories(parent)?;
+            }
+            rustix::fs::mkdir(path, rustix::fs::Mode::from_raw_mode(0o755))?;
+            true
+        }
+        other => {
+            other?;
+            true
+        }
+    };
+    Ok(Source { tree: mount::clone_tree(path::here(), path, false)?, new_volume })
+}

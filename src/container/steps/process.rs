@@ -1,0 +1,92 @@
+//! Steps that make the process what the unit says.
+
+use std::os::fd::AsFd;
+
+use super::State;
+use crate::container::environment;
+use crate::container::status::{self, Failure, SocketKind};
+use crate::container::users::{self, Identity};
+use crate::sys::limits::{self, Resource};
+use crate::sys::{fd, identity, path, pty};
+use crate::unit::model::User;
+
+pub(super) fn oom_score(score: i32) -> Result<(), Failure> {
+    Ok(path::write_value("/proc/self/oom_score_adj", &score.to_string())?)
+}
+
+pub(super) fn limit(resource: Resource, value: u64) -> Result<(), Failure> {
+    limits::set(resource, value).map_err(|error| {
+        let hint = match error.raw_os_error() {
+            Some(libc::EPERM) => "it is above what this supervisor may give",
+            _ => "",
+        };
+        Failure::with(&error, hint)
+    })
+}
+
+pub(super) fn nice(value: i32) -> Result<(), Failure> {
+    Ok(limits::set_nice(value)?)
+}
+
+impl State<'_> {
+    pub(super) fn join_groups(&mut self) -> Result<(), Failure> {
+        for procs in self.procs.drain(..) {
+            // The process itself, whatever its number is there.
+            rustix::io::write(&procs, b"0")?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn environment_file(&mut self, path: &str, optional: bool) -> Result<(), Failure> {
+        match environment::read_file(path) {
+            Ok(variables) => {
+                self.files = environment::merge([self.files.as_slice(), &variables]);
+                Ok(())
+            }
+            Err(error) if optional && error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) => {
+                let hint = match error.raw_os_error() {
+                    Some(libc::EINVAL) => "it is not a regular file",
+                    Some(libc::EFBIG) => "it is larger than 256K",
+                    Some(libc::EILSEQ) => "it is not UTF-8 text",
+                    _ => "",
+                };
+                Err(Failure::with(&error, hint))
+            }
+        }
+    }
+
+    pub(super) fn session(&self) -> Result<(), Failure> {
+        identity::new_session()?;
+        let Some(size) = self.exec.and_then(|exec| exec.terminal) else { return Ok(()) };
+        let (master, slave) = pty::open(size)?;
+        pty::take_control(slave.as_fd())?;
+        for number in 0..3 {
+            fd::place(slave.as_fd(), number)?;
+        }
+        Ok(status::send_socket(self.channel, SocketKind::Terminal, master.as_fd())?)
+    }
+
+    pub(super) fn become_user(&mut self, user: Option<&User>) -> Result<(), Failure> {
+        let user = self.exec.and_then(|exec| exec.user.as_ref()).or(user);
+        let Some(user) = user else {
+            self.identity = Identity::root();
+            return Ok(identity::become_user(0, 0, &[])?);
+        };
+        self.identity = users::lookup(user).map_err(|error| Failure::text(error.to_string()))?;
+        let Identity { uid, gid, groups, .. } = &self.identity;
+        // Such a program re-opens /dev/stderr, or its terminal, by name.
+        for number in 0..3 {
+            fd::give_to(fd::standard(number), *uid)?;
+        }
+        Ok(identity::become_user(*uid, *gid, groups)?)
+    }
+
+    pub(super) fn working_directory(&self, directory: &str) -> Result<(), Failure> {
+        let exec = self.exec.and_then(|exec| exec.working_directory.as_deref());
+        let root = path::handle("/")?;
+        let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY;
+        let directory = path::open_in(root.as_fd(), exec.unwrap_or(directory), flags)?;
+        Ok(rustix::process::fchdir(directory)?)
+    }
+}

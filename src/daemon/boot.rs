@@ -1,0 +1,289 @@
+//! Starting up, and what is done with units that were read: booting, applying, checking.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::control::Phase as Owed;
+use super::poller::{Poller, Source};
+use super::reader::{self, Purpose, Turn};
+use super::startup::{self, Fatal};
+use super::{
+    BTreeMap, BTreeSet, Clock, Control, Daemon, HashMap, Journal, Logger, OWN_LOG, Options, Owner,
+    Phase, Sources, VecDeque, console,
+};
+use crate::container::Host;
+use crate::log::record::Stream;
+use crate::protocol::Error;
+use crate::protocol::method::ApplyReply;
+use crate::supervisor::Machine;
+use crate::supervisor::request::{ApplyPlan, Request, Wish};
+use crate::sys::{reap, signal};
+use crate::unit::diagnostic::Spot;
+use crate::unit::model::{self, Unit, UnitSet};
+use crate::unit::{self, Loaded, Previous};
+
+/// Usage or unit files are wrong.
+const BAD_USAGE: u8 = 2;
+
+/// `berth check`: every mistake, and 1 if there is one.
+pub fn check(paths: &[PathBuf]) -> ExitCode {
+    let loaded = unit::read(&[unit::Source::Given(paths.to_vec())], &Previous::default());
+    // There is nobody to tell that stderr is closed; the exit code still says it.
+    let _ = std::io::stderr().write_all(loaded.report().as_bytes());
+    if loaded.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(1) }
+}
+
+/// Runs the supervisor until it is over.
+pub fn run(options: Options) -> ExitCode {
+    match start(options) {
+        Ok(mut daemon) => {
+            let code = daemon.turn_until_over();
+            let Daemon { options, claim, .. } = daemon;
+            if let Err(Fatal(text)) = startup::leave(&options, claim) {
+                let _ = writeln!(std::io::stderr(), "berth: {text}");
+            }
+            ExitCode::from(code)
+        }
+        Err(Fatal(text)) => {
+            let _ = writeln!(std::io::stderr(), "berth: {text}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// Everything up to the first turn.
+fn start(options: Options) -> Result<Daemon, Fatal> {
+    let clock = Clock::start();
+    let fatal = |what: &'static str| move |error: std::io::Error| Fatal::new(what, &error);
+    let host = Host::new().map_err(|error| Fatal::new("prepare for containers", &error))?;
+    startup::raise_descriptor_limit().map_err(fatal("raise the limit of descriptors"))?;
+    startup::directories(&options)?;
+    let claim = startup::claim(&options)?;
+    reap::become_subreaper().map_err(fatal("become the reaper of orphans"))?;
+    let mut poller = Poller::new().map_err(fatal("make the poller"))?;
+    let signals = signal::block_all()
+        .and_then(|fd| poller.input(fd, Source::Signals))
+        .map_err(fatal("take signals"))?;
+    let mut control = Control::new();
+    control.listen(&mut poller, &options.control_socket()).map_err(fatal("make the control socket"))?;
+    let seed = u64::from(std::process::id()) ^ clock.wall(clock.now()).as_nanosecond() as u64;
+    let mut daemon = Daemon {
+        journal: Journal::new(!options.is_up()),
+        logger: Logger::new(options.log_directory()),
+        machine: Machine::new(seed),
+        stdout: Rc::new(startup::duplicate(std::io::stdout())?),
+        stderr: Rc::new(startup::duplicate(std::io::stderr())?),
+        options,
+        clock,
+        poller,
+        signals,
+        control,
+        console: None,
+        host,
+        claim,
+        phase: Phase::Booting,
+        lives: BTreeMap::new(),
+        cleaning: BTreeSet::new(),
+        pids: HashMap::new(),
+        readers: BTreeMap::new(),
+        next_reader: 0,
+        inputs: VecDeque::new(),
+        units: Arc::new(UnitSet::default()),
+        instances: Vec::new(),
+        children: false,
+    };
+    daemon.start_logger();
+    daemon.connect_journal().map_err(fatal("make the log of berth itself"))?;
+    if let Some(why) = daemon.claim.root.missing().map(str::to_owned) {
+        daemon.journal.say(&format!("no control groups here, limits are not enforced: {why}"));
+    }
+    let sources = daemon.options.sources.clone();
+    daemon.start_reader(&sources, Purpose::Boot).map_err(Fatal)?;
+    Ok(daemon)
+}
+
+impl Daemon {
+    /// The supervisor's own messages go to the logger like a service's.
+    fn connect_journal(&mut self) -> std::io::Result<()> {
+        use rustix::pipe::{PipeFlags, pipe_with};
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        let attached = super::logger::Attached {
+            unit: OWN_LOG.to_owned(),
+            run: 0,
+            stream: Stream::Supervisor,
+            fd: read,
+            settings: model::Log::default(),
+            watch: None,
+        };
+        self.logger.attach(&self.poller, attached);
+        self.journal.connect(write);
+        Ok(())
+    }
+
+    /// Starts to read units; the error is a sentence.
+    pub(super) fn start_reader(&mut self, sources: &Sources, purpose: Purpose) -> Result<(), String> {
+        if self.readers.len() >= reader::MOST {
+            return Err("units are being read already; try again in a moment".to_owned());
+        }
+        let number = self.next_reader;
+        self.next_reader = self.next_reader.wrapping_add(1);
+        let previous =
+            Previous { set: UnitSet::clone(&self.units), instances: self.instances.clone() };
+        let reader = reader::start(&mut self.poller, number, &sources.layers(), &previous, purpose)
+            .map_err(|error| format!("cannot start the unit reader: {error}"))?;
+        self.pids.insert(reader.pid, Owner::Reader);
+        self.readers.insert(number, reader);
+        Ok(())
+    }
+
+    /// SIGHUP: read the units again.
+    pub(super) fn hang_up(&mut self) {
+        let sources = self.options.sources.clone();
+        if let Err(text) = self.start_reader(&sources, Purpose::Hangup) {
+            self.journal.say(&text);
+        }
+    }
+
+    pub(super) fn reader_ready(&mut self, number: u64) {
+        let Some(reader) = self.readers.get_mut(&number) else { return };
+        let Turn::Done(answer) = reader.turn() else { return };
+        let Some(reader) = self.readers.remove(&number) else { return };
+        let purpose = reader.purpose;
+        reader.close(&mut self.poller);
+        match (purpose, answer) {
+            (Purpose::Boot, Ok(loaded)) => self.boot(*loaded),
+            (Purpose::Boot, Err(text)) => self.boot_failed(&text),
+            (Purpose::Hangup, Ok(loaded)) => self.apply_now(*loaded),
+            (Purpose::Hangup, Err(text)) => self.journal.say(&text),
+            (Purpose::Apply { client, dry_run }, Ok(loaded)) => {
+                self.apply_for(client, *loaded, dry_run);
+            }
+            (Purpose::Apply { client, .. }, Err(reason)) => {
+                self.finish_apply(client, Err(Error::Failed { unit: None, reason }));
+            }
+        }
+    }
+
+    /// The units are there for the first time.
+    fn boot(&mut self, loaded: Loaded) {
+        let up = self.options.is_up();
+        if !loaded.is_clean() {
+            let text = loaded.report();
+            let _ = std::io::stderr().write_all(text.as_bytes());
+            if up {
+                return self.boot_refused();
+            }
+        }
+        let known = |unit: &Unit| unit.name == self.options.target;
+        let target = loaded.set.units.iter().find(|unit| known(unit)).map(|unit| unit.name.clone());
+        let Some(target) = target else {
+            let target = &self.options.target;
+            return self.boot_failed(&format!("no unit is called {target}, so there is nothing to start"));
+        };
+        if up && !self.options.quiet {
+            let names = loaded.set.units.iter().map(|unit| unit.name.len());
+            self.start_console(names.max().unwrap_or(0).max(OWN_LOG.len()));
+        }
+        self.phase = Phase::Up;
+        self.units = Arc::new(loaded.set);
+        self.wish(Request { job: None, wish: Wish::Apply(self.units.clone()) });
+        // The names are known to the machine only after it has thought about them.
+        let mut actions = Vec::new();
+        self.think(&mut actions);
+        if let Some(id) = self.machine.find(&target) {
+            self.wish(Request { job: None, wish: Wish::Start(id) });
+        }
+    }
+
+    fn start_console(&mut self, width: usize) {
+        let since = self.clock.wall(crate::supervisor::Time::default());
+        match console::start(&self.options.log_directory(), since, width) {
+            Ok((console, pid)) => {
+                self.console = Some(console);
+                self.pids.insert(pid, Owner::Console);
+            }
+            Err(error) => self.journal.say(&format!("cannot show output: {error}")),
+        }
+    }
+
+    fn boot_failed(&mut self, text: &str) {
+        let _ = writeln!(std::io::stderr(), "berth: {text}");
+        self.boot_refused();
+    }
+
+    /// Nothing can be started. Process 1 of a container stays out of the way by ending, too:
+    /// its runtime says why.
+    fn boot_refused(&mut self) {
+        self.phase = Phase::Booting;
+        self.begin_shutdown("there is nothing to start", BAD_USAGE);
+    }
+
+    fn apply_now(&mut self, loaded: Loaded) {
+        for diagnostic in &loaded.diagnostics {
+            let Spot { file, line, column, .. } = &diagnostic.spot;
+            self.journal.say(&format!("{file}:{line}:{column}: error: {}", diagnostic.message));
+        }
+        self.units = Arc::new(loaded.set);
+        self.wish(Request { job: None, wish: Wish::Apply(self.units.clone()) });
+    }
+
+    /// `berthctl apply`.
+    fn apply_for(&mut self, client: u64, loaded: Loaded, dry_run: bool) {
+        let ApplyPlan { add, change, restart, remove } = self.machine.plan_apply(&loaded.set);
+        let mistakes = u32::try_from(loaded.diagnostics.len().saturating_add(loaded.suppressed))
+            .unwrap_or(u32::MAX);
+        let diagnostics = loaded.report();
+        let reply = ApplyReply { diagnostics, mistakes, add, change, restart, remove };
+        if dry_run {
+            return self.finish_apply(client, Ok(reply));
+        }
+        for piece in reply.pieces() {
+            self.reply(client, &piece, true);
+        }
+        self.flush_client(client);
+        self.units = Arc::new(loaded.set);
+        let job = self.control.new_job(client, "");
+        self.wish(Request { job: Some(job), wish: Wish::Apply(self.units.clone()) });
+    }
+
+    fn finish_apply(&mut self, client: u64, result: Result<ApplyReply, Error>) {
+        if let Some(client) = self.control.clients.get_mut(&client) {
+            client.phase = Owed::Idle;
+        }
+        match result {
+            Ok(reply) => {
+                let pieces = reply.pieces();
+                let last = pieces.len().saturating_sub(1);
+                for (index, piece) in pieces.iter().enumerate() {
+                    self.reply(client, piece, index < last);
+                }
+            }
+            Err(error) => self.refuse(client, error),
+        }
+        self.serve(client);
+    }
+
+    /// Makes `worker@1` of `worker@`, if it is not there yet and there is such a template.
+    pub(super) fn make_instance(&mut self, name: &str) {
+        let Some((template, instance)) = name.split_once('@') else { return };
+        if instance.is_empty() || self.machine.find(name).is_some() {
+            return;
+        }
+        let template = format!("{template}@");
+        let found = self.units.templates.iter().find(|unit| unit.name == template);
+        let Some(Ok(unit)) = found.map(|it| unit::instantiate(it, instance)) else {
+            return;
+        };
+        let mut set = UnitSet::clone(&self.units);
+        self.instances.push(unit.name.clone());
+        set.units.push(unit);
+        set.units.sort_by(|a, b| a.name.cmp(&b.name));
+        self.units = Arc::new(set);
+        self.wish(Request { job: None, wish: Wish::Apply(self.units.clone()) });
+        let mut actions = Vec::new();
+        self.think(&mut actions);
+    }
+}

@@ -1,0 +1,207 @@
+//! What each call does: checks the names, makes a wish of it or answers at once.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+
+use crate::daemon::Daemon;
+use crate::daemon::Sources;
+use crate::daemon::reader::Purpose;
+use crate::protocol::method::{
+    Apply, Call, DescriptionReply, Empty, EventsReply, InfoReply, JobReply, Kill, Shutdown,
+    VersionReply,
+};
+use crate::protocol::types::ShutdownHow;
+use crate::protocol::{Error, Request};
+use crate::supervisor::UnitId;
+use crate::supervisor::request::{Request as Wanted, Wish};
+
+use super::Phase;
+
+impl Daemon {
+    /// Carries out one call of a trusted client.
+    pub(super) fn call(&mut self, number: u64, request: Request) {
+        if let Err(error) = self.try_call(number, request) {
+            self.refuse(number, error);
+        }
+    }
+
+    fn try_call(&mut self, number: u64, request: Request) -> Result<(), Error> {
+        match request.call {
+            Call::Version(_) => self.reply(number, &self.version(), false),
+            Call::List(_) => {
+                let left = self.machine.ids().collect();
+                self.set_phase(number, Phase::Units { full: false, left });
+            }
+            Call::Status(call) => {
+                let left = self.find_or_all(&call.units)?;
+                self.set_phase(number, Phase::Units { full: true, left });
+            }
+            Call::Show(call) => {
+                let reply = self.show(&call.unit)?;
+                self.reply(number, &reply, false);
+            }
+            Call::Deps(call) => {
+                let reply = self.dependencies(&call.unit, call.reverse)?;
+                self.send_dependencies(number, reply);
+            }
+            Call::Start(call) => self.jobs(number, &call.units, call.wait, Wish::Start)?,
+            Call::Stop(call) => self.jobs(number, &call.units, call.wait, Wish::Stop)?,
+            Call::Restart(call) => self.jobs(number, &call.units, call.wait, Wish::Restart)?,
+            Call::Reload(call) => self.jobs(number, &call.units, call.wait, Wish::Reload)?,
+            Call::Reset(call) => self.jobs(number, &call.units, call.wait, Wish::Reset)?,
+            Call::Freeze(call) => {
+                self.jobs(number, &call.units, true, |id| Wish::Freeze(id, true))?;
+            }
+            Call::Thaw(call) => {
+                self.jobs(number, &call.units, true, |id| Wish::Freeze(id, false))?;
+            }
+            Call::Kill(call) => self.kill(number, &call)?,
+            Call::Logs(call) => self.logs_helper(number, call)?,
+            Call::Exec(call) => self.exec_helper(number, call)?,
+            Call::Events(call) => self.begin_events(number, call.since.as_deref())?,
+            Call::Apply(call) => self.apply(number, call)?,
+            Call::Shutdown(call) => self.shutdown_call(number, &call)?,
+            Call::GetInfo(_) => self.reply(number, &InfoReply::this(), false),
+            Call::GetInterfaceDescription(call) => {
+                let description = crate::protocol::description(&call.interface)
+                    .ok_or(Error::InterfaceNotFound { interface: call.interface })?;
+                let reply = DescriptionReply { description: description.to_owned() };
+                self.reply(number, &reply, false);
+            }
+        }
+        Ok(())
+    }
+
+    fn version(&self) -> VersionReply {
+        VersionReply {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            since: self.clock.wall(crate::supervisor::Time::default()).to_string(),
+        }
+    }
+
+    pub(super) fn set_phase(&mut self, number: u64, phase: Phase) {
+        if let Some(client) = self.control.clients.get_mut(&number) {
+            client.phase = phase;
+        }
+    }
+
+    /// The unit of this name, or an error that names the nearest.
+    pub(super) fn find(&self, name: &str) -> Result<UnitId, Error> {
+        self.machine.find(name).ok_or_else(|| {
+            let names = self.machine.ids().filter_map(|id| self.machine.unit(id));
+            let nearest = names
+                .map(|unit| (strsim::damerau_levenshtein(name, &unit.name), unit.name.clone()))
+                .filter(|(distance, _)| distance.saturating_mul(3) <= name.len().max(3))
+                .min()
+                .map(|(_, nearest)| nearest);
+            Error::NoSuchUnit { unit: name.to_owned(), nearest }
+        })
+    }
+
+    fn find_or_all(&self, names: &[String]) -> Result<VecDeque<UnitId>, Error> {
+        if names.is_empty() {
+            return Ok(self.machine.ids().collect());
+        }
+        names.iter().map(|name| self.find(name)).collect()
+    }
+
+    /// One wish a unit; nothing is wished if one of the names is wrong.
+    fn jobs(
+        &mut self,
+        number: u64,
+        names: &[String],
+        wait: bool,
+        wish: impl Fn(UnitId) -> Wish,
+    ) -> Result<(), Error> {
+        for name in names {
+            self.make_instance(name);
+        }
+        let ids = self.find_or_all(names)?;
+        if !wait {
+            for (name, id) in names.iter().zip(ids) {
+                self.wish(Wanted { job: None, wish: wish(id) });
+                let reply = JobReply { unit: name.clone(), error: None };
+                let last = names.last() == Some(name);
+                self.reply(number, &reply, !last);
+            }
+            return Ok(());
+        }
+        self.set_phase(number, Phase::Jobs { left: names.len() });
+        for (name, id) in names.iter().zip(ids) {
+            let job = self.control.new_job(number, name);
+            self.wish(Wanted { job: Some(job), wish: wish(id) });
+        }
+        Ok(())
+    }
+
+    fn kill(&mut self, number: u64, call: &Kill) -> Result<(), Error> {
+        let ids = self.find_or_all(&call.units)?;
+        for (name, id) in call.units.iter().zip(ids) {
+            let last = call.units.last() == Some(name);
+            let error = match self.signal_main(id, call.signal) {
+                Ok(true) => None,
+                Ok(false) => {
+                    let state = self.state_of(id);
+                    if call.units.len() == 1 {
+                        return Err(Error::NotRunning { unit: name.clone(), state });
+                    }
+                    Some(format!("cannot signal {name}: it is not running but {state}"))
+                }
+                Err(error) => Some(format!("cannot signal {name}: {error}")),
+            };
+            self.reply(number, &JobReply { unit: name.clone(), error }, !last);
+        }
+        Ok(())
+    }
+
+    fn begin_events(&mut self, number: u64, since: Option<&str>) -> Result<(), Error> {
+        let since = match since {
+            None => None,
+            Some(text) => Some(text.parse().map_err(|_| Error::InvalidParameter {
+                parameter: "since".to_owned(),
+            })?),
+        };
+        self.set_phase(number, Phase::Events);
+        self.reply(number, &EventsReply { event: None }, true);
+        let Some(since) = since else { return Ok(()) };
+        let past: Vec<_> = self.control.history.since(since).cloned().collect();
+        for event in past {
+            self.reply(number, &EventsReply { event: Some(event) }, true);
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, number: u64, call: Apply) -> Result<(), Error> {
+        let sources = if call.paths.is_empty() {
+            self.options.sources.clone()
+        } else {
+            let paths: Vec<PathBuf> = call.paths.iter().map(PathBuf::from).collect();
+            if paths.iter().any(|path| !path.is_absolute()) {
+                let reason = "paths to apply must be absolute".to_owned();
+                return Err(Error::Refused { reason });
+            }
+            Sources::Files(paths)
+        };
+        let purpose = Purpose::Apply { client: number, dry_run: call.dry_run };
+        self.start_reader(&sources, purpose).map_err(|reason| Error::Busy { reason })?;
+        self.set_phase(number, Phase::Apply);
+        Ok(())
+    }
+
+    fn shutdown_call(&mut self, number: u64, call: &Shutdown) -> Result<(), Error> {
+        match call.how {
+            None | Some(ShutdownHow::Exit) => {}
+            Some(ShutdownHow::Poweroff | ShutdownHow::Reboot | ShutdownHow::Halt) => {
+                return Err(Error::Refused {
+                    reason: "switching a machine off is not supported yet; \
+                             `berthctl shutdown exit` ends berth and everything it runs"
+                        .to_owned(),
+                });
+            }
+        }
+        self.reply(number, &Empty {}, false);
+        self.begin_shutdown("asked to by berthctl", 0);
+        Ok(())
+    }
+}

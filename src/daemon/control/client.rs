@@ -1,0 +1,186 @@
+//! One connection: its buffers, its deadline, and what it waits for.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use crate::daemon::poller::{Poller, Source, Watched};
+use crate::protocol::types::Dependency;
+use crate::protocol::{FrameError, Inbox, MESSAGE_MAX, OUTBOX_MAX, Outbox};
+use crate::supervisor::{Time, UnitId};
+
+/// How long a client may take to finish a message or to make room for an answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a client is owed.
+#[derive(Debug)]
+pub enum Phase {
+    /// Nothing: its next call is read.
+    Idle,
+    /// One reply a unit, so many still to come.
+    Jobs {
+        /// How many.
+        left: usize,
+    },
+    /// The result of `apply`.
+    Apply,
+    /// Every event from now on.
+    Events,
+    /// Pages of units, made when there is room.
+    Units {
+        /// Whole status or only the names.
+        full: bool,
+        /// Those to come.
+        left: VecDeque<UnitId>,
+    },
+    /// Pages of dependencies, made when there is room.
+    Dependencies(VecDeque<Dependency>),
+    /// Nothing more: close when everything is written.
+    Closing,
+}
+
+/// A client.
+#[derive(Debug)]
+pub struct Client {
+    stream: Watched<UnixStream>,
+    inbox: Inbox,
+    outbox: Outbox,
+    /// What it is owed.
+    pub phase: Phase,
+    /// Whether it may do more than be refused.
+    pub trusted: bool,
+    /// Since when it has owed us something; `None`: it does not.
+    owes_since: Option<Time>,
+    ended: bool,
+}
+
+impl Client {
+    /// Takes a connection; its peer's user decides whether it is trusted: root, or whoever
+    /// runs this supervisor (unix(7), `SO_PEERCRED`).
+    ///
+    /// # Errors
+    /// The kernel's; the connection is then closed.
+    pub fn new(poller: &mut Poller, stream: UnixStream, number: u64, now: Time) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        let peer = rustix::net::sockopt::socket_peercred(&stream)?;
+        let trusted = peer.uid.is_root() || peer.uid == rustix::process::geteuid();
+        let stream = poller.input(stream, Source::Client(number))?;
+        Ok(Self {
+            stream,
+            inbox: Inbox::new(MESSAGE_MAX),
+            outbox: Outbox::new(OUTBOX_MAX),
+            phase: Phase::Idle,
+            trusted,
+            owes_since: Some(now),
+            ended: false,
+        })
+    }
+
+    /// Reads what has come, at most a message's length a turn.
+    ///
+    /// # Errors
+    /// The connection is gone or broke a rule.
+    pub fn read(&mut self, now: Time) -> io::Result<()> {
+        let mut buffer = [0_u8; 16 * 1024];
+        match self.stream.get().read(&mut buffer) {
+            Ok(0) => {
+                self.ended = true;
+                Ok(())
+            }
+            Ok(count) => {
+                self.inbox.feed(buffer.get(..count).unwrap_or_default());
+                self.owes_since.get_or_insert(now);
+                Ok(())
+            }
+            Err(error) if would_block(&error) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The next call, if it may make one now.
+    ///
+    /// # Errors
+    /// What it sent is no message.
+    pub fn next_message(&mut self) -> Result<Option<Vec<u8>>, FrameError> {
+        match self.phase {
+            Phase::Idle => self.inbox.next_message(),
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether it has hung up. Who waits for an answer and hangs up is gone.
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Puts an answer into its queue.
+    ///
+    /// # Errors
+    /// It has not read for too long and is to be cut off.
+    pub fn push(&mut self, message: &[u8]) -> Result<(), FrameError> {
+        self.outbox.push(message)
+    }
+
+    /// Whether another page of a long answer may be made.
+    pub fn has_room(&self) -> bool {
+        self.outbox.has_room()
+    }
+
+    /// Writes what the connection takes and sets what is waited for.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub fn flush(&mut self, poller: &Poller, now: Time) -> io::Result<()> {
+        let mut moved = false;
+        while !self.outbox.is_empty() {
+            match self.stream.get().write(self.outbox.pending()) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    self.outbox.advance(count);
+                    moved = true;
+                }
+                Err(error) if would_block(&error) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        self.owes_since = match (&self.phase, self.outbox.is_empty()) {
+            (Phase::Idle, true) | (_, false) if moved => Some(now),
+            (Phase::Idle, true) | (_, false) => self.owes_since.or(Some(now)),
+            (_, true) => None,
+        };
+        poller.interest(&self.stream, !self.ended, !self.outbox.is_empty())
+    }
+
+    /// Whether everything was said and written.
+    pub fn is_finished(&self) -> bool {
+        self.outbox.is_empty()
+            && (matches!(self.phase, Phase::Closing)
+                || (self.ended && matches!(self.phase, Phase::Idle)))
+    }
+
+    /// When its time is over.
+    pub fn deadline(&self) -> Option<Time> {
+        self.owes_since.and_then(|since| since.0.checked_add(PATIENCE)).map(Time)
+    }
+
+    /// Gives the connection away, with what was read but not understood yet.
+    pub fn hand_over(self, poller: &mut Poller) -> (UnixStream, Vec<u8>) {
+        (poller.release(self.stream), self.inbox.into_rest())
+    }
+
+    /// Ends the connection.
+    pub fn close(self, poller: &mut Poller) {
+        poller.close(self.stream);
+    }
+
+    /// The connection itself, for a helper that is about to be forked.
+    pub fn stream(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+fn would_block(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}

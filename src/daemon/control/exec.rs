@@ -1,0 +1,220 @@
+//! `berthctl exec`: a process beside the service, and a helper that carries its bytes.
+//!
+//! The process is berth's own child like any other of the unit, so its exit status is
+//! never lost. Once its program runs, a forked helper gets the connection and the pipes
+//! (or the terminal) and relays; berth tells it through a pipe how the process ended.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use super::relay::{self, Ends};
+use crate::container::{self, Channel, Program, SocketKind, Status, Stdio};
+use crate::daemon::poller::{Source, Watched};
+use crate::daemon::{Daemon, Owner};
+use crate::protocol::Error;
+use crate::protocol::method::Exec;
+use crate::supervisor::{Exit, UnitId};
+use crate::sys::pty::Size;
+use crate::sys::{fork, signal};
+use crate::unit::model::User;
+use crate::unit::settings::value;
+
+/// One `exec` from its call to its end.
+#[derive(Debug)]
+pub struct Session {
+    /// In which unit; its plan explains errors.
+    unit: UnitId,
+    pid: i32,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// The process is being set up.
+    SettingUp(Box<Setup>),
+    /// The helper relays; it hears of the end through this pipe.
+    Relaying(OwnedFd),
+}
+
+#[derive(Debug)]
+struct Setup {
+    status: Watched<Channel>,
+    plan: std::rc::Rc<container::Plan>,
+    stream: UnixStream,
+    rest: Vec<u8>,
+    pidfd: OwnedFd,
+    ends: Ends,
+}
+
+impl Daemon {
+    /// Begins an `exec`.
+    pub(super) fn exec_helper(&mut self, number: u64, call: Exec) -> Result<(), Error> {
+        let id = self.find(&call.unit)?;
+        let state = self.state_of(id);
+        let not_running = || Error::NotRunning { unit: call.unit.clone(), state };
+        let failed = |what: &str, error: &dyn std::fmt::Display| Error::Failed {
+            unit: Some(call.unit.clone()),
+            reason: format!("cannot execute in {}: {what}: {error}", call.unit),
+        };
+        let live = self.lives.get(&id).filter(|live| live.cleaning.is_none());
+        let live = live.ok_or_else(not_running)?;
+        if live.main.is_none() {
+            return Err(not_running());
+        }
+        let user = match call.user.as_deref().map(user).transpose() {
+            Ok(user) => user,
+            Err(problem) => return Err(Error::Refused { reason: format!("--user: {problem}") }),
+        };
+        let terminal = call.tty.then(|| Size {
+            rows: call.rows.unwrap_or(24),
+            columns: call.columns.unwrap_or(80),
+        });
+        let environment = call.term.iter().map(|term| ("TERM".to_owned(), term.clone())).collect();
+        let exec = container::Exec {
+            argv: call.command.clone(),
+            environment,
+            user,
+            working_directory: None,
+            terminal,
+        };
+        let (ends, theirs) = pipes(&call).map_err(|error| failed("make pipes", &error))?;
+        let stdio = theirs.stdio();
+        let program = Program::Exec(&exec);
+        let child =
+            container::process(&self.host, &live.plan, &live.group, live.inside(), program, &stdio)
+                .map_err(|error| failed("start it", &error))?;
+        let plan = live.plan.clone();
+        let session = self.control.new_session();
+        self.pids.insert(child.pid, Owner::Exec(session));
+        let status = self
+            .poller
+            .input(child.status, Source::Exec(session))
+            .map_err(|error| failed("watch it", &error))?;
+        let (stream, rest) = self.take_client(number)?;
+        let setup = Setup { status, plan, stream, rest, pidfd: child.pidfd, ends };
+        let stage = Stage::SettingUp(Box::new(setup));
+        self.control.sessions.insert(session, Session { unit: id, pid: child.pid, stage });
+        Ok(())
+    }
+
+    /// The process says how far it is.
+    pub(in crate::daemon) fn exec_ready(&mut self, number: u64) {
+        loop {
+            let Some(session) = self.control.sessions.get_mut(&number) else { return };
+            let Stage::SettingUp(setup) = &mut session.stage else { return };
+            let plan = setup.plan.clone();
+            match setup.status.get_mut().read(&plan) {
+                Status::Pending => return,
+                Status::Socket(SocketKind::Terminal, fd) => setup.ends = Ends::Terminal(fd),
+                Status::Socket(SocketKind::Notify | SocketKind::Syslog, _) => {}
+                Status::Executed => return self.relay(number),
+                Status::Failed(text) => return self.refuse_exec(number, &text),
+            }
+        }
+    }
+
+    /// Tells the client why its command does not run. The process is reaped as it ends.
+    fn refuse_exec(&mut self, number: u64, text: &str) {
+        let Some(session) = self.control.sessions.remove(&number) else { return };
+        let name = self.machine.unit(session.unit).map_or("?", |unit| unit.name.as_str());
+        let reason = format!("cannot execute in {name}: {text}");
+        if let Stage::SettingUp(setup) = session.stage {
+            let error = Error::Failed { unit: Some(name.to_owned()), reason };
+            relay::say(&setup.stream, &crate::protocol::message::encode_error(error));
+            self.poller.close(setup.status);
+        }
+    }
+
+    /// Hands connection and pipes to a helper.
+    fn relay(&mut self, number: u64) {
+        let Some(session) = self.control.sessions.remove(&number) else { return };
+        let Session { unit, pid, stage: Stage::SettingUp(setup) } = session else { return };
+        let Setup { status, stream, rest, pidfd, ends, .. } = *setup;
+        self.poller.close(status);
+        let started = pipe_with(PipeFlags::CLOEXEC).map_err(std::io::Error::from).and_then(
+            |(end, teller)| {
+                let mut keep = vec![stream.as_fd(), pidfd.as_fd(), end.as_fd()];
+                keep.extend(ends.descriptors());
+                let options = fork::Options { keep: &keep, ..fork::Options::default() };
+                let process = fork::child(&options, || {
+                    // A client that hangs up is an error of write(2), not a signal.
+                    let _signals = signal::block_all();
+                    relay::run(&stream, &rest, &pidfd, &ends, &end)
+                })?;
+                Ok((process.pid, teller))
+            },
+        );
+        match started {
+            Ok((helper, teller)) => {
+                self.helper_started(helper);
+                let stage = Stage::Relaying(teller);
+                self.control.sessions.insert(number, Session { unit, pid, stage });
+            }
+            Err(error) => {
+                // The command runs already, but nobody could talk to it.
+                let _ = crate::sys::pidfd::send_signal(pidfd.as_fd(), libc::SIGKILL);
+                self.journal.say(&format!("cannot relay for exec: {error}"));
+            }
+        }
+    }
+
+    /// The process has been reaped.
+    pub(in crate::daemon) fn exec_ended(&mut self, number: u64, exit: Exit) {
+        // What it said last decides whether it ran at all.
+        self.exec_ready(number);
+        let Some(session) = self.control.sessions.remove(&number) else { return };
+        if let Stage::Relaying(teller) = session.stage {
+            // A helper whose client has gone is not there to be told.
+            let _ = rustix::io::write(&teller, &relay::encode_exit(exit));
+        }
+    }
+}
+
+/// `NAME` or `UID`, and perhaps `:GROUP`.
+fn user(text: &str) -> Result<User, &'static str> {
+    let (user, group) = match text.split_once(':') {
+        Some((user, group)) => (user, Some(group)),
+        None => (text, None),
+    };
+    Ok(User { user: value::id(user)?, group: group.map(value::id).transpose()? })
+}
+
+/// The far ends of the pipes, closed in berth once the process has them.
+struct Theirs {
+    stdin: Option<OwnedFd>,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+}
+
+impl Theirs {
+    fn stdio(&self) -> Stdio<'_> {
+        Stdio {
+            stdin: self.stdin.as_ref().map(AsFd::as_fd),
+            stdout: self.stdout.as_ref().map(AsFd::as_fd),
+            stderr: self.stderr.as_ref().map(AsFd::as_fd),
+            named: &[],
+        }
+    }
+}
+
+fn pipes(call: &Exec) -> std::io::Result<(Ends, Theirs)> {
+    if call.tty {
+        let theirs = Theirs { stdin: None, stdout: None, stderr: None };
+        return Ok((Ends::Pending, theirs));
+    }
+    let (stdout, out) = pipe_with(PipeFlags::CLOEXEC)?;
+    let (stderr, err) = pipe_with(PipeFlags::CLOEXEC)?;
+    let mut stdin = None;
+    let mut input = None;
+    if call.stdin {
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+        stdin = Some(write);
+        input = Some(read);
+    }
+    Ok((
+        Ends::Pipes { stdin, stdout, stderr },
+        Theirs { stdin: input, stdout: Some(out), stderr: Some(err) },
+    ))
+}

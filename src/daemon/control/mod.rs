@@ -1,0 +1,169 @@
+//! The control socket: who is connected, what they wait for, what they are told.
+//!
+//! What must always hold: no client can hold up the loop or another client. Each has
+//! bounded buffers and a deadline for everything it owes us (the rest of a message, room
+//! for an answer); the number of clients is bounded; work that can block (reading logs,
+//! a terminal) is done by a forked helper that owns the connection.
+
+mod answer;
+mod call;
+mod client;
+mod exec;
+mod helper;
+mod history;
+mod relay;
+mod status;
+
+pub use client::{Client, Phase};
+use exec::Session;
+pub use history::History;
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use super::poller::{Poller, Source, Watched};
+use crate::supervisor::{JobId, Time};
+
+/// Most clients at once; more wait in the kernel's queue until one has gone.
+pub const MOST_CLIENTS: usize = 1024;
+
+/// Connections taken in one turn.
+const MOST_ACCEPTED: usize = 64;
+
+/// Who waits for a job.
+#[derive(Debug, Clone)]
+pub struct Waiting {
+    /// Which client.
+    pub client: u64,
+    /// For which unit.
+    pub unit: String,
+}
+
+/// Everything about clients.
+#[derive(Debug)]
+pub struct Control {
+    listener: Option<Watched<UnixListener>>,
+    accepting: bool,
+    /// By number.
+    pub clients: BTreeMap<u64, Client>,
+    /// Jobs somebody waits for.
+    pub jobs: HashMap<JobId, Waiting>,
+    /// Events to remember.
+    pub history: History,
+    /// Forked helpers that own a connection, at most [`helper::MOST`].
+    pub helpers: usize,
+    /// Commands that `exec` runs.
+    sessions: BTreeMap<u64, Session>,
+    next_session: u64,
+    next_client: u64,
+    next_job: u64,
+}
+
+impl Control {
+    /// Not listening yet.
+    pub fn new() -> Self {
+        Self {
+            listener: None,
+            accepting: true,
+            clients: BTreeMap::new(),
+            jobs: HashMap::new(),
+            history: History::default(),
+            helpers: 0,
+            sessions: BTreeMap::new(),
+            next_session: 0,
+            next_client: 0,
+            next_job: 0,
+        }
+    }
+
+    /// Makes the socket, 0600, in place of one that a dead supervisor left.
+    ///
+    /// # Errors
+    /// As bind(2).
+    pub fn listen(&mut self, poller: &mut Poller, path: &Path) -> io::Result<()> {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(path)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        listener.set_nonblocking(true)?;
+        self.listener = Some(poller.input(listener, Source::Listener)?);
+        Ok(())
+    }
+
+    /// Takes waiting connections; the ones it cannot take are told by a closed socket.
+    pub fn accept(&mut self, poller: &mut Poller, now: Time) {
+        for _ in 0..MOST_ACCEPTED {
+            if self.clients.len() >= MOST_CLIENTS {
+                self.set_accepting(poller, false);
+                return;
+            }
+            let Some(listener) = &self.listener else { return };
+            // No connection, or none that could be taken: the poller asks again.
+            let Ok((stream, _)) = listener.get().accept() else { return };
+            let number = self.next_client;
+            self.next_client = self.next_client.wrapping_add(1);
+            if let Ok(client) = Client::new(poller, stream, number, now) {
+                self.clients.insert(number, client);
+            }
+        }
+    }
+
+    fn set_accepting(&mut self, poller: &Poller, on: bool) {
+        if self.accepting != on
+            && let Some(listener) = &self.listener
+        {
+            self.accepting = on;
+            // It is in the set, so changing it cannot fail.
+            let _ = poller.interest(listener, on, false);
+        }
+    }
+
+    /// Lets a client go. Jobs it waited for go on without it; they are returned.
+    pub fn drop_client(&mut self, poller: &mut Poller, number: u64) -> Vec<JobId> {
+        if let Some(client) = self.clients.remove(&number) {
+            client.close(poller);
+        }
+        self.set_accepting(poller, true);
+        let gone: Vec<JobId> = self
+            .jobs
+            .iter()
+            .filter(|(_, waiting)| waiting.client == number)
+            .map(|(&job, _)| job)
+            .collect();
+        for job in &gone {
+            self.jobs.remove(job);
+        }
+        gone
+    }
+
+    /// A number for a request somebody waits for.
+    pub fn new_job(&mut self, client: u64, unit: &str) -> JobId {
+        let job = JobId(self.next_job);
+        self.next_job = self.next_job.wrapping_add(1);
+        self.jobs.insert(job, Waiting { client, unit: unit.to_owned() });
+        job
+    }
+
+    /// A number for an `exec`.
+    fn new_session(&mut self) -> u64 {
+        let session = self.next_session;
+        self.next_session = self.next_session.wrapping_add(1);
+        session
+    }
+
+    /// The nearest time at which a client has owed us something for too long.
+    pub fn deadline(&self) -> Option<Time> {
+        self.clients.values().filter_map(Client::deadline).min()
+    }
+
+    /// Clients whose time is over.
+    pub fn overdue(&self, now: Time) -> Vec<u64> {
+        let late = |client: &Client| client.deadline().is_some_and(|deadline| deadline <= now);
+        self.clients.iter().filter(|(_, client)| late(client)).map(|(&number, _)| number).collect()
+    }
+}

@@ -1,0 +1,177 @@
+//! Units as clients see them: the machine's view and the loop's facts put together.
+
+use std::collections::{HashSet, VecDeque};
+
+use crate::daemon::Daemon;
+use crate::protocol::Error;
+use crate::protocol::method::{DepsReply, ShowReply};
+use crate::protocol::types::{
+    Dependency, DependencyKind, Desired, Event, Exit, Health, Kind, State, Unit, UnitStatus,
+};
+use crate::supervisor::action::Notice;
+use crate::supervisor::view::{HealthName, StateName};
+use crate::supervisor::{self, Link, UnitId};
+use crate::unit::model;
+
+impl Daemon {
+    /// Its state on the wire.
+    pub(super) fn state_of(&self, id: UnitId) -> State {
+        self.machine.view(id).map_or(State::Inactive, |view| state(view.state))
+    }
+
+    /// An element of `List`; none for a unit that has been removed meanwhile.
+    pub(super) fn unit_name(&self, id: UnitId) -> Option<Unit> {
+        let unit = self.machine.unit(id)?;
+        Some(Unit { name: unit.name.clone(), kind: kind(unit), state: self.state_of(id) })
+    }
+
+    /// An element of `Status`; none for a unit that has been removed meanwhile.
+    pub(super) fn unit_status(&self, id: UnitId) -> Option<UnitStatus> {
+        let unit = self.machine.unit(id)?;
+        let view = self.machine.view(id)?;
+        let live = self.lives.get(&id);
+        let main_pid = live.and_then(|live| live.main.as_ref()).map(|main| main.pid);
+        Some(UnitStatus {
+            name: unit.name.clone(),
+            description: unit.description.clone(),
+            kind: kind(unit),
+            state: state(view.state),
+            desired: if view.wanted { Desired::Up } else { Desired::Down },
+            main_pid: main_pid.and_then(|pid| u32::try_from(pid).ok()),
+            exit: view.exit.and_then(exit),
+            restarts: view.restarts,
+            since: Some(self.clock.wall(view.since).to_string()),
+            ready: view.ready,
+            health: view.health.map(health),
+            result: result(view.state, view.exit),
+            cgroup: live.and_then(|live| live.group.path().map(|path| path.display().to_string())),
+            memory: live.and_then(|live| live.group.memory()),
+            ports: None,
+            why: view.why,
+            status_text: view.status_text,
+            run: view.run.map(|run| run.0),
+            unenforced: live.map(|live| live.group.unenforced().to_vec()).unwrap_or_default(),
+        })
+    }
+
+    /// The whole definition.
+    pub(super) fn show(&self, name: &str) -> Result<ShowReply, Error> {
+        let id = self.find(name)?;
+        let nothing = || Error::NoSuchUnit { unit: name.to_owned(), nearest: None };
+        let unit = self.machine.unit(id).ok_or_else(nothing)?;
+        let status = self.unit_status(id).ok_or_else(nothing)?;
+        let definition = match serde_json::to_value(unit.as_ref()) {
+            Ok(serde_json::Value::Object(map)) => map,
+            Ok(_) => serde_json::Map::new(),
+            Err(error) => {
+                let reason = format!("cannot show {name}: {error}");
+                return Err(Error::Failed { unit: Some(name.to_owned()), reason });
+            }
+        };
+        Ok(ShowReply {
+            definition,
+            status,
+            file: (!unit.file.is_empty()).then(|| unit.file.clone()),
+            line: (unit.line > 0).then_some(unit.line),
+        })
+    }
+
+    /// Direct dependencies and those through others, each unit visited once.
+    pub(super) fn dependencies(&self, name: &str, reverse: bool) -> Result<DepsReply, Error> {
+        let root = self.find(name)?;
+        let mut seen = HashSet::from([root]);
+        let mut todo = VecDeque::from([root]);
+        let mut dependencies = Vec::new();
+        while let Some(id) = todo.pop_front() {
+            let edges =
+                if reverse { self.machine.dependents(id) } else { self.machine.dependencies(id) };
+            let Some(this) = self.machine.unit(id) else { continue };
+            for edge in edges {
+                let Some(that) = self.machine.unit(edge.unit) else { continue };
+                let (unit, on) = if reverse { (that, this) } else { (this, that) };
+                dependencies.push(Dependency {
+                    unit: unit.name.clone(),
+                    kind: dependency_kind(edge.link),
+                    on: on.name.clone(),
+                    state: self.state_of(edge.unit),
+                });
+                if seen.insert(edge.unit) {
+                    todo.push_back(edge.unit);
+                }
+            }
+        }
+        Ok(DepsReply { dependencies })
+    }
+
+    /// A notice of the machine's as an event for clients.
+    pub(in crate::daemon) fn event(&self, name: &str, notice: &Notice) -> Event {
+        Event {
+            time: jiff::Timestamp::now().to_string(),
+            unit: name.to_owned(),
+            state: state(notice.state),
+            why: notice.why.clone(),
+            exit: notice.exit.and_then(exit),
+            grave: notice.grave,
+        }
+    }
+}
+
+fn kind(unit: &model::Unit) -> Kind {
+    match unit.kind {
+        model::Kind::Service(_) => Kind::Service,
+        model::Kind::Target => Kind::Target,
+    }
+}
+
+fn state(state: StateName) -> State {
+    match state {
+        StateName::Inactive => State::Inactive,
+        StateName::Waiting => State::Waiting,
+        StateName::Preparing => State::Preparing,
+        StateName::Starting => State::Starting,
+        StateName::Running => State::Running,
+        StateName::Stopping => State::Stopping,
+        StateName::Backoff => State::Backoff,
+        StateName::Failed => State::Failed,
+        StateName::Done => State::Done,
+        StateName::Frozen => State::Frozen,
+    }
+}
+
+fn health(health: HealthName) -> Health {
+    match health {
+        HealthName::Starting => Health::Starting,
+        HealthName::Healthy => Health::Healthy,
+        HealthName::Unhealthy => Health::Unhealthy,
+    }
+}
+
+fn exit(exit: supervisor::Exit) -> Option<Exit> {
+    match exit {
+        supervisor::Exit::Code(code) => Some(Exit::Code(code)),
+        supervisor::Exit::Signal(signal) => Some(Exit::Signal(signal)),
+        supervisor::Exit::Unknown => None,
+    }
+}
+
+/// One word for how the last run ended, as in `systemctl show -p Result`.
+fn result(state: StateName, exit: Option<supervisor::Exit>) -> Option<String> {
+    let word = match (state, exit) {
+        (StateName::Failed, None) => "start",
+        (_, Some(supervisor::Exit::Code(0))) => "success",
+        (_, Some(supervisor::Exit::Code(_))) => "exit-code",
+        (_, Some(supervisor::Exit::Signal(_))) => "signal",
+        (_, Some(supervisor::Exit::Unknown)) => "unknown",
+        (_, None) => return None,
+    };
+    Some(word.to_owned())
+}
+
+fn dependency_kind(link: Link) -> DependencyKind {
+    match link {
+        Link::Requires => DependencyKind::Requires,
+        Link::Wants => DependencyKind::Wants,
+        Link::After => DependencyKind::After,
+        Link::Conflicts => DependencyKind::Conflicts,
+    }
+}

@@ -1,0 +1,313 @@
+//! The machine's orders, carried out.
+//!
+//! Each order is answered by facts, at once or later; an order that cannot be carried out
+//! is answered by the fact that says so. Nothing here waits and nothing here decides.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::rc::Rc;
+
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use super::Daemon;
+use super::live::{Live, Output, Process, Progress};
+use super::logger::Attached;
+use super::poller::{Part, Role, Source};
+use super::hooks::{self, HookProgram};
+use crate::container::{self, Child, Context, Plan, Program, Stdio};
+use crate::log::record::Stream;
+use crate::supervisor::action::Notice;
+use crate::supervisor::event::Fact;
+use crate::supervisor::{Action, Hook, Run, UnitId};
+use crate::sys::{pidfd, socket};
+use crate::unit::model::{LogDriver, Ready, Service, Unit};
+
+impl Daemon {
+    /// Carries out one order.
+    pub(super) fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Prepare { unit, run } => self.prepare(unit, run),
+            Action::RunMain { unit, run } => self.run_main(unit, run),
+            Action::RunHook { unit, run, hook } => self.run_hook(unit, run, hook),
+            Action::KillHook { unit, run, hook } => self.kill_role(unit, run, Role::Hook(hook)),
+            Action::StopWatching { unit, run } => self.stop_watching(unit, run),
+            Action::Signal { unit, run, signal } => self.signal(unit, run, signal),
+            Action::Clean { unit, run } => self.clean(unit, run),
+            Action::Freeze { unit, run, on } => self.freeze(unit, run, on),
+            Action::Announce(notice) => self.announce(&notice),
+            Action::JobDone { job, result } => self.job_done(job, result),
+            Action::Removed { unit: _, name } => self.journal.say(&format!("{name}: removed")),
+            Action::ShutdownDone => self.shutdown_done(),
+        }
+    }
+
+    /// Cgroup, pipes and, with an init, the sandbox.
+    fn prepare(&mut self, id: UnitId, run: Run) {
+        match self.try_prepare(id, run) {
+            Ok(true) => {}
+            Ok(false) => self.fact(id, run, Fact::Prepared),
+            Err(text) => self.fact(id, run, Fact::SetupFailed(text)),
+        }
+    }
+
+    /// True if there is a sandbox whose end of setting up is to be waited for.
+    fn try_prepare(&mut self, id: UnitId, run: Run) -> Result<bool, String> {
+        let unit = self.machine.unit(id).cloned().ok_or("the unit has gone")?;
+        let service = unit.service().ok_or("a target has nothing to run")?;
+        let plan = self.compile(&unit).ok_or("a target has nothing to run")?;
+        let limits = container::cgroup_limits(&service.limits);
+        let root = &self.claim.root;
+        let group = root
+            .create(&unit.name, &limits, service.limits.strict)
+            .map_err(|error| at_line(&unit, error.line(), &error))?;
+        let mut live = Live::new(run, unit.clone(), Rc::new(plan), group);
+        let prepared = self.open_output(&mut live, service, id);
+        let has_init = service.has_init();
+        let live = self.lives.entry(id).insert_entry(live).into_mut();
+        prepared?;
+        if !has_init {
+            return Ok(false);
+        }
+        let child = container::sandbox(&self.host, &live.plan, &live.group)
+            .map_err(|error| error.to_string())?;
+        self.started(id, run, Role::Sandbox, child).map(|()| true)
+    }
+
+    /// The two pipes and the logger's ends of them, as the log driver says.
+    fn open_output(&mut self, live: &mut Live, service: &Service, id: UnitId) -> Result<(), String> {
+        let watch = match &service.ready {
+            Ready::Log(expression) => Some(expression.clone()),
+            _ => None,
+        };
+        let output = match (service.log.driver, &watch) {
+            (LogDriver::None, None) => return Ok(()),
+            (LogDriver::Console, None) => {
+                Output { stdout: self.stdout.clone(), stderr: self.stderr.clone() }
+            }
+            _ => {
+                let mut ends = Vec::with_capacity(2);
+                for stream in [Stream::Stdout, Stream::Stderr] {
+                    let (read, write) = pipe_with(PipeFlags::CLOEXEC)
+                        .map_err(|error| format!("cannot make a pipe for its output: {error}"))?;
+                    let attached = Attached {
+                        unit: live.unit.name.clone(),
+                        run: live.run.0,
+                        stream,
+                        fd: read,
+                        settings: service.log.clone(),
+                        watch: watch.clone().map(|expression| (expression, id, live.run)),
+                    };
+                    live.streams.push(self.logger.attach(&self.poller, attached));
+                    ends.push(Rc::new(write));
+                }
+                let (Some(stderr), Some(stdout)) = (ends.pop(), ends.pop()) else {
+                    return Err("no pipe for its output".to_owned());
+                };
+                Output { stdout, stderr }
+            }
+        };
+        live.output = Some(output);
+        Ok(())
+    }
+
+    fn run_main(&mut self, id: UnitId, run: Run) {
+        if let Err(text) = self.try_run_main(id, run) {
+            self.fact(id, run, Fact::SetupFailed(text));
+        }
+    }
+
+    fn try_run_main(&mut self, id: UnitId, run: Run) -> Result<(), String> {
+        let Some(live) = self.lives.get_mut(&id).filter(|live| live.run == run) else {
+            return Err("its preparation is gone".to_owned());
+        };
+        let unit = live.unit.clone();
+        let service = unit.service().ok_or("a target has nothing to run")?;
+        if service.wants_notify() && !service.namespaces.value.mount {
+            let path = self.options.notify_directory().join(&unit.name);
+            let socket = bind_notify(&path)
+                .map_err(|error| format!("cannot make {}: {error}", path.display()))?;
+            let source = Source::Run(id, run, Part::Notify);
+            live.notify = Some(self.poller.input(socket, source).map_err(|it| it.to_string())?);
+        }
+        let mut extra = None;
+        if let Ready::Fd(number) = service.ready {
+            let (read, write) = pipe_with(PipeFlags::CLOEXEC)
+                .map_err(|error| format!("cannot make a pipe for fd:{number}: {error}"))?;
+            crate::sys::fd::set_nonblocking(read.as_fd(), true).map_err(|it| it.to_string())?;
+            let source = Source::Run(id, run, Part::ReadyPipe);
+            live.ready_pipe = Some(self.poller.input(read, source).map_err(|it| it.to_string())?);
+            extra = Some((number, write));
+        }
+        let named: Vec<_> =
+            extra.iter().map(|(number, fd)| (number.cast_signed(), fd.as_fd())).collect();
+        let stdio = Stdio { named: &named, ..live.stdio() };
+        let sandbox = live.sandbox.as_ref().map(|it| it.pidfd.as_fd());
+        let child = container::process(
+            &self.host,
+            &live.plan,
+            &live.group,
+            sandbox,
+            Program::Main,
+            &stdio,
+        )
+        .map_err(|error| error.to_string())?;
+        if !hooks::any(service) {
+            live.output = None;
+        }
+        self.started(id, run, Role::Main, child)
+    }
+
+    fn run_hook(&mut self, id: UnitId, run: Run, hook: Hook) {
+        if let Err(text) = self.try_run_hook(id, run, hook) {
+            self.fact(id, run, Fact::HookEnded { hook, result: Err(text) });
+        }
+    }
+
+    fn try_run_hook(&mut self, id: UnitId, run: Run, hook: Hook) -> Result<(), String> {
+        let Some(live) = self.lives.get_mut(&id).filter(|live| live.run == run) else {
+            return Err("its run is over".to_owned());
+        };
+        let unit = live.unit.clone();
+        let service = unit.service().ok_or("a target has no commands")?;
+        let inside = live.inside();
+        let child = match hooks::program(service, hook).ok_or("there is no such command")? {
+            HookProgram::Command(program) => {
+                let (plan, group) = (&live.plan, &live.group);
+                container::process(&self.host, plan, group, inside, program, &live.stdio())
+            }
+            HookProgram::Probe(probe) => {
+                container::probe::probe(&self.host, &live.plan, &live.group, inside, &probe)
+            }
+        };
+        let child = child.map_err(|error| error.to_string())?;
+        self.started(id, run, Role::Hook(hook), child)
+    }
+
+    /// The readiness probe of `tcp:`, `unix:` and `path:`, once the program runs.
+    pub(super) fn start_probe(&mut self, id: UnitId, run: Run) {
+        let Some(live) = self.lives.get(&id).filter(|live| live.run == run) else { return };
+        let Some(probe) = live.unit.service().and_then(hooks::readiness) else { return };
+        let started =
+            container::probe::probe(&self.host, &live.plan, &live.group, live.inside(), &probe)
+                .map_err(|error| error.to_string())
+                .and_then(|child| self.started(id, run, Role::Probe, child));
+        if let Err(text) = started {
+            self.complain(id, &format!("cannot probe whether it is ready: {text}"));
+        }
+    }
+
+    /// Takes a new process into the books.
+    fn started(
+        &mut self,
+        id: UnitId,
+        run: Run,
+        role: Role,
+        child: Child,
+    ) -> Result<(), String> {
+        let pid = child.pid;
+        self.pids.insert(pid, super::Owner::Run(id, run, role));
+        let source = Source::Run(id, run, Part::Status(role));
+        let (progress, watched) = match self.poller.input(child.status, source) {
+            Ok(status) => (Progress::SettingUp(status), Ok(())),
+            Err(error) => {
+                let text = format!("cannot watch a child: {error}");
+                (Progress::Failed(text.clone()), Err(text))
+            }
+        };
+        if let Some(live) = self.lives.get_mut(&id) {
+            live.put(role, Process { pid, pidfd: child.pidfd, progress });
+        }
+        watched
+    }
+
+    /// Whether there was a main process to signal.
+    ///
+    /// # Errors
+    /// As `pidfd_send_signal(2)`.
+    pub(super) fn signal_main(&mut self, id: UnitId, signal: i32) -> std::io::Result<bool> {
+        let main = self.lives.get(&id).and_then(|live| live.main.as_ref());
+        let Some(main) = main else { return Ok(false) };
+        pidfd::send_signal(main.pidfd.as_fd(), signal).map(|()| true)
+    }
+
+    fn signal(&mut self, id: UnitId, run: Run, signal: i32) {
+        if self.lives.get(&id).is_some_and(|live| live.run == run)
+            && let Err(error) = self.signal_main(id, signal)
+            && error.raw_os_error() != Some(libc::ESRCH)
+        {
+            self.complain(id, &format!("cannot send signal {signal}: {error}"));
+        }
+    }
+
+    /// SIGKILL for one process of a run, if it is there.
+    pub(super) fn kill_role(&mut self, id: UnitId, run: Run, role: Role) {
+        let live = self.lives.get_mut(&id).filter(|live| live.run == run);
+        if let Some(process) = live.and_then(|live| live.process(role)) {
+            // It may have ended by itself; it is reaped either way.
+            let _ = pidfd::send_signal(process.pidfd.as_fd(), libc::SIGKILL);
+        }
+    }
+
+    fn stop_watching(&mut self, id: UnitId, run: Run) {
+        self.kill_role(id, run, Role::Probe);
+        let Some(live) = self.lives.get_mut(&id).filter(|live| live.run == run) else { return };
+        if let Some(pipe) = live.ready_pipe.take() {
+            self.poller.close(pipe);
+        }
+        for token in live.streams.clone() {
+            self.logger.unwatch(&self.poller, token);
+        }
+    }
+
+    fn freeze(&mut self, id: UnitId, run: Run, on: bool) {
+        let Some(live) = self.lives.get(&id).filter(|live| live.run == run) else { return };
+        if let Err(error) = live.group.freeze(on) {
+            let what = if on { "freeze" } else { "thaw" };
+            self.complain(id, &format!("cannot {what} its cgroup: {error}"));
+        }
+    }
+
+    fn announce(&mut self, notice: &Notice) {
+        let Some(unit) = self.machine.unit(notice.unit).cloned() else { return };
+        let event = self.event(&unit.name, notice);
+        let state = event.state.to_string();
+        let line = if notice.why.is_empty() {
+            format!("{}: {state}", unit.name)
+        } else {
+            format!("{}: {state}: {}", unit.name, notice.why)
+        };
+        self.journal.say(&line);
+        self.broadcast(event);
+    }
+
+    /// One line about a unit in the journal.
+    pub(super) fn complain(&mut self, id: UnitId, text: &str) {
+        let name = self.machine.unit(id).map_or("?", |unit| unit.name.as_str()).to_owned();
+        self.journal.say(&format!("{name}: {text}"));
+    }
+
+    /// The steps of a unit.
+    fn compile(&self, unit: &Unit) -> Option<Plan> {
+        let context = Context {
+            runtime: self.options.runtime_dir.to_str()?,
+            state: self.options.state_dir.to_str()?,
+            hidden: &[],
+        };
+        container::compile(unit, &context)
+    }
+}
+
+/// An error of a limit, with the line that asked for it.
+fn at_line(unit: &Unit, line: u32, error: &dyn std::fmt::Display) -> String {
+    if line == 0 { error.to_string() } else { format!("{error} at {}:{line}", unit.file) }
+}
+
+/// The notify socket of a unit without a mount namespace. Its name is the unit's, so one
+/// that a killed supervisor left may be in the way.
+fn bind_notify(path: &Path) -> std::io::Result<OwnedFd> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    socket::bind_datagram(path)
+}

@@ -1,0 +1,192 @@
+//! What belongs to one live run: its processes, descriptors and cgroup.
+//!
+//! A [`Live`] exists from `Prepare` to `Cleaned`; there is at most one per unit. All of it
+//! is let go by [`super::clean`]. Nothing here decides: it is the loop's memory of what
+//! it did for the machine.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::poller::{Role, Watched};
+use crate::container::{Channel, Plan, Stdio};
+use crate::supervisor::{Hook, Run, Time};
+use crate::sys::cgroup::Group;
+use crate::unit::model::{Namespaces, Unit};
+
+/// One process of a run, from its clone to its reaping.
+#[derive(Debug)]
+pub struct Process {
+    /// Its number as the supervisor sees it.
+    pub pid: i32,
+    /// To signal it and to join its namespaces.
+    pub pidfd: OwnedFd,
+    /// How far it has come.
+    pub progress: Progress,
+}
+
+/// How far a process has come.
+#[derive(Debug)]
+pub enum Progress {
+    /// Carrying out its steps; the status socket is open.
+    SettingUp(Watched<Channel>),
+    /// Its program has been executed.
+    Executed,
+    /// A step failed; it is about to end, if it has not yet. The text is for people.
+    Failed(String),
+}
+
+/// A main process that berth did not start.
+#[derive(Debug)]
+pub struct Foreign {
+    /// Its pidfd.
+    pub watched: Watched,
+    /// How often its end was looked up already.
+    pub looks: u8,
+}
+
+/// The pipes' write ends, kept as long as another process of the run may need them.
+#[derive(Debug)]
+pub struct Output {
+    /// Standard output.
+    pub stdout: Rc<OwnedFd>,
+    /// Standard error.
+    pub stderr: Rc<OwnedFd>,
+}
+
+/// The end of a run.
+#[derive(Debug)]
+pub struct Cleaning {
+    /// When it began, to tell when it is stuck.
+    pub since: Time,
+    /// When to try again if nothing tells us before.
+    pub retry: Time,
+    /// Whether `CleanStuck` has been said.
+    pub complained: bool,
+    /// `cgroup.events`, once it was not empty at the first look.
+    pub events: Option<Watched>,
+}
+
+/// Everything of one run.
+#[derive(Debug)]
+pub struct Live {
+    /// Which run.
+    pub run: Run,
+    /// The definition it was started with.
+    pub unit: Arc<Unit>,
+    /// The compiled steps.
+    pub plan: Rc<Plan>,
+    /// Its cgroup.
+    pub group: Group,
+    /// Process 1 of its pid namespace.
+    pub sandbox: Option<Process>,
+    /// The command.
+    pub main: Option<Process>,
+    /// Hooks and health checks that are running.
+    pub hooks: Vec<(Hook, Process)>,
+    /// The readiness probe.
+    pub probe: Option<Process>,
+    /// `None` once nobody will need it any more.
+    pub output: Option<Output>,
+    /// The notify socket.
+    pub notify: Option<Watched>,
+    /// Read end of the `fd:N` pipe.
+    pub ready_pipe: Option<Watched>,
+    /// A main process that berth did not start (`MAINPID=`).
+    pub foreign_main: Option<Foreign>,
+    /// Tokens of its streams at the logger.
+    pub streams: Vec<u64>,
+    /// Set by `Clean`.
+    pub cleaning: Option<Cleaning>,
+}
+
+impl Live {
+    /// The process with this role.
+    pub fn process(&mut self, role: Role) -> Option<&mut Process> {
+        match role {
+            Role::Sandbox => self.sandbox.as_mut(),
+            Role::Main => self.main.as_mut(),
+            Role::Probe => self.probe.as_mut(),
+            Role::Hook(hook) => {
+                self.hooks.iter_mut().find(|(which, _)| *which == hook).map(|(_, process)| process)
+            }
+        }
+    }
+
+    /// Takes the process with this role out: it has been reaped.
+    pub fn take(&mut self, role: Role) -> Option<Process> {
+        match role {
+            Role::Sandbox => self.sandbox.take(),
+            Role::Main => self.main.take(),
+            Role::Probe => self.probe.take(),
+            Role::Hook(hook) => {
+                let index = self.hooks.iter().position(|(which, _)| *which == hook)?;
+                Some(self.hooks.swap_remove(index).1)
+            }
+        }
+    }
+
+    /// Every process that has not been reaped.
+    pub fn processes(&self) -> impl Iterator<Item = &Process> {
+        let single = [&self.sandbox, &self.main, &self.probe].into_iter().flatten();
+        single.chain(self.hooks.iter().map(|(_, process)| process))
+    }
+
+    /// Whether a pid is one that berth itself started for this run.
+    pub fn started(&self, pid: i32) -> bool {
+        self.processes().any(|process| process.pid == pid)
+    }
+}
+
+impl Live {
+    /// A run that has nothing yet but its definition and its cgroup.
+    pub fn new(run: Run, unit: Arc<Unit>, plan: Rc<Plan>, group: Group) -> Self {
+        Self {
+            run,
+            unit,
+            plan,
+            group,
+            sandbox: None,
+            main: None,
+            hooks: Vec::new(),
+            probe: None,
+            output: None,
+            notify: None,
+            ready_pipe: None,
+            foreign_main: None,
+            streams: Vec::new(),
+            cleaning: None,
+        }
+    }
+
+    /// Puts a new process into its place.
+    pub fn put(&mut self, role: Role, process: Process) {
+        match role {
+            Role::Sandbox => self.sandbox = Some(process),
+            Role::Main => self.main = Some(process),
+            Role::Probe => self.probe = Some(process),
+            Role::Hook(hook) => self.hooks.push((hook, process)),
+        }
+    }
+
+    /// The standard three of its processes.
+    pub fn stdio(&self) -> Stdio<'_> {
+        let output = self.output.as_ref();
+        Stdio {
+            stdin: None,
+            stdout: output.map(|it| it.stdout.as_fd()),
+            stderr: output.map(|it| it.stderr.as_fd()),
+            named: &[],
+        }
+    }
+
+    /// Whose namespaces a hook or a probe joins. Without an init the main process is what
+    /// holds them; without namespaces there is nothing to join.
+    pub fn inside(&self) -> Option<BorrowedFd<'_>> {
+        let service = self.unit.service()?;
+        if service.namespaces.value == Namespaces::NONE {
+            return None;
+        }
+        self.sandbox.as_ref().or(self.main.as_ref()).map(|it| it.pidfd.as_fd())
+    }
+}

@@ -1,0 +1,265 @@
+//! The supervisor's side of the logger: what it was told to own, and a new one if it dies.
+//!
+//! berth keeps a duplicate of every read end until the logger says that all of it is in
+//! the file. So a logger that is killed costs nothing: the next one is handed the same
+//! pipes. Orders that the channel has no room for wait here, at most a few per stream.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::poller::{Poller, Source, Watched};
+use crate::log::channel::{Channel, FromLogger, Received, SendError, ToLogger};
+use crate::log::record::Stream;
+use crate::supervisor::{Run, Time, UnitId};
+use crate::sys::{fork, signal};
+use crate::unit::model;
+
+/// A logger that dies sooner than this after its start is replaced only after this time.
+const PAUSE: Duration = Duration::from_secs(1);
+
+type Near = Channel<ToLogger, FromLogger>;
+
+/// One stream the logger owns.
+#[derive(Debug)]
+pub struct Attached {
+    /// Whose.
+    pub unit: String,
+    /// Which run, as the records say.
+    pub run: u64,
+    /// Which stream.
+    pub stream: Stream,
+    /// berth's duplicate.
+    pub fd: OwnedFd,
+    /// Where to write.
+    pub settings: model::Log,
+    /// The expression that makes the unit ready, and whose start waits for it.
+    pub watch: Option<(String, UnitId, Run)>,
+}
+
+/// What is still to be said to the logger.
+#[derive(Debug, Clone, Copy)]
+enum Order {
+    Attach { token: u64, again: bool },
+    Unwatch(u64),
+    Detach(u64),
+    Finish,
+}
+
+/// What the logger reported, as far as the loop has to know.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Report {
+    /// The line that makes this run ready was written.
+    Matched(UnitId, Run),
+    /// One sentence for the journal.
+    Trouble(String),
+}
+
+/// The logger, as the supervisor sees it.
+#[derive(Debug)]
+pub struct Logger {
+    directory: PathBuf,
+    channel: Option<Watched<Near>>,
+    streams: BTreeMap<u64, Attached>,
+    orders: VecDeque<Order>,
+    next_token: u64,
+    started: Time,
+    /// When the next one is to be started, if there is none.
+    restart_at: Option<Time>,
+    finishing: bool,
+}
+
+impl Logger {
+    /// No logger yet; [`Logger::start`] makes one.
+    pub fn new(directory: PathBuf) -> Self {
+        Self {
+            directory,
+            channel: None,
+            streams: BTreeMap::new(),
+            orders: VecDeque::new(),
+            next_token: 0,
+            started: Time::default(),
+            restart_at: None,
+            finishing: false,
+        }
+    }
+
+    /// Forks a logger and hands it every stream there is; returns its pid.
+    ///
+    /// # Errors
+    /// No process or descriptor is left; the caller tries again at [`Logger::deadline`].
+    pub fn start(&mut self, poller: &mut Poller, now: Time) -> io::Result<i32> {
+        self.restart_at = now.0.checked_add(PAUSE).map(Time);
+        let (near, far) = Near::pair()?;
+        let directory = self.directory.clone();
+        let far = OwnedFd::from(far);
+        let keep = [far.as_fd()];
+        let options = fork::Options { keep: &keep, ..fork::Options::default() };
+        let process = fork::child(&options, || {
+            // Signals of the terminal are the supervisor's: the logger ends with its pipes.
+            let Ok((_signals, socket)) = signal::block_all().and_then(|fd| Ok((fd, far.try_clone()?)))
+            else {
+                return 1;
+            };
+            crate::log::logger::run(socket, &directory)
+        })?;
+        drop(far);
+        self.channel = Some(poller.input(near, Source::Logger)?);
+        self.started = now;
+        self.restart_at = None;
+        self.orders.clear();
+        let again = self.streams.keys().map(|&token| Order::Attach { token, again: true });
+        self.orders.extend(again);
+        if self.finishing {
+            self.orders.push_back(Order::Finish);
+        }
+        self.flush(poller);
+        Ok(process.pid)
+    }
+
+    /// The logger has ended. Called by the reaper.
+    pub fn ended(&mut self, poller: &mut Poller, now: Time) {
+        if let Some(channel) = self.channel.take() {
+            poller.close(channel);
+        }
+        if self.finishing && self.streams.is_empty() {
+            return;
+        }
+        let soon = now.0.saturating_sub(self.started.0) < PAUSE;
+        let pause = if soon { PAUSE } else { Duration::ZERO };
+        self.restart_at = now.0.checked_add(pause).map(Time);
+    }
+
+    /// When [`Logger::start`] wants to be called again.
+    pub fn deadline(&self) -> Option<Time> {
+        self.restart_at
+    }
+
+    /// Whether everything is written and the process has gone.
+    pub fn is_over(&self) -> bool {
+        self.finishing && self.channel.is_none() && self.restart_at.is_none()
+    }
+
+    /// Hands a stream over; the token names it from now on.
+    pub fn attach(&mut self, poller: &Poller, attached: Attached) -> u64 {
+        let token = self.next_token;
+        self.next_token = self.next_token.wrapping_add(1);
+        self.streams.insert(token, attached);
+        self.order(poller, Order::Attach { token, again: false });
+        token
+    }
+
+    /// Nobody waits for the line any more.
+    pub fn unwatch(&mut self, poller: &Poller, token: u64) {
+        if let Some(attached) = self.streams.get_mut(&token)
+            && attached.watch.take().is_some()
+        {
+            self.order(poller, Order::Unwatch(token));
+        }
+    }
+
+    /// The run is over: a stream that does not end by itself is let go.
+    pub fn detach(&mut self, poller: &Poller, token: u64) {
+        if self.streams.get(&token).is_some_and(|attached| attached.stream == Stream::Syslog) {
+            self.order(poller, Order::Detach(token));
+        }
+    }
+
+    /// No more streams will come: the logger ends when it has written all.
+    pub fn finish(&mut self, poller: &Poller) {
+        if !self.finishing {
+            self.finishing = true;
+            self.order(poller, Order::Finish);
+        }
+    }
+
+    fn order(&mut self, poller: &Poller, order: Order) {
+        // Without a logger the next one is told everything anyway.
+        if self.channel.is_some() {
+            self.orders.push_back(order);
+            self.flush(poller);
+        }
+    }
+
+    /// Says what there is room for.
+    pub fn flush(&mut self, poller: &Poller) {
+        let Some(channel) = &self.channel else { return };
+        let was_waiting = self.orders.len() > 1;
+        while let Some(&order) = self.orders.front() {
+            match self.say(channel.get(), order) {
+                Err(SendError::Full) => {
+                    // An entry that is in the set can always be changed.
+                    let _ = poller.interest(channel, true, true);
+                    return;
+                }
+                // Gone: the reaper hears of it. The others cannot happen to checked units.
+                Ok(()) | Err(SendError::Gone | SendError::TooLong | SendError::Io(_)) => {
+                    self.orders.pop_front();
+                }
+            }
+        }
+        if was_waiting {
+            let _ = poller.interest(channel, true, false);
+        }
+    }
+
+    fn say(&self, channel: &Near, order: Order) -> Result<(), SendError> {
+        match order {
+            Order::Attach { token, again } => {
+                let Some(attached) = self.streams.get(&token) else { return Ok(()) };
+                let message = ToLogger::Attach {
+                    token,
+                    unit: attached.unit.clone(),
+                    run: attached.run,
+                    stream: attached.stream,
+                    settings: attached.settings.clone(),
+                    watch: attached.watch.as_ref().map(|(expression, ..)| expression.clone()),
+                    again,
+                };
+                channel.send(&message, Some(attached.fd.as_fd()))
+            }
+            Order::Unwatch(token) => channel.send(&ToLogger::Unwatch { token }, None),
+            Order::Detach(token) => channel.send(&ToLogger::Detach { token }, None),
+            Order::Finish => channel.send(&ToLogger::Finish, None),
+        }
+    }
+
+    /// Takes at most a hundred reports; the poller says if there are more.
+    pub fn reports(&mut self, poller: &Poller) -> Vec<Report> {
+        let mut reports = Vec::new();
+        for _ in 0..100 {
+            let Some(channel) = &self.channel else { break };
+            match channel.get().receive() {
+                Ok(Received::Message(FromLogger::Closed { token }, _)) => {
+                    self.streams.remove(&token);
+                }
+                Ok(Received::Message(FromLogger::Matched { token }, _)) => {
+                    let watch = self.streams.get_mut(&token).and_then(|it| it.watch.take());
+                    reports.extend(watch.map(|(_, unit, run)| Report::Matched(unit, run)));
+                }
+                Ok(Received::Message(FromLogger::Trouble { unit, text }, _)) => {
+                    reports.push(Report::Trouble(format!("log of {unit}: {text}")));
+                }
+                Ok(Received::Nothing) => break,
+                Ok(Received::Closed) => {
+                    self.hung_up(poller);
+                    break;
+                }
+                Err(error) => {
+                    reports.push(Report::Trouble(format!("the logger talks nonsense: {error}")));
+                    break;
+                }
+            }
+        }
+        reports
+    }
+
+    /// After the end of the channel nothing more is read; the reaper brings the rest.
+    fn hung_up(&self, poller: &Poller) {
+        if let Some(channel) = &self.channel {
+            let _ = poller.interest(channel, false, false);
+        }
+    }
+}

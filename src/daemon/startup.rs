@@ -1,0 +1,146 @@
+//! Before the loop: directories, the lock, what a killed supervisor left, the kernel's
+//! facts. The only place where the supervisor may wait for a disk.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FlockOperation;
+
+use super::Options;
+use crate::sys::cgroup::{self, Root, Tree};
+
+/// Why the supervisor cannot start. One sentence.
+#[derive(Debug)]
+pub struct Fatal(pub String);
+
+impl Fatal {
+    /// What could not be done, and the kernel's reason.
+    pub fn new(what: &str, error: &dyn std::fmt::Display) -> Self {
+        Self(format!("cannot {what}: {error}"))
+    }
+}
+
+/// What is held while the supervisor runs.
+#[derive(Debug)]
+pub struct Claim {
+    /// Locked; holds the pid and the paths of the cgroups.
+    _lock: File,
+    /// The cgroup of this supervisor's units.
+    pub root: Root,
+}
+
+/// Makes the directories. The state is nobody else's business: 0700; the runtime directory
+/// holds sockets that units without a mount namespace reach: 0711.
+///
+/// # Errors
+/// A sentence that names the directory.
+pub fn directories(options: &Options) -> Result<(), Fatal> {
+    let wanted = [
+        (options.runtime_dir.clone(), 0o711),
+        (options.notify_directory(), 0o711),
+        (options.state_dir.clone(), 0o700),
+        (options.log_directory(), 0o700),
+    ];
+    for (path, mode) in wanted {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(mode)
+            .create(&path)
+            .map_err(|error| Fatal::new(&format!("make {}", path.display()), &error))?;
+    }
+    Ok(())
+}
+
+/// Takes the runtime directory: one supervisor each. What an earlier one that was killed has
+/// left in its cgroups is ended first, so that nothing ever runs twice.
+///
+/// # Errors
+/// Another supervisor runs here, or the tree cannot be used.
+pub fn claim(options: &Options) -> Result<Claim, Fatal> {
+    let path = options.lock_file();
+    let mut lock = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(|error| Fatal::new(&format!("open {}", path.display()), &error))?;
+    let mut recorded = String::new();
+    let read = Read::by_ref(&mut lock).take(64 * 1024).read_to_string(&mut recorded);
+    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let pid = recorded.lines().next().unwrap_or("?");
+            return Err(Fatal(format!(
+                "another berth (process {pid}) uses {}; name another --runtime-dir",
+                options.runtime_dir.display()
+            )));
+        }
+        Err(error) => return Err(Fatal::new(&format!("lock {}", path.display()), &error)),
+    }
+    read.map_err(|error| Fatal::new(&format!("read {}", path.display()), &error))?;
+    let left: Vec<PathBuf> = recorded.lines().skip(1).map(PathBuf::from).collect();
+    cgroup::tree::kill_leftovers(&left)
+        .map_err(|error| Fatal::new("end what a killed berth left", &error))?;
+    let tree = Tree::discover().map_err(|error| Fatal::new("find the cgroups", &error))?;
+    let root = tree.open(&identity()).map_err(|error| Fatal::new("make a cgroup", &error))?;
+    record(&mut lock, &root)
+        .map_err(|error| Fatal::new(&format!("write {}", path.display()), &error))?;
+    Ok(Claim { _lock: lock, root })
+}
+
+/// Names the cgroups of this supervisor. A pid alone would not do: supervisors in pid
+/// namespaces of their own are all number 1.
+fn identity() -> String {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    format!("{}-{:x}{:08x}", std::process::id(), now.tv_sec, now.tv_nsec)
+}
+
+fn record(lock: &mut File, root: &Root) -> io::Result<()> {
+    let mut text = format!("{}\n", std::process::id());
+    for path in root.paths() {
+        text.push_str(&path.display().to_string());
+        text.push('\n');
+    }
+    lock.rewind()?;
+    lock.set_len(0)?;
+    lock.write_all(text.as_bytes())
+}
+
+/// Removes what is only there while a supervisor runs.
+pub fn leave(options: &Options, claim: Claim) -> Result<(), Fatal> {
+    for path in [options.control_socket(), options.lock_file()] {
+        remove_if_there(&path)?;
+    }
+    claim.root.remove().map_err(|error| Fatal::new("remove the cgroup", &error))
+}
+
+fn remove_if_there(path: &Path) -> Result<(), Fatal> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Fatal::new(&format!("remove {}", path.display()), &error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// As many descriptors as the kernel lets this process have: a thousand services take seven
+/// thousand. What children get is set back by their own limits.
+pub fn raise_descriptor_limit() -> io::Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
+    Ok(())
+}
+
+/// The supervisor's own standard output or error, for services with `driver = "console"`.
+///
+/// # Errors
+/// It is closed.
+pub fn duplicate(fd: impl AsFd) -> Result<OwnedFd, Fatal> {
+    fd.as_fd().try_clone_to_owned().map_err(|error| Fatal::new("use the standard output", &error))
+}

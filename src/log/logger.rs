@@ -1,0 +1,420 @@
+//! The logger process: one thread, one epoll loop, thousands of streams.
+//!
+//! What must always hold: a stream that is ready gets one chunk a turn, so a flood slows
+//! its own writer only; a stream that cannot be written down now is left alone (its data
+//! waits in the pipe) and tried again, while all others go on; berth never waits for
+//! the logger nor the logger for berth. It exits when berth has let go (or died) and
+//! the last pipe has ended.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{Timespec, epoll};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, setsid};
+
+use super::channel::{Channel, FromLogger, Received, SendError, ToLogger};
+use super::pump::{Output, Pump, Turn};
+use super::source::{Line, Source};
+use super::watch::Watch;
+use crate::unit::model;
+
+/// Tokens from here on are the logger's own.
+pub const FIRST_RESERVED_TOKEN: u64 = u64::MAX - 15;
+
+const BERTH: u64 = FIRST_RESERVED_TOKEN;
+const CONSOLE_OUT: u64 = FIRST_RESERVED_TOKEN + 1;
+const CONSOLE_ERR: u64 = FIRST_RESERVED_TOKEN + 2;
+
+/// How long a stream that could not be written down is left alone.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Most messages of berth's taken before the streams have their turn again.
+const MESSAGES_A_TURN: usize = 64;
+
+/// Events asked of the kernel at once; it hands the rest out next time, in turn.
+const EVENTS_A_TURN: usize = 128;
+
+/// The logger process: owns the read ends of all output pipes until they have ended.
+/// Called in a forked child of berth that holds, apart from `socket` (an end of
+/// [`Channel::pair`]) and the standard three, no descriptor; leaves berth's session, so
+/// that Ctrl-C does not reach it. Returns the exit code of the process: 0 when
+/// everything is written, 1 when it could not begin (the reason is on standard error).
+pub fn run(socket: OwnedFd, directory: &Path) -> i32 {
+    // It fails for the leader of a process group, which a forked child is not.
+    let _ = setsid();
+    let _ = rustix::thread::set_name(c"berth-logger");
+    // A descriptor a stream: as many as we may have.
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    match Logger::new(socket, directory).and_then(|mut logger| logger.work()) {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("berth: the logger cannot go on: {error}");
+            1
+        }
+    }
+}
+
+/// What the streams of one unit share.
+#[derive(Debug)]
+struct Unit {
+    settings: model::Log,
+    streams: usize,
+    /// Trouble was told and it does not work again yet.
+    troubled: bool,
+}
+
+struct Logger {
+    epoll: OwnedFd,
+    /// `None` once berth is gone.
+    berth: Option<Channel<FromLogger, ToLogger>>,
+    /// Reports berth had no room for yet; a few for each stream at most.
+    reports: VecDeque<FromLogger>,
+    /// Whether berth had no room for the last one.
+    full: bool,
+    pump: Pump,
+    /// Trees, because a table that has grown leaves its smaller selves behind: with 2,000
+    /// streams that is more than all else together.
+    sources: BTreeMap<u64, Source>,
+    units: BTreeMap<Rc<str>, Unit>,
+    /// Streams left alone, the next to be tried first.
+    retries: VecDeque<(Instant, u64)>,
+    /// Streams that wait for the consoles to become writable.
+    blocked_out: Vec<u64>,
+    blocked_err: Vec<u64>,
+    /// berth lets go.
+    finishing: bool,
+}
+
+impl Logger {
+    fn new(socket: OwnedFd, directory: &Path) -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let token = epoll::EventData::new_u64(BERTH);
+        epoll::add(&epoll, &socket, token, epoll::EventFlags::IN)?;
+        Ok(Self {
+            epoll,
+            berth: Some(Channel::from(socket)),
+            reports: VecDeque::new(),
+            full: false,
+            pump: Pump::new(directory)?,
+            sources: BTreeMap::new(),
+            units: BTreeMap::new(),
+            retries: VecDeque::new(),
+            blocked_out: Vec::new(),
+            blocked_err: Vec::new(),
+            finishing: false,
+        })
+    }
+
+    fn work(&mut self) -> io::Result<()> {
+        let mut events = Vec::with_capacity(EVENTS_A_TURN);
+        loop {
+            self.finish_datagrams();
+            self.report();
+            if self.is_done() {
+                return Ok(());
+            }
+            let timeout = self.until_retry();
+            events.clear();
+            let room = rustix::buffer::spare_capacity(&mut events);
+            match epoll::wait(&self.epoll, room, timeout.as_ref()) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            for event in &events {
+                match event.data.u64() {
+                    BERTH => self.hear(),
+                    CONSOLE_OUT => self.unblock(Output::Out),
+                    CONSOLE_ERR => self.unblock(Output::Err),
+                    token => self.serve(token),
+                }
+            }
+            self.retry_due();
+        }
+    }
+
+    /// Once no pipe is left, nobody is left who could say something on a datagram socket
+    /// either: what is there is written and that is all.
+    fn finish_datagrams(&mut self) {
+        if self.finishing && self.sources.values().all(Source::is_datagram) {
+            let open: Vec<u64> = self.sources.keys().copied().collect();
+            for token in open {
+                self.detach(token);
+            }
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.finishing && self.sources.is_empty() && self.reports.is_empty()
+    }
+
+    /// Takes berth's orders.
+    fn hear(&mut self) {
+        for _ in 0..MESSAGES_A_TURN {
+            let Some(berth) = &self.berth else { return };
+            match berth.receive() {
+                Ok(Received::Message(message, descriptor)) => self.obey(message, descriptor),
+                Ok(Received::Nothing) => return,
+                Err(error) if matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::Other) => {
+                    self.reports.push_back(FromLogger::Trouble {
+                        unit: "berth".to_owned(),
+                        text: format!("an order to the logger was lost: {error}"),
+                    });
+                }
+                Ok(Received::Closed) | Err(_) => return self.berth_is_gone(),
+            }
+        }
+    }
+
+    fn obey(&mut self, message: ToLogger, descriptor: Option<OwnedFd>) {
+        match message {
+            ToLogger::Attach { token, unit, run, stream, settings, watch, again } => {
+                let refusal = if token >= FIRST_RESERVED_TOKEN || self.sources.contains_key(&token)
+                {
+                    "its number is taken"
+                } else if !super::is_unit_name(&unit) {
+                    "that is not the name of a unit"
+                } else if let Some(fd) = descriptor {
+                    let watch = self.watch(&unit, watch);
+                    let source = Source {
+                        fd,
+                        unit: unit.into(),
+                        run,
+                        stream,
+                        line: Line::Unknown,
+                        again,
+                        armed: false,
+                        detaching: false,
+                        watch,
+                    };
+                    return self.attach(token, source, settings);
+                } else {
+                    "no descriptor came with it"
+                };
+                let text = format!("a stream of {unit:?} was refused by the logger: {refusal}");
+                self.reports.push_back(FromLogger::Trouble { unit, text });
+            }
+            ToLogger::Unwatch { token } => {
+                if let Some(source) = self.sources.get_mut(&token) {
+                    source.watch = None;
+                }
+            }
+            ToLogger::Detach { token } => self.detach(token),
+            ToLogger::Finish => self.finishing = true,
+        }
+    }
+
+    fn watch(&mut self, unit: &str, expression: Option<String>) -> Option<Box<Watch>> {
+        match Watch::new(&expression?) {
+            Ok(watch) => Some(Box::new(watch)),
+            Err(error) => {
+                let text = format!("its output cannot be watched for a line: {error}");
+                self.reports.push_back(FromLogger::Trouble { unit: unit.to_owned(), text });
+                None
+            }
+        }
+    }
+
+    fn attach(&mut self, token: u64, source: Source, settings: model::Log) {
+        let unit = self.units.entry(Rc::clone(&source.unit)).or_insert_with(|| Unit {
+            settings: model::Log::default(),
+            streams: 0,
+            troubled: false,
+        });
+        unit.settings = settings;
+        unit.streams = unit.streams.saturating_add(1);
+        self.sources.insert(token, source);
+        self.arm(token);
+    }
+
+    fn detach(&mut self, token: u64) {
+        let Some(source) = self.sources.get_mut(&token) else { return };
+        // One that is left alone for now learns it when its time comes.
+        if !source.detaching {
+            source.detaching = true;
+            if source.armed {
+                self.serve(token);
+            }
+        }
+    }
+
+    /// Waits for the stream to have something.
+    fn arm(&mut self, token: u64) {
+        let Some(source) = self.sources.get_mut(&token) else { return };
+        let data = epoll::EventData::new_u64(token);
+        match epoll::add(&self.epoll, &source.fd, data, epoll::EventFlags::IN) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => source.armed = true,
+            Err(errno) => self.put_off(token, &errno.into()),
+        }
+    }
+
+    /// Leaves the stream alone. A descriptor that is not armed must not be in the
+    /// set at all: the end of a pipe is reported whatever one asks for.
+    fn disarm(&mut self, token: u64) {
+        if let Some(source) = self.sources.get_mut(&token) {
+            source.armed = false;
+            let _ = epoll::delete(&self.epoll, &source.fd);
+        }
+    }
+
+    /// One turn of one stream.
+    fn serve(&mut self, token: u64) {
+        let Some(source) = self.sources.get_mut(&token) else { return };
+        let Some(unit) = self.units.get_mut(&source.unit) else { return };
+        match self.pump.turn(source, &unit.settings) {
+            Ok(Turn::Idle) => {}
+            Ok(Turn::Moved { matched }) => {
+                unit.troubled = false;
+                let detaching = source.detaching;
+                self.matched(token, matched);
+                if detaching {
+                    // It may have nothing more to say, and then no event tells.
+                    self.retry_now(token);
+                }
+            }
+            Ok(Turn::Ended { matched }) => {
+                self.matched(token, matched);
+                self.close(token);
+            }
+            Ok(Turn::Blocked(output)) => self.block(token, output),
+            Err(error) if error.kind() == ErrorKind::InvalidInput => {
+                let text = format!("its output cannot be read: {error}");
+                self.trouble(token, text);
+                self.close(token);
+            }
+            Err(error) => self.put_off(token, &error),
+        }
+    }
+
+    fn matched(&mut self, token: u64, matched: bool) {
+        if let (true, Some(source)) = (matched, self.sources.get_mut(&token)) {
+            source.watch = None;
+            self.reports.push_back(FromLogger::Matched { token });
+        }
+    }
+
+    fn close(&mut self, token: u64) {
+        self.disarm(token);
+        let Some(source) = self.sources.remove(&token) else { return };
+        self.reports.push_back(FromLogger::Closed { token });
+        let Some(unit) = self.units.get_mut(&source.unit) else { return };
+        unit.streams = unit.streams.saturating_sub(1);
+        if unit.streams == 0 {
+            self.units.remove(&source.unit);
+            self.pump.close(&source.unit);
+        }
+    }
+
+    /// Tells of a unit's trouble, once until it works again.
+    fn trouble(&mut self, token: u64, text: String) {
+        let Some(source) = self.sources.get(&token) else { return };
+        let Some(unit) = self.units.get_mut(&source.unit) else { return };
+        if !unit.troubled {
+            unit.troubled = true;
+            self.reports.push_back(FromLogger::Trouble { unit: source.unit.to_string(), text });
+        }
+    }
+
+    /// The stream could not be written down: its data stays where it is for a while.
+    fn put_off(&mut self, token: u64, error: &io::Error) {
+        self.trouble(token, format!("its output cannot be written and waits: {error}"));
+        self.disarm(token);
+        let now = Instant::now();
+        self.retries.push_back((now.checked_add(RETRY).unwrap_or(now), token));
+    }
+
+    fn retry_now(&mut self, token: u64) {
+        self.disarm(token);
+        self.retries.push_front((Instant::now(), token));
+    }
+
+    /// Lets the streams whose time has come have a turn.
+    fn retry_due(&mut self) {
+        let now = Instant::now();
+        let due = self.retries.iter().take_while(|(at, _)| *at <= now).count();
+        let tokens: Vec<u64> = self.retries.drain(..due).map(|(_, token)| token).collect();
+        for token in tokens {
+            self.arm(token);
+            self.serve(token);
+        }
+    }
+
+    fn until_retry(&self) -> Option<Timespec> {
+        let (at, _) = self.retries.front()?;
+        // Rounded up, so that it is really due then.
+        let left = at.saturating_duration_since(Instant::now());
+        let slack = if left.is_zero() { Duration::ZERO } else { Duration::from_millis(1) };
+        Timespec::try_from(left.saturating_add(slack)).ok()
+    }
+
+    /// The stream waits until this output has room.
+    fn block(&mut self, token: u64, output: Output) {
+        self.disarm(token);
+        let (waiting, data) = match output {
+            Output::Out => (&mut self.blocked_out, CONSOLE_OUT),
+            Output::Err => (&mut self.blocked_err, CONSOLE_ERR),
+        };
+        waiting.push(token);
+        let Some(console) = self.pump.console(output) else { return };
+        let data = epoll::EventData::new_u64(data);
+        match epoll::add(&self.epoll, console, data, epoll::EventFlags::OUT) {
+            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+            Err(errno) => {
+                waiting.pop();
+                self.put_off(token, &errno.into());
+            }
+        }
+    }
+
+    fn unblock(&mut self, output: Output) {
+        if let Some(console) = self.pump.console(output) {
+            let _ = epoll::delete(&self.epoll, console);
+        }
+        let waiting = match output {
+            Output::Out => &mut self.blocked_out,
+            Output::Err => &mut self.blocked_err,
+        };
+        for token in std::mem::take(waiting) {
+            self.arm(token);
+        }
+    }
+
+    /// Sends what berth has room for.
+    fn report(&mut self) {
+        let Some(berth) = &self.berth else {
+            self.reports.clear();
+            return;
+        };
+        let was_full = std::mem::take(&mut self.full);
+        while let Some(report) = self.reports.front() {
+            match berth.send(report, None) {
+                Err(SendError::Full) => {
+                    self.full = true;
+                    break;
+                }
+                Err(SendError::Gone) => return self.berth_is_gone(),
+                // One that is too long or refused cannot be sent later either.
+                Ok(()) | Err(SendError::TooLong | SendError::Io(_)) => {
+                    self.reports.pop_front();
+                }
+            }
+        }
+        if self.full != was_full {
+            let room = if self.full { epoll::EventFlags::OUT } else { epoll::EventFlags::empty() };
+            let data = epoll::EventData::new_u64(BERTH);
+            let _ = epoll::modify(&self.epoll, berth, data, epoll::EventFlags::IN | room);
+        }
+    }
+
+    fn berth_is_gone(&mut self) {
+        if let Some(berth) = self.berth.take() {
+            let _ = epoll::delete(&self.epoll, &berth);
+        }
+        self.reports.clear();
+        self.finishing = true;
+    }
+}

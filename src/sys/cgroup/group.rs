@@ -1,0 +1,213 @@
+//! The group of one unit: kill, freeze, watch, count, remove.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+
+use super::{Error, read, write};
+
+/// Deepest nesting of groups that [`remove_tree`] handles. A unit could make more in its
+/// own view of the tree only with write access to it, which it does not get.
+const DEPTH_MAX: usize = 64;
+
+/// Most groups removed in one call; what is left takes another.
+const REMOVE_MAX: usize = 4096;
+
+/// A unit's group in version 2, and in those version 1 hierarchies where it has a limit.
+/// Dropping it leaves the directories: [`Group::remove`] takes them away.
+#[derive(Debug, Default)]
+pub struct Group {
+    directory: Option<(OwnedFd, PathBuf)>,
+    pub(super) legacy: Vec<Legacy>,
+    pub(super) unenforced: Vec<String>,
+}
+
+/// A group in a version 1 hierarchy.
+#[derive(Debug)]
+pub(super) struct Legacy {
+    pub controllers: Vec<String>,
+    pub path: PathBuf,
+    /// `cgroup.procs`, for the children that join.
+    pub procs: OwnedFd,
+}
+
+impl Group {
+    /// One without a directory: for hosts without control groups, and for tests.
+    pub fn absent() -> Self {
+        Self::default()
+    }
+
+    pub(super) fn set_directory(&mut self, fd: OwnedFd, path: PathBuf) {
+        self.directory = Some((fd, path));
+    }
+
+    /// The directory in version 2; `None` when this host has no such tree: the unit's
+    /// processes are then ended by its pid namespace or process group.
+    pub fn path(&self) -> Option<&Path> {
+        self.directory.as_ref().map(|(_, path)| path.as_path())
+    }
+
+    /// For `CLONE_INTO_CGROUP`.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.directory.as_ref().map(|(fd, _)| fd.as_fd())
+    }
+
+    /// What the calling process writes `0` to in order to be in the version 1 groups.
+    pub fn legacy_procs(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.legacy.iter().map(|one| one.procs.as_fd())
+    }
+
+    /// Limits that were asked for and that this host cannot enforce, one line each.
+    pub fn unenforced(&self) -> &[String] {
+        &self.unenforced
+    }
+
+    /// SIGKILL to every process in it and below, also to frozen ones. Those made at the
+    /// same time are hit too.
+    ///
+    /// # Errors
+    /// `Unsupported` without a directory; as write(2).
+    pub fn kill(&self) -> io::Result<()> {
+        write(&self.file("cgroup.kill")?, "1")
+    }
+
+    /// Freezes or thaws every process in it and below. Takes effect a little later.
+    ///
+    /// # Errors
+    /// As [`Self::kill`].
+    pub fn freeze(&self, on: bool) -> io::Result<()> {
+        write(&self.file("cgroup.freeze")?, if on { "1" } else { "0" })
+    }
+
+    /// Whether there is a process in it or below (a zombie counts until it is reaped).
+    ///
+    /// # Errors
+    /// As [`Self::kill`].
+    pub fn populated(&self) -> io::Result<bool> {
+        let events = read(&self.file("cgroup.events")?)?;
+        Ok(!events.lines().any(|line| line == "populated 0"))
+    }
+
+    /// `cgroup.events`: polls as `EPOLLPRI` whenever [`Self::populated`] (or frozen) changes.
+    ///
+    /// # Errors
+    /// As [`Self::kill`].
+    pub fn events(&self) -> io::Result<OwnedFd> {
+        Ok(std::fs::File::open(self.file("cgroup.events")?)?.into())
+    }
+
+    /// Numbers of the processes in it (not below), as the caller sees them, at most
+    /// `limit`; those in other pid namespaces that the caller cannot see are left out.
+    ///
+    /// # Errors
+    /// As [`Self::kill`].
+    pub fn processes(&self, limit: usize) -> io::Result<Vec<i32>> {
+        let text = read(&self.file("cgroup.procs")?)?;
+        let numbers = text.lines().filter_map(|line| line.parse().ok());
+        Ok(numbers.filter(|&pid| pid > 0).take(limit).collect())
+    }
+
+    /// Bytes of memory charged to it, where something counts them.
+    pub fn memory(&self) -> Option<u64> {
+        let file = match self.legacy_with("memory") {
+            Some(legacy) => legacy.path.join("memory.usage_in_bytes"),
+            None => self.file("memory.current").ok()?,
+        };
+        read(&file).ok()?.trim().parse().ok()
+    }
+
+    /// How often the kernel killed one of its processes for lack of memory, where
+    /// something counts that.
+    pub fn oom_kills(&self) -> Option<u64> {
+        let file = match self.legacy_with("memory") {
+            Some(legacy) => legacy.path.join("memory.oom_control"),
+            None => self.file("memory.events").ok()?,
+        };
+        let text = read(&file).ok()?;
+        text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok())
+    }
+
+    /// Processor time used, in microseconds.
+    pub fn cpu_microseconds(&self) -> Option<u64> {
+        let text = read(&self.file("cpu.stat").ok()?).ok()?;
+        text.lines().find_map(|line| line.strip_prefix("usage_usec ")?.parse().ok())
+    }
+
+    /// Removes its directories, and the groups below that the unit has made. May be
+    /// called again after an error.
+    ///
+    /// # Errors
+    /// `EBUSY` while there are processes.
+    pub fn remove(&mut self) -> Result<(), Error> {
+        while let Some(legacy) = self.legacy.last() {
+            let path = &legacy.path;
+            remove_tree(path).map_err(|error| Error::io("remove", path, error))?;
+            self.legacy.pop();
+        }
+        if let Some((_, path)) = &self.directory {
+            remove_tree(path).map_err(|error| Error::io("remove", path, error))?;
+            self.directory = None;
+        }
+        Ok(())
+    }
+
+    fn legacy_with(&self, controller: &str) -> Option<&Legacy> {
+        self.legacy.iter().find(|one| one.controllers.iter().any(|name| name == controller))
+    }
+
+    fn file(&self, name: &str) -> io::Result<PathBuf> {
+        self.path().map(|path| path.join(name)).ok_or_else(|| io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// Opens `cgroup.procs` of a version 1 group for its future members.
+pub(super) fn open_procs(path: &Path) -> Result<OwnedFd, Error> {
+    let path = path.join("cgroup.procs");
+    rustix::fs::open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|error| Error::io("open", &path, error.into()))
+}
+
+/// Removes a group and those below it, the deepest first, without recursion; one that is
+/// not there is fine. At most [`REMOVE_MAX`] groups, [`DEPTH_MAX`] deep.
+pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
+    // Almost always there is nothing below.
+    match std::fs::remove_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
+        other => return other,
+    }
+    let mut trail = vec![path.to_owned()];
+    for _ in 0..REMOVE_MAX {
+        let Some(last) = trail.last() else { return Ok(()) };
+        match first_child(last)? {
+            Some(child) if trail.len() < DEPTH_MAX => match std::fs::remove_dir(&child) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                    // Either it has children, or processes: then it has none and the
+                    // attempt below is final.
+                    trail.push(child);
+                }
+                Err(error) => return Err(error),
+            },
+            Some(_) => return Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG)),
+            None => {
+                std::fs::remove_dir(last)?;
+                trail.pop();
+            }
+        }
+    }
+    Err(io::Error::from_raw_os_error(libc::EBUSY))
+}
+
+fn first_child(path: &Path) -> io::Result<Option<PathBuf>> {
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            return Ok(Some(entry.path()));
+        }
+    }
+    Ok(None)
+}

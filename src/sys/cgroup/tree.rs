@@ -1,0 +1,300 @@
+//! The trees of the host, berth's own place in each, and the groups `berth-ID` there.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{Mode, OFlags};
+
+use super::{Error, Group, Wanted, group, limits, read, write};
+
+/// Where berth itself goes on a host whose groups hold either processes or children.
+/// No unit's name begins with a dash.
+const OWN_GROUP: &str = "-supervisor";
+
+/// How long the groups of a killed supervisor may take to become empty.
+const LEFTOVERS_WAIT: Duration = Duration::from_secs(5);
+
+/// One mounted hierarchy and berth's own group in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Hierarchy {
+    /// Names of its version 1 controllers; empty for version 2.
+    pub controllers: Vec<String>,
+    /// The directory of berth's own group.
+    pub own: PathBuf,
+}
+
+/// Where control groups can be made on this host.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tree {
+    unified: Option<Hierarchy>,
+    legacy: Vec<Hierarchy>,
+}
+
+impl Tree {
+    /// Finds berth's own group in every mounted hierarchy.
+    ///
+    /// # Errors
+    /// When `/proc` cannot be read.
+    pub fn discover() -> Result<Self, Error> {
+        let get = |path: &str| {
+            let path = Path::new(path);
+            read(path).map_err(|error| Error::io("read", path, error))
+        };
+        Ok(Self::parse(&get("/proc/self/cgroup")?, &get("/proc/self/mountinfo")?))
+    }
+
+    /// The pure part of [`Self::discover`]: both texts as in proc(5).
+    pub fn parse(own: &str, mounts: &str) -> Self {
+        let mut tree = Self::default();
+        for mount in mounts.lines().filter_map(parse_mount) {
+            let Some(entry) = own.lines().find_map(|line| own_entry(line, &mount)) else {
+                continue;
+            };
+            let Some(own) = place(&mount, entry.path) else { continue };
+            if mount.kind == "cgroup2" {
+                tree.unified.get_or_insert(Hierarchy { controllers: Vec::new(), own });
+            } else if !tree.legacy.iter().any(|known| known.own == own) {
+                let controllers = entry.controllers.split(',').map(str::to_owned).collect();
+                tree.legacy.push(Hierarchy { controllers, own });
+            }
+        }
+        tree
+    }
+
+    /// The directories of berth's own group, in version 2 first.
+    pub fn own_groups(&self) -> impl Iterator<Item = &Path> {
+        self.unified.iter().chain(&self.legacy).map(|one| one.own.as_path())
+    }
+
+    /// Makes the group `berth-ID`, in which those of the units will be. Where controllers
+    /// are bound to version 2 they are enabled, and if need be this process moves into a
+    /// group of its own for that. A host without a writable version 2 tree is no error:
+    /// see [`Root::missing`].
+    ///
+    /// # Errors
+    /// None at present but those of reading the tree's own files.
+    pub fn open(&self, id: &str) -> Result<Root, Error> {
+        let name = format!("berth-{id}");
+        let legacy = self.legacy.iter().map(|one| Hierarchy {
+            controllers: one.controllers.clone(),
+            own: group_above(&one.own, &name).join(&name),
+        });
+        let mut root =
+            Root { unified: Err(String::new()), controllers: Vec::new(), legacy: legacy.collect() };
+        let Some(unified) = &self.unified else {
+            root.unified = Err("no cgroup version 2 hierarchy is mounted".to_owned());
+            return Ok(root);
+        };
+        let above = group_above(&unified.own, &name);
+        let path = above.join(&name);
+        match make_directory(&path) {
+            Ok(()) => {
+                root.controllers = limits::enable(above, &path, &path.join(OWN_GROUP));
+                root.unified = Ok(path);
+            }
+            Err(error) => root.unified = Err(format!("cannot make {}: {error}", path.display())),
+        }
+        Ok(root)
+    }
+}
+
+/// `berth-ID` of the supervisor that was here before (a re-execution) is not nested.
+fn group_above<'a>(own: &'a Path, name: &str) -> &'a Path {
+    match own.parent() {
+        Some(parent) if own.ends_with(OWN_GROUP) && parent.ends_with(name) => {
+            parent.parent().unwrap_or(own)
+        }
+        _ => own,
+    }
+}
+
+pub(super) fn make_directory(path: &Path) -> io::Result<()> {
+    match std::fs::create_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
+
+struct CgroupMount<'a> {
+    kind: &'a str,
+    root: &'a str,
+    point: String,
+    options: &'a str,
+}
+
+/// One line of mountinfo, if it is one of a control group hierarchy.
+fn parse_mount(line: &str) -> Option<CgroupMount<'_>> {
+    let (left, right) = line.split_once(" - ")?;
+    let mut right = right.split(' ');
+    let kind = right.next()?;
+    if kind != "cgroup" && kind != "cgroup2" {
+        return None;
+    }
+    let mut left = left.split(' ').skip(3);
+    let (root, point) = (left.next()?, left.next()?);
+    Some(CgroupMount { kind, root, point: unescape(point), options: right.nth(1)? })
+}
+
+/// Undoes the octal escapes of mountinfo (blank, tab, newline, backslash).
+pub fn unescape(text: &str) -> String {
+    let escapes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
+    escapes.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
+}
+
+/// A line of /proc/self/cgroup.
+struct Entry<'a> {
+    controllers: &'a str,
+    path: &'a str,
+}
+
+/// The line of /proc/self/cgroup, if it belongs to the mount's hierarchy.
+fn own_entry<'a>(line: &'a str, mount: &CgroupMount<'_>) -> Option<Entry<'a>> {
+    let mut parts = line.splitn(3, ':').skip(1);
+    let (controllers, path) = (parts.next()?, parts.next()?);
+    let mine = if mount.kind == "cgroup2" {
+        controllers.is_empty()
+    } else {
+        let mut names = controllers.split(',');
+        !controllers.is_empty() && names.all(|name| mount.options.split(',').any(|o| o == name))
+    };
+    mine.then_some(Entry { controllers, path })
+}
+
+/// The directory of a group in a mount that may show only a part of the hierarchy.
+fn place(mount: &CgroupMount<'_>, path: &str) -> Option<PathBuf> {
+    let root = mount.root.trim_end_matches('/');
+    let below = path.strip_prefix(root)?;
+    if !below.is_empty() && !below.starts_with('/') {
+        return None;
+    }
+    let below = below.trim_matches('/');
+    let point = Path::new(&mount.point);
+    Some(if below.is_empty() { point.to_owned() } else { point.join(below) })
+}
+
+/// The group `berth-ID` in every hierarchy where one is needed.
+#[derive(Debug)]
+pub struct Root {
+    /// Its directory in version 2, or why there is none.
+    pub(super) unified: Result<PathBuf, String>,
+    /// Version 2 controllers that are enabled for units.
+    pub(super) controllers: Vec<String>,
+    /// Its directory in the version 1 hierarchies; made when a limit needs it.
+    pub(super) legacy: Vec<Hierarchy>,
+}
+
+impl Root {
+    /// Why there are no control groups here, if that is so. To be reported once.
+    pub fn missing(&self) -> Option<&str> {
+        self.unified.as_ref().err().map(String::as_str)
+    }
+
+    /// The directories that hold what belongs to this supervisor, for [`kill_leftovers`]
+    /// of the next one: all that exist or may come to exist.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        let legacy = self.legacy.iter().map(|one| one.own.clone());
+        self.unified.iter().cloned().chain(legacy).collect()
+    }
+
+    /// Makes the group of a unit with its limits. Where there are no control groups the
+    /// result is one without a directory.
+    ///
+    /// # Errors
+    /// A limit that is refused by the host, or not enforceable and `strict`. Nothing is
+    /// left behind then.
+    pub fn create(&self, name: &str, wanted: &[Wanted<'_>], strict: bool) -> Result<Group, Error> {
+        let mut group = Group::absent();
+        let done = self.fill(&mut group, name, wanted, strict);
+        match done {
+            Ok(()) => Ok(group),
+            Err(error) => {
+                // Nobody is in it yet, so this only fails if the tree itself is broken; the
+                // first error says more.
+                let _ = group.remove();
+                Err(error)
+            }
+        }
+    }
+
+    fn fill(
+        &self,
+        group: &mut Group,
+        name: &str,
+        wanted: &[Wanted<'_>],
+        strict: bool,
+    ) -> Result<(), Error> {
+        if let Ok(root) = &self.unified {
+            let path = root.join(name);
+            match std::fs::create_dir(&path) {
+                // One that a killed supervisor left, empty, may have limits of its own.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    group::remove_tree(&path)
+                        .and_then(|()| std::fs::create_dir(&path))
+                        .map_err(|error| Error::io("make", &path, error))?;
+                }
+                other => other.map_err(|error| Error::io("make", &path, error))?,
+            }
+            group.set_directory(open_directory(&path)?, path);
+        }
+        limits::apply(self, group, name, wanted, strict)
+    }
+
+    /// Removes the groups themselves, once those of the units are gone.
+    ///
+    /// # Errors
+    /// As rmdir(2), `EBUSY` while a unit's group is there (or this process is inside).
+    pub fn remove(self) -> Result<(), Error> {
+        for path in self.paths() {
+            group::remove_tree(&path).map_err(|error| Error::io("remove", &path, error))?;
+        }
+        Ok(())
+    }
+}
+
+fn open_directory(path: &Path) -> Result<OwnedFd, Error> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|error| Error::io("open", path, error.into()))
+}
+
+/// Ends every process in the groups that a killed supervisor recorded (see
+/// [`Root::paths`]) and removes them. Waits for the processes, at most five seconds: for
+/// the time before the loop runs. Paths that are not groups of a berth are left alone.
+///
+/// # Errors
+/// When something is still there after that time.
+pub fn kill_leftovers(recorded: &[PathBuf]) -> Result<(), Error> {
+    let deadline = Instant::now().checked_add(LEFTOVERS_WAIT);
+    for path in recorded.iter().filter(|path| is_ours(path)) {
+        // Version 1 groups have no such file: their processes are those of version 2.
+        match write(&path.join("cgroup.kill"), "1") {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::io("kill the processes of", path, error));
+            }
+            _ => {}
+        }
+        loop {
+            match group::remove_tree(path) {
+                Ok(()) => break,
+                Err(error) if deadline.is_none_or(|deadline| Instant::now() >= deadline) => {
+                    return Err(Error::io("remove", path, error));
+                }
+                Err(_) => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A directory `berth-*` of a control group filesystem.
+fn is_ours(path: &Path) -> bool {
+    let named = path.file_name().and_then(|name| name.to_str());
+    let magic = rustix::fs::statfs(path).map(|fs| u64::try_from(fs.f_type).unwrap_or_default());
+    named.is_some_and(|name| name.starts_with("berth-"))
+        && magic.is_ok_and(|magic| {
+            [libc::CGROUP2_SUPER_MAGIC, libc::CGROUP_SUPER_MAGIC]
+                .iter()
+                .any(|known| u64::try_from(*known).is_ok_and(|known| known == magic))
+        })
+}

@@ -1,0 +1,116 @@
+//! clone3(2): the one way a process is made here.
+//!
+//! What must hold: the caller has one thread. Then the child is a complete copy of a
+//! consistent process and may run ordinary Rust until it executes a program or exits.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// Namespaces for [`clone3`], `CLONE_NEW*` of clone(2).
+pub mod namespace {
+    /// Mounts.
+    pub const MOUNT: u64 = libc::CLONE_NEWNS as u64;
+    /// Process numbers.
+    pub const PID: u64 = libc::CLONE_NEWPID as u64;
+    /// System V IPC and message queues.
+    pub const IPC: u64 = libc::CLONE_NEWIPC as u64;
+    /// Host name.
+    pub const UTS: u64 = libc::CLONE_NEWUTS as u64;
+    /// View of the cgroup tree.
+    pub const CGROUP: u64 = libc::CLONE_NEWCGROUP as u64;
+    /// Network devices.
+    pub const NETWORK: u64 = libc::CLONE_NEWNET as u64;
+}
+
+const CLONE_PIDFD: u64 = libc::CLONE_PIDFD as u64;
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// A child that was made and has not been reaped. Dropping it closes the descriptor and
+/// leaves the process alone: the reaper finds it by its number.
+#[derive(Debug)]
+pub struct Process {
+    /// Its number as the caller sees it.
+    pub pid: i32,
+    /// Refers to it also after its number has been given to another.
+    pub pidfd: OwnedFd,
+}
+
+/// Which side of a [`clone3`] one is on.
+#[derive(Debug)]
+pub enum Side {
+    /// The caller: here is the child.
+    Parent(Process),
+    /// The new process.
+    Child,
+}
+
+#[repr(C, align(8))]
+#[derive(Default)]
+struct Arguments {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// Makes a child with the given new namespaces, straight in the given cgroup.
+///
+/// The child gets SIGCHLD as its exit signal and must end by `exec` or [`exit`]: it must
+/// not return into code that believes to be the parent. [`super::fork`] is the safe form.
+///
+/// # Errors
+/// As clone3(2): `EAGAIN` and `ENOMEM` at limits, `ENOSYS` before Linux 5.3, `EBUSY` when
+/// the cgroup has controllers enabled for its children.
+pub fn clone3(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Side> {
+    let mut pidfd: libc::c_int = -1;
+    let mut arguments = Arguments {
+        flags: namespaces | CLONE_PIDFD,
+        pidfd: (&raw mut pidfd) as u64,
+        exit_signal: libc::SIGCHLD.unsigned_abs().into(),
+        ..Arguments::default()
+    };
+    if let Some(cgroup) = cgroup {
+        arguments.flags |= CLONE_INTO_CGROUP;
+        arguments.cgroup = u64::from(cgroup.as_raw_fd().unsigned_abs());
+    }
+    // SAFETY: the structure has the layout of `struct clone_args`, version 2 (88 bytes), and
+    // lives through the call, as does `pidfd`. No CLONE_VM and no stack is given: the child
+    // goes on in a copy of this memory, as after fork.
+    let result = super::check_long(unsafe {
+        libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<Arguments>())
+    })?;
+    if result == 0 {
+        return Ok(Side::Child);
+    }
+    // SAFETY: in the parent the kernel has stored a new descriptor, owned by nobody else.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    let pid = i32::try_from(result).map_err(|_| io::Error::from_raw_os_error(libc::EOVERFLOW))?;
+    Ok(Side::Parent(Process { pid, pidfd }))
+}
+
+/// Ends a child at once: no destructors, no buffers, no exit handlers of the parent.
+pub fn exit(code: i32) -> ! {
+    // SAFETY: _exit(2) has no precondition.
+    unsafe { libc::_exit(code) }
+}
+
+/// Exit code of a child whose code panicked.
+pub const PANICKED: i32 = 101;
+
+/// Ends the process when it is dropped: held in the outermost frame of a child's code, so
+/// that an unwinding panic never reaches the frames copied from its parent.
+#[derive(Debug)]
+pub struct ExitGuard;
+
+impl Drop for ExitGuard {
+    fn drop(&mut self) {
+        exit(PANICKED);
+    }
+}

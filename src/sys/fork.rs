@@ -1,0 +1,68 @@
+//! Children that go on running this program: reader, logger, helpers, probes.
+//!
+//! What must hold: the caller has one thread. The closure's code is the whole life of the
+//! child: it never returns into the caller's code, also not by a panic.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use super::clone::{self, Process, Side};
+use super::{fd, limits, signal};
+
+/// What every child of this kind gets before its code runs.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options<'a> {
+    /// Descriptors it keeps besides 0, 1 and 2; all others are closed.
+    pub keep: &'a [BorrowedFd<'a>],
+    /// SIGKILL it when the thread that made it is gone. A child that must outlive a
+    /// re-execution of the supervisor is unaffected: exec keeps the thread.
+    pub die_with_parent: bool,
+    /// `RLIMIT_AS` in bytes, soft and hard.
+    pub memory: Option<u64>,
+    /// `RLIMIT_CPU` in seconds, soft and hard.
+    pub cpu_seconds: Option<u64>,
+    /// `RLIMIT_NOFILE`, soft and hard.
+    pub files: Option<u64>,
+    /// Straight into this cgroup.
+    pub cgroup: Option<BorrowedFd<'a>>,
+}
+
+/// Runs `code` in a new process and returns at once; what `code` returns is its exit code.
+/// In the child signals are unblocked and have their default dispositions.
+///
+/// # Errors
+/// As clone3(2).
+pub fn child(options: &Options<'_>, code: impl FnOnce() -> i32) -> io::Result<Process> {
+    let parent = std::process::id();
+    match clone::clone3(0, options.cgroup)? {
+        Side::Parent(process) => Ok(process),
+        Side::Child => {
+            // If `code` unwinds, this guard ends the child before the stack of the copied
+            // parent is reached.
+            let _guard = clone::ExitGuard;
+            if let Err(error) = settle(options, parent) {
+                eprintln!("berth: a helper process cannot be set up: {error}");
+                clone::exit(1);
+            }
+            clone::exit(code())
+        }
+    }
+}
+
+fn settle(options: &Options<'_>, parent: u32) -> io::Result<()> {
+    if options.die_with_parent {
+        signal::die_with_parent(parent)?;
+    }
+    fd::close_all_but(options.keep)?;
+    signal::reset()?;
+    if let Some(bytes) = options.memory {
+        limits::set(limits::Resource::AddressSpace, bytes)?;
+    }
+    if let Some(seconds) = options.cpu_seconds {
+        limits::set(limits::Resource::Cpu, seconds)?;
+    }
+    if let Some(count) = options.files {
+        limits::set(limits::Resource::Files, count)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! Who the calling process is: ids, session, masks, privileges; and becoming a program.
+//!
+//! For children about to execute a program. They have one thread, so the kernel's calls
+//! for one thread are those for the process.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// Supplementary groups, group, then user: afterwards there is no way back.
+///
+/// # Errors
+/// `EPERM` without `CAP_SETUID`/`CAP_SETGID`, `EINVAL` for an id that is not mapped,
+/// `EAGAIN` at the user's `RLIMIT_NPROC`.
+pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
+    // SAFETY: the list lives through the call. The raw calls are meant: libc's would
+    // signal other threads, of which there are none.
+    super::check_long(unsafe {
+        libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr())
+    })?;
+    // SAFETY: no pointers.
+    super::check_long(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) })?;
+    // SAFETY: no pointers.
+    super::check_long(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
+}
+
+/// A session (and process group) of its own.
+///
+/// # Errors
+/// `EPERM` when it leads a process group already.
+pub fn new_session() -> io::Result<()> {
+    Ok(rustix::process::setsid().map(drop)?)
+}
+
+/// Sets the file mode creation mask.
+pub fn set_umask(mask: u32) {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask));
+}
+
+/// No program executed from now on gains privileges.
+///
+/// # Errors
+/// As prctl(2).
+pub fn no_new_privileges() -> io::Result<()> {
+    Ok(rustix::thread::set_no_new_privs(true)?)
+}
+
+/// Other processes without `CAP_SYS_PTRACE` cannot look into this one until it executes
+/// a program.
+///
+/// # Errors
+/// As prctl(2).
+pub fn hide_memory() -> io::Result<()> {
+    // SAFETY: no pointers.
+    super::check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) }).map(drop)
+}
+
+/// A list of C strings as execve(2) wants it.
+#[derive(Debug)]
+pub struct Strings {
+    /// Keeps alive what `pointers` points to.
+    _texts: Vec<CString>,
+    /// Ends with a null pointer.
+    pointers: Vec<*const libc::c_char>,
+}
+
+impl Strings {
+    /// Prepares a list.
+    pub fn new(texts: Vec<CString>) -> Self {
+        let pointers = texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect();
+        Self { _texts: texts, pointers }
+    }
+}
+
+/// Executes `path`; comes back only with an error.
+pub fn execute(path: &CString, argv: &Strings, envp: &Strings) -> io::Error {
+    // SAFETY: path, and both lists with their final null pointers, live through the call.
+    unsafe { libc::execve(path.as_ptr(), argv.pointers.as_ptr(), envp.pointers.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// Executes the program that `fd` refers to; comes back only with an error.
+pub fn execute_fd(fd: BorrowedFd<'_>, argv: &Strings, envp: &Strings) -> io::Error {
+    // SAFETY: the empty path, and both lists with their final null pointers, live through
+    // the call.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            argv.pointers.as_ptr(),
+            envp.pointers.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    io::Error::last_os_error()
+}

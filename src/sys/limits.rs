@@ -1,0 +1,57 @@
+//! Resource limits and priorities of the calling process.
+
+use std::io;
+
+/// Which limit of getrlimit(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resource {
+    /// `RLIMIT_AS`, bytes.
+    AddressSpace,
+    /// `RLIMIT_CPU`, seconds.
+    Cpu,
+    /// `RLIMIT_NOFILE`, descriptors.
+    Files,
+    /// `RLIMIT_NPROC`, processes of the user.
+    Processes,
+    /// `RLIMIT_CORE`, bytes.
+    Core,
+}
+
+/// Sets soft and hard limit.
+///
+/// # Errors
+/// `EPERM` when the hard limit would rise without `CAP_SYS_RESOURCE`, or a number of
+/// descriptors is above `/proc/sys/fs/nr_open`.
+pub fn set(resource: Resource, value: u64) -> io::Result<()> {
+    let which = match resource {
+        Resource::AddressSpace => libc::RLIMIT_AS,
+        Resource::Cpu => libc::RLIMIT_CPU,
+        Resource::Files => libc::RLIMIT_NOFILE,
+        Resource::Processes => libc::RLIMIT_NPROC,
+        Resource::Core => libc::RLIMIT_CORE,
+    };
+    let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
+    // SAFETY: the structure lives through the call.
+    super::check(unsafe { libc::setrlimit(which, &raw const limit) }).map(drop)
+}
+
+/// Nice value of the calling process, -20 to 19.
+///
+/// # Errors
+/// `EACCES` when lowering it without `CAP_SYS_NICE`.
+pub fn set_nice(value: i32) -> io::Result<()> {
+    // SAFETY: no pointers.
+    super::check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, value) }).map(drop)
+}
+
+impl std::fmt::Display for Resource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::AddressSpace => "address-space",
+            Self::Cpu => "cpu-seconds",
+            Self::Files => "nofile",
+            Self::Processes => "nproc",
+            Self::Core => "core",
+        })
+    }
+}

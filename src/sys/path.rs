@@ -1,0 +1,223 @@
+//! Paths inside a tree that others may have filled: resolved as if the given directory
+//! were the root, never through the magic links of /proc.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+
+/// How often a lookup is tried again when something is renamed at the same time.
+const TRIES: usize = 16;
+
+/// The current directory, for functions that take a directory.
+pub fn here() -> BorrowedFd<'static> {
+    CWD
+}
+
+/// A handle (`O_PATH`) on an absolute path of the calling process; symbolic links are
+/// followed.
+///
+/// # Errors
+/// As open(2).
+pub fn handle(path: &str) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// Opens `path` inside `root`: neither `..`, nor a symbolic link, nor /proc leads out.
+///
+/// # Errors
+/// As `openat2(2)`; `ELOOP` for a magic link.
+pub fn open_in(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let mut last = rustix::io::Errno::AGAIN;
+    for _ in 0..TRIES {
+        match rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            Ok(fd) => return Ok(fd),
+            Err(error @ rustix::io::Errno::AGAIN) => last = error,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(last.into())
+}
+
+/// Opens a regular file inside `root` for reading; anything else (a FIFO, a device, a
+/// directory) is refused without waiting for it.
+///
+/// # Errors
+/// As [`open_in`]; `EINVAL` when it is not a regular file.
+pub fn open_regular_in(root: BorrowedFd<'_>, path: &str) -> io::Result<std::fs::File> {
+    regular(open_in(root, path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?)
+}
+
+/// As [`open_regular_in`], for a path of the calling process.
+///
+/// # Errors
+/// As open(2); `EINVAL` when it is not a regular file.
+pub fn open_regular(path: &str) -> io::Result<std::fs::File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    regular(rustix::fs::open(path, flags, Mode::empty())?)
+}
+
+fn regular(fd: OwnedFd) -> io::Result<std::fs::File> {
+    let file = std::fs::File::from(fd);
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::from_raw_os_error(libc::EINVAL))
+    }
+}
+
+/// What a mount point has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A directory.
+    Directory,
+    /// Anything else: an empty file will do.
+    File,
+}
+
+/// What `fd` refers to, as a mount point sees it.
+///
+/// # Errors
+/// As fstat(2).
+pub fn kind_of(fd: BorrowedFd<'_>) -> io::Result<Kind> {
+    let mode = rustix::fs::fstat(fd)?.st_mode;
+    let directory = rustix::fs::FileType::from_raw_mode(mode) == rustix::fs::FileType::Directory;
+    Ok(if directory { Kind::Directory } else { Kind::File })
+}
+
+/// A handle on a mount point inside `root`, which is made with its parents (directories
+/// 0755, files 0644) where it is missing.
+///
+/// # Errors
+/// As [`open_in`] and mkdir(2); `EROFS` when it is missing in a read-only tree.
+pub fn mount_point(root: BorrowedFd<'_>, path: &str, kind: Kind) -> io::Result<OwnedFd> {
+    match open_in(root, path, OFlags::PATH) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        found => return found,
+    }
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let mut so_far = String::with_capacity(path.len().saturating_add(1));
+    let mut parent = open_in(root, "/", OFlags::PATH)?;
+    for (index, part) in parts.iter().enumerate() {
+        so_far.push('/');
+        so_far.push_str(part);
+        parent = match open_in(root, &so_far, OFlags::PATH) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let last = index.saturating_add(1) == parts.len();
+                make(parent.as_fd(), part, if last { kind } else { Kind::Directory })?;
+                open_in(root, &so_far, OFlags::PATH)?
+            }
+            found => found?,
+        };
+    }
+    Ok(parent)
+}
+
+fn make(parent: BorrowedFd<'_>, name: &str, kind: Kind) -> io::Result<()> {
+    let result = match kind {
+        Kind::Directory => rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o755)),
+        Kind::File => {
+            let mode = Mode::from_raw_mode(0o644);
+            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+            rustix::fs::openat(parent, name, flags, mode).map(drop)
+        }
+    };
+    match result {
+        // A symbolic link that leads nowhere is there already.
+        Err(rustix::io::Errno::EXIST) => Err(io::Error::from_raw_os_error(libc::ENOENT)),
+        other => Ok(other?),
+    }
+}
+
+/// Whether there is something at a path of the calling process.
+pub fn exists(path: &str) -> bool {
+    rustix::fs::access(path, rustix::fs::Access::EXISTS).is_ok()
+}
+
+/// What a script's first line names as its interpreter; `None` for what is no script.
+pub fn interpreter(path: &str) -> Option<String> {
+    use std::io::Read;
+    let mut start = [0; 256];
+    let count = open_regular(path).ok()?.read(&mut start).ok()?;
+    let line = start.get(..count)?.strip_prefix(b"#!")?.split(|&byte| byte == b'\n').next()?;
+    String::from_utf8_lossy(line).split_whitespace().next().map(str::to_owned)
+}
+
+/// Writes a short value to a file of /proc.
+///
+/// # Errors
+/// As open(2) and write(2).
+pub fn write_value(path: &str, value: &str) -> io::Result<()> {
+    use std::io::Write;
+    std::fs::OpenOptions::new().write(true).open(path)?.write_all(value.as_bytes())
+}
+
+/// Gives `name` in `parent` (with `name` empty: `parent` itself) the owner and the mode of
+/// what `like` refers to.
+///
+/// # Errors
+/// As `fchownat(2)` and `chmod(2)`.
+pub fn copy_owner_and_mode(
+    like: BorrowedFd<'_>,
+    parent: BorrowedFd<'_>,
+    name: &str,
+) -> io::Result<()> {
+    use rustix::fs::{AtFlags, Gid, Uid};
+    let status = rustix::fs::fstat(like)?;
+    let (uid, gid) = (Uid::from_raw(status.st_uid), Gid::from_raw(status.st_gid));
+    let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW;
+    rustix::fs::chownat(parent, name, Some(uid), Some(gid), flags)?;
+    let mode = Mode::from_raw_mode(status.st_mode & 0o7777);
+    let name = if name.is_empty() { "." } else { name };
+    Ok(rustix::fs::chmodat(parent, name, mode, AtFlags::empty())?)
+}
+
+/// Mount points of the calling process' namespace in the order of mountinfo, each once,
+/// at most `limit`; those of filesystems that only show the kernel are left out.
+///
+/// # Errors
+/// As open(2) and read(2).
+pub fn mount_points(limit: usize) -> io::Result<Vec<String>> {
+    use std::io::Read;
+    let mut text = String::new();
+    std::fs::File::open("/proc/self/mountinfo")?.take(MOUNTINFO_MAX).read_to_string(&mut text)?;
+    let mut points = Vec::new();
+    for line in text.lines() {
+        let Some((left, right)) = line.split_once(" - ") else { continue };
+        let (Some(point), Some(kind)) = (left.split(' ').nth(4), right.split(' ').next()) else {
+            continue;
+        };
+        let point = super::cgroup::tree::unescape(point);
+        if !KERNEL_FILESYSTEMS.contains(&kind) && !points.contains(&point) && points.len() < limit {
+            points.push(point);
+        }
+    }
+    Ok(points)
+}
+
+/// Most of mountinfo that is read.
+const MOUNTINFO_MAX: u64 = 4 * 1024 * 1024;
+
+/// Filesystems without files of anybody.
+const KERNEL_FILESYSTEMS: [&str; 19] = [
+    "autofs",
+    "binfmt_misc",
+    "bpf",
+    "cgroup",
+    "cgroup2",
+    "configfs",
+    "debugfs",
+    "devpts",
+    "devtmpfs",
+    "efivarfs",
+    "fusectl",
+    "hugetlbfs",
+    "mqueue",
+    "nsfs",
+    "proc",
+    "pstore",
+    "securityfs",
+    "sysfs",
+    "tracefs",
+];

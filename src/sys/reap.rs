@@ -1,0 +1,96 @@
+//! Waiting for children, by one reaper: look first, reap by descriptor after.
+//!
+//! `peek` leaves the process a zombie, so its number cannot be given to another while
+//! whoever owns it looks it up; `reap` then takes it away.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// exit(2) with this code.
+    Code(i32),
+    /// Killed by this signal.
+    Signal(i32),
+}
+
+/// An ended child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dead {
+    /// Its number.
+    pub pid: i32,
+    /// How.
+    pub ended: Ended,
+}
+
+/// One child that has ended and is not reaped; `None`: there is none now (also when there
+/// are no children at all). Never waits. Asked twice it may name the same one twice.
+///
+/// # Errors
+/// As waitid(2).
+pub fn peek() -> io::Result<Option<Dead>> {
+    wait(libc::P_ALL, 0, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT)
+}
+
+/// Reaps the child with this number if it has ended.
+///
+/// # Errors
+/// As waitid(2); no such child is `Ok(None)`.
+pub fn reap(pid: i32) -> io::Result<Option<Dead>> {
+    wait(libc::P_PID, pid.unsigned_abs(), libc::WEXITED | libc::WNOHANG)
+}
+
+/// Reaps the child of this pidfd if it has ended.
+///
+/// # Errors
+/// As waitid(2); not (or no longer) a child of ours is `Ok(None)`.
+pub fn reap_pidfd(pidfd: BorrowedFd<'_>) -> io::Result<Option<Dead>> {
+    wait(libc::P_PIDFD, pidfd.as_raw_fd().unsigned_abs(), libc::WEXITED | libc::WNOHANG)
+}
+
+/// Waits for the child of this pidfd to end and reaps it. Not for the supervisor's loop,
+/// except after SIGKILL to a helper that cannot be in the way.
+///
+/// # Errors
+/// As waitid(2).
+pub fn wait_pidfd(pidfd: BorrowedFd<'_>) -> io::Result<Option<Dead>> {
+    wait(libc::P_PIDFD, pidfd.as_raw_fd().unsigned_abs(), libc::WEXITED)
+}
+
+fn wait(kind: libc::idtype_t, id: u32, options: i32) -> io::Result<Option<Dead>> {
+    loop {
+        // SAFETY: all-zero bytes are a valid siginfo_t.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        // SAFETY: the structure lives through the call.
+        match super::check(unsafe { libc::waitid(kind, id, &raw mut info, options) }) {
+            Ok(_) => return Ok(read(&info)),
+            Err(error) => match error.raw_os_error() {
+                Some(libc::ECHILD) => return Ok(None),
+                Some(libc::EINTR) => {}
+                _ => return Err(error),
+            },
+        }
+    }
+}
+
+fn read(info: &libc::siginfo_t) -> Option<Dead> {
+    // SAFETY: waitid(2) fills in pid and status, or leaves both zero when there is nothing.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    if pid == 0 {
+        return None;
+    }
+    let ended =
+        if info.si_code == libc::CLD_EXITED { Ended::Code(status) } else { Ended::Signal(status) };
+    Some(Dead { pid, ended })
+}
+
+/// Makes this process the one that orphans of its descendants are given to, where it is
+/// not process 1.
+///
+/// # Errors
+/// As prctl(2).
+pub fn become_subreaper() -> io::Result<()> {
+    // SAFETY: no pointers.
+    super::check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }).map(drop)
+}

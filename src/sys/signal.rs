@@ -1,0 +1,146 @@
+//! Signals: the supervisor takes all of them from a descriptor, its children start clean.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// Highest signal number of the kernel.
+pub const HIGHEST: i32 = 64;
+
+/// A signal that was taken from the descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// Its number.
+    pub signal: i32,
+    /// Who sent it (0: the kernel).
+    pub pid: i32,
+    /// The sender's user.
+    pub uid: u32,
+    /// `si_int` of sigqueue(3).
+    pub value: i32,
+}
+
+/// Sets every disposition to the default (so that no child inherits an ignored signal, and
+/// children do not vanish unreaped), blocks every signal in this thread and returns a descriptor (non-blocking,
+/// close-on-exec) from which they are read. SIGKILL and SIGSTOP cannot be blocked;
+/// faults of this process itself (SIGSEGV and its like) still end it.
+///
+/// # Errors
+/// As signalfd(2).
+pub fn block_all() -> io::Result<OwnedFd> {
+    let set = full();
+    mask(&set)?;
+    reset_dispositions();
+    // SAFETY: the set is initialised and lives through the call.
+    let fd = super::check(unsafe {
+        libc::signalfd(-1, &raw const set, libc::SFD_NONBLOCK | libc::SFD_CLOEXEC)
+    })?;
+    // SAFETY: a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The next signal of a descriptor of [`block_all`]; `None`: there is none now.
+///
+/// # Errors
+/// As read(2).
+pub fn take(fd: BorrowedFd<'_>) -> io::Result<Option<Taken>> {
+    let mut info = MaybeUninit::<libc::signalfd_siginfo>::uninit();
+    let size = size_of::<libc::signalfd_siginfo>();
+    // SAFETY: the buffer has `size` bytes.
+    let count = unsafe { libc::read(fd.as_raw_fd(), info.as_mut_ptr().cast(), size) };
+    let Ok(count) = usize::try_from(count) else {
+        let error = io::Error::last_os_error();
+        return match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(None),
+            _ => Err(error),
+        };
+    };
+    if count != size {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    // SAFETY: the kernel has filled in the whole structure.
+    let info = unsafe { info.assume_init() };
+    Ok(Some(Taken {
+        signal: info.ssi_signo.cast_signed(),
+        pid: info.ssi_pid.cast_signed(),
+        uid: info.ssi_uid,
+        value: info.ssi_int,
+    }))
+}
+
+/// In a child: every disposition back to the default, nothing blocked.
+///
+/// # Errors
+/// As sigprocmask(2).
+pub fn reset() -> io::Result<()> {
+    reset_dispositions();
+    mask(&empty())
+}
+
+/// Every disposition that is not the default back to it. This program itself only
+/// changes SIGPIPE (the Rust runtime ignores it); what it inherited as ignored counts too.
+fn reset_dispositions() {
+    for signal in 1..=HIGHEST {
+        if matches!(signal, libc::SIGKILL | libc::SIGSTOP | 32 | 33) {
+            continue;
+        }
+        // SAFETY: SIG_DFL needs no handler. An error (a number that does not exist) leaves
+        // nothing to reset.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
+
+/// The calling process gets SIGKILL when the thread that made it ends. `parent` is its
+/// number, to notice that it has ended already.
+///
+/// # Errors
+/// `ESRCH` when the parent is gone; as prctl(2).
+pub fn die_with_parent(parent: u32) -> io::Result<()> {
+    // SAFETY: no pointers.
+    super::check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) })?;
+    if std::os::unix::process::parent_id() == parent {
+        Ok(())
+    } else {
+        Err(io::Error::from_raw_os_error(libc::ESRCH))
+    }
+}
+
+/// Sends a signal to a process group or process by number: only where the number is
+/// known to be ours (an unreaped child, or the group it leads).
+///
+/// # Errors
+/// As kill(2).
+pub fn send_to_group(group: i32, signal: i32) -> io::Result<()> {
+    if group <= 1 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: no pointers.
+    super::check(unsafe { libc::kill(group.saturating_neg(), signal) }).map(drop)
+}
+
+/// The lowest and highest real-time signal a program may use: glibc keeps 32 and 33.
+pub const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=HIGHEST;
+
+fn full() -> libc::sigset_t {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigfillset initialises the set.
+    unsafe {
+        libc::sigfillset(set.as_mut_ptr());
+        set.assume_init()
+    }
+}
+
+fn empty() -> libc::sigset_t {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigemptyset initialises the set.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        set.assume_init()
+    }
+}
+
+fn mask(set: &libc::sigset_t) -> io::Result<()> {
+    // SAFETY: the set is initialised and lives through the call.
+    super::check(unsafe { libc::sigprocmask(libc::SIG_SETMASK, set, std::ptr::null_mut()) })
+        .map(drop)
+}

@@ -1,0 +1,428 @@
+//! The rig: a runner of tests in forked children, and a small supervisor for one unit.
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use berth::container::{
+    self, Channel, Child, Context, Exec, Host, Plan, Program, SocketKind, Status, Stdio,
+};
+use berth::sys::cgroup::{self, Group, Root, Tree};
+use berth::sys::reap::{self, Ended};
+use berth::sys::{fd, fork, pidfd};
+use berth::unit::model::{
+    At, Kind, Limits, Log, Mount, Namespaces, Ready, Restart, RestartPolicy, Rootfs, Service, Unit,
+    Writable,
+};
+
+/// Longest time for one test, and for anything that is waited for.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+pub type Test = (&'static str, fn());
+
+/// Runs all tests, or those whose names contain an argument.
+pub fn main(lists: &[&[Test]]) {
+    let filters: Vec<String> =
+        std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let wanted = |name: &str| filters.is_empty() || filters.iter().any(|f| name.contains(f));
+    reap::become_subreaper().unwrap();
+    let (mut good, mut bad) = (0, Vec::new());
+    for (name, test) in lists.iter().copied().flatten().filter(|(name, _)| wanted(name)) {
+        match run(*test) {
+            Ok(()) => {
+                println!("test {name} ... ok");
+                good += 1;
+            }
+            Err(why) => {
+                println!("test {name} ... FAILED: {why}");
+                bad.push(*name);
+            }
+        }
+    }
+    println!("\n{good} passed, {} failed {bad:?}", bad.len());
+    std::process::exit(i32::from(!bad.is_empty()));
+}
+
+fn run(test: fn()) -> Result<(), String> {
+    let before = host_state();
+    let child = fork::child(&fork::Options::default(), || {
+        test();
+        0
+    })
+    .unwrap();
+    if !fd::readable_within(child.pidfd.as_fd(), 60_000).unwrap() {
+        pidfd::send_signal(child.pidfd.as_fd(), libc::SIGKILL).unwrap();
+        reap::wait_pidfd(child.pidfd.as_fd()).unwrap();
+        return Err("took longer than a minute".to_owned());
+    }
+    let dead = reap::wait_pidfd(child.pidfd.as_fd()).unwrap().unwrap();
+    drop(child);
+    while let Some(orphan) = reap::peek().unwrap() {
+        reap::reap(orphan.pid).unwrap();
+    }
+    if dead.ended != Ended::Code(0) {
+        return Err(format!("{:?}", dead.ended));
+    }
+    let after = host_state();
+    if before == after { Ok(()) } else { Err(format!("left behind: {:?}", after.difference(&before))) }
+}
+
+/// What a test must leave as it was.
+fn host_state() -> BTreeSet<String> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mut state: BTreeSet<String> = mounts.lines().map(str::to_owned).collect();
+    for entry in std::fs::read_dir("/proc/self/fd").unwrap() {
+        state.insert(format!("fd {}", entry.unwrap().file_name().display()));
+    }
+    for path in Tree::discover().unwrap().own_groups() {
+        groups(path, &mut state);
+    }
+    let children = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+    state.extend(children.split(' ').filter(|c| !c.is_empty()).map(|c| format!("child {c}")));
+    state
+}
+
+fn groups(path: &Path, state: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+        let name = entry.file_name().display().to_string();
+        if name.starts_with("berth-rig") {
+            state.insert(entry.path().display().to_string());
+        }
+    }
+}
+
+/// A small supervisor for units of one test.
+pub struct Rig {
+    pub host: Host,
+    pub root: Option<Root>,
+    directory: tempfile::TempDir,
+    runs: Cell<u32>,
+}
+
+impl Rig {
+    pub fn new() -> Self {
+        let directory = tempfile::Builder::new().prefix("berth-rig-").tempdir_in("/var/tmp").unwrap();
+        for name in ["state", "runtime", "rootfs", "files"] {
+            std::fs::create_dir(directory.path().join(name)).unwrap();
+        }
+        let id = format!("rig-{}", std::process::id());
+        let root = Tree::discover().unwrap().open(&id).unwrap();
+        assert_eq!(root.missing(), None);
+        let host = Host::new().unwrap();
+        Self { host, root: Some(root), directory, runs: Cell::new(0) }
+    }
+
+    pub fn path(&self, name: &str) -> String {
+        self.directory.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    /// Writes a file below the rig's directory and returns its path.
+    pub fn file(&self, name: &str, text: &str) -> String {
+        let path = self.path(name);
+        std::fs::create_dir_all(Path::new(&path).parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    pub fn plan(&self, unit: &Unit) -> Plan {
+        let (runtime, state) = (self.path("runtime"), self.path("state"));
+        let context = Context { runtime: &runtime, state: &state, hidden: &[] };
+        container::compile(unit, &context).unwrap()
+    }
+
+    /// A root tree with the host's programs: `/usr` is to be bound, see [`with_usr`].
+    pub fn tree(&self, name: &str) -> String {
+        let path = self.path(name);
+        for directory in ["usr", "etc", "root", "var", "srv"] {
+            std::fs::create_dir_all(format!("{path}/{directory}")).unwrap();
+        }
+        for link in ["bin", "sbin", "lib", "lib64"] {
+            std::os::unix::fs::symlink(format!("usr/{link}"), format!("{path}/{link}")).unwrap();
+        }
+        let passwd = "root:x:0:0:root:/root:/bin/sh\nweb:x:1234:1235:web:/srv/web:/bin/sh\n";
+        std::fs::write(format!("{path}/etc/passwd"), passwd).unwrap();
+        let group = "root:x:0:\nweb:x:1235:\nextra:x:77:web\nmore:x:78:root,web\n";
+        std::fs::write(format!("{path}/etc/group"), group).unwrap();
+        path
+    }
+
+    pub fn up(&self, unit: &Unit) -> Result<Running<'_>, String> {
+        Running::start(self, unit)
+    }
+
+    /// Starts a unit, waits for its main process, ends it; all must go well.
+    pub fn run(&self, unit: &Unit) -> Outcome {
+        let mut running = self.up(unit).unwrap();
+        let outcome = running.wait();
+        running.down();
+        outcome
+    }
+
+    /// Runs a shell script as a unit on the host's tree and returns what it printed.
+    pub fn shell(&self, script: &str, change: impl FnOnce(&mut Service)) -> Outcome {
+        let mut unit = unit("web", &["sh", "-c", script]);
+        change(service(&mut unit));
+        self.run(&unit)
+    }
+
+    /// The text with which a start fails. Afterwards nothing may be left.
+    pub fn failure(&self, change: impl FnOnce(&mut Service)) -> String {
+        let mut unit = unit("web", &["true"]);
+        change(service(&mut unit));
+        self.up(&unit).err().expect("it started")
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        if let Some(root) = self.root.take()
+            && !std::thread::panicking()
+        {
+            root.remove().unwrap();
+        }
+    }
+}
+
+/// What a unit's main process printed, and how it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    pub output: String,
+    pub ended: Ended,
+}
+
+impl Outcome {
+    /// The output of one that succeeded.
+    pub fn good(self) -> String {
+        assert_eq!(self.ended, Ended::Code(0), "{}", self.output);
+        self.output
+    }
+}
+
+/// A unit that is up.
+pub struct Running<'a> {
+    rig: &'a Rig,
+    pub plan: Plan,
+    pub group: Group,
+    pub sandbox: Option<Child>,
+    pub main: Option<Child>,
+    pub sockets: Vec<(SocketKind, OwnedFd)>,
+    output: File,
+}
+
+impl<'a> Running<'a> {
+    fn start(rig: &'a Rig, unit: &Unit) -> Result<Self, String> {
+        let plan = rig.plan(unit);
+        let limits = &unit.service().unwrap().limits;
+        let wanted = container::cgroup_limits(limits);
+        rig.runs.set(rig.runs.get() + 1);
+        let name = format!("{}-{}", unit.name, rig.runs.get());
+        let root = rig.root.as_ref().unwrap();
+        let group = root.create(&name, &wanted, limits.strict).map_err(|e| e.to_string())?;
+        let (read, write) = std::io::pipe().unwrap();
+        let output = File::from(OwnedFd::from(read));
+        let mut running =
+            Self { rig, plan, group, sandbox: None, main: None, sockets: Vec::new(), output };
+        match running.launch(write.into()) {
+            Ok(()) => Ok(running),
+            Err(why) => {
+                running.down();
+                Err(why)
+            }
+        }
+    }
+
+    fn launch(&mut self, output: OwnedFd) -> Result<(), String> {
+        if self.plan.init {
+            let child = container::sandbox(&self.rig.host, &self.plan, &self.group);
+            self.sandbox = Some(child.map_err(|e| e.to_string())?);
+            let channel = &mut self.sandbox.as_mut().unwrap().status;
+            executed(channel, &self.plan, &mut self.sockets)?;
+        }
+        let stdio = Stdio {
+            stdin: None,
+            stdout: Some(output.as_fd()),
+            stderr: Some(output.as_fd()),
+            named: &[],
+        };
+        self.main = Some(self.process(Program::Main, &stdio)?);
+        drop(output);
+        let channel = &mut self.main.as_mut().unwrap().status;
+        executed(channel, &self.plan, &mut self.sockets)
+    }
+
+    fn inside(&self) -> Option<&OwnedFd> {
+        self.sandbox.as_ref().or(self.main.as_ref()).map(|child| &child.pidfd)
+    }
+
+    fn process(&self, program: Program<'_>, stdio: &Stdio<'_>) -> Result<Child, String> {
+        let inside = self.inside().map(AsFd::as_fd);
+        container::process(&self.rig.host, &self.plan, &self.group, inside, program, stdio)
+            .map_err(|e| e.to_string())
+    }
+
+    /// Runs another program inside and waits for it.
+    pub fn exec(&mut self, exec: &Exec) -> Result<Outcome, String> {
+        let (mut read, write) = std::io::pipe().unwrap();
+        let stdio = Stdio {
+            stdin: None,
+            stdout: Some(write.as_fd()),
+            stderr: Some(write.as_fd()),
+            named: &[],
+        };
+        let mut child = self.process(Program::Exec(exec), &stdio)?;
+        drop(write);
+        let result = executed(&mut child.status, &self.plan, &mut self.sockets);
+        let mut output = String::new();
+        read.read_to_string(&mut output).unwrap();
+        let ended = reap::wait_pidfd(child.pidfd.as_fd()).unwrap().unwrap().ended;
+        result.map(|()| Outcome { output, ended })
+    }
+
+    pub fn shell(&mut self, script: &str) -> Outcome {
+        let argv = ["sh", "-c", script].map(str::to_owned).to_vec();
+        self.exec(&Exec { argv, ..Exec::default() }).unwrap()
+    }
+
+    /// Waits for the main process and reads all it wrote.
+    pub fn wait(&mut self) -> Outcome {
+        let main = self.main.take().unwrap();
+        assert!(fd::readable_within(main.pidfd.as_fd(), 20_000).unwrap(), "it does not end");
+        let ended = reap::wait_pidfd(main.pidfd.as_fd()).unwrap().unwrap().ended;
+        let mut output = String::new();
+        fd::set_nonblocking(self.output.as_fd(), true).unwrap();
+        match self.output.read_to_string(&mut output) {
+            Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => panic!("{error}"),
+            _ => Outcome { output, ended },
+        }
+    }
+
+    /// Reads a line of the main process' output while it runs.
+    pub fn line(&mut self) -> String {
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while byte != *b"\n" {
+            assert!(fd::readable_within(self.output.as_fd(), 20_000).unwrap(), "no output");
+            assert_eq!(self.output.read(&mut byte).unwrap(), 1, "end of output");
+            line.push(byte[0]);
+        }
+        String::from_utf8(line).unwrap().trim_end().to_owned()
+    }
+
+    /// Ends everything and checks that nothing is left.
+    pub fn down(mut self) {
+        self.group.kill().unwrap();
+        for child in [self.main.take(), self.sandbox.take()].into_iter().flatten() {
+            reap::wait_pidfd(child.pidfd.as_fd()).unwrap();
+        }
+        wait_for("the group is empty", || {
+            while let Some(orphan) = reap::peek().unwrap() {
+                reap::reap(orphan.pid).unwrap();
+            }
+            !self.group.populated().unwrap()
+        });
+        let path = self.group.path().unwrap().to_owned();
+        wait_for("the groups are gone", || self.group.remove().is_ok());
+        assert!(!path.exists());
+    }
+}
+
+/// Waits until the channel says how it went.
+fn executed(
+    channel: &mut Channel,
+    plan: &Plan,
+    sockets: &mut Vec<(SocketKind, OwnedFd)>,
+) -> Result<(), String> {
+    loop {
+        assert!(fd::readable_within(channel.as_fd(), 20_000).unwrap(), "no status");
+        match channel.read(plan) {
+            Status::Pending => {}
+            Status::Executed => return Ok(()),
+            Status::Failed(why) => return Err(why),
+            Status::Socket(kind, fd) => sockets.push((kind, fd)),
+        }
+    }
+}
+
+/// Waits for a condition with a deadline.
+pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + DEADLINE;
+    while !condition() {
+        assert!(Instant::now() < end, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+pub fn unit(name: &str, command: &[&str]) -> Unit {
+    let command = command.iter().map(|&word| word.to_owned()).collect();
+    let service = Service {
+        command: At { value: command, line: 2 },
+        rootfs: At::default_value(Rootfs::Host),
+        writable: Writable::None,
+        namespaces: At::default_value(Namespaces::ALL),
+        user: None,
+        working_directory: At::default_value("/".to_owned()),
+        environment: Vec::new(),
+        environment_files: Vec::new(),
+        hostname: None,
+        mounts: Vec::new(),
+        umask: 0o022,
+        no_new_privileges: true,
+        init: true,
+        oneshot: false,
+        ready: Ready::Exec,
+        restart: Restart {
+            policy: RestartPolicy::No,
+            delay: Duration::ZERO,
+            delay_max: Duration::ZERO,
+            reset: Duration::ZERO,
+            limit_count: 0,
+            limit_window: Duration::ZERO,
+        },
+        success_exit_status: Vec::new(),
+        critical: false,
+        start_timeout: None,
+        stop_timeout: None,
+        stop_signal: libc::SIGTERM,
+        reload_signal: None,
+        reload_command: None,
+        stop_command: None,
+        start_pre: Vec::new(),
+        start_post: Vec::new(),
+        stop_post: Vec::new(),
+        watchdog: None,
+        limits: Limits::default(),
+        health: None,
+        log: Log::default(),
+    };
+    Unit {
+        name: name.to_owned(),
+        file: "web.toml".to_owned(),
+        line: 1,
+        description: String::new(),
+        requires: Vec::new(),
+        wants: Vec::new(),
+        after: Vec::new(),
+        before: Vec::new(),
+        conflicts: Vec::new(),
+        wanted_by: Vec::new(),
+        kind: Kind::Service(Box::new(service)),
+    }
+}
+
+pub fn service(unit: &mut Unit) -> &mut Service {
+    match &mut unit.kind {
+        Kind::Service(service) => service,
+        Kind::Target => unreachable!(),
+    }
+}
+
+pub fn mount(line: u32, source: berth::unit::model::MountSource, target: &str) -> At<Mount> {
+    At { value: Mount { source, target: target.to_owned(), read_only: false }, line }
+}
+
+#[allow(dead_code)]
+pub fn unused(_: PathBuf, _: &cgroup::Error) {}
