@@ -20,7 +20,10 @@ pub fn run(context: &mut Context, unit: String, json: bool) -> Result<(), Failur
         return context.json(&reply);
     }
     heading(context, &reply)?;
-    settings(context, &reply.definition, 0)?;
+    // The heading has these already.
+    let mut definition = reply.definition;
+    definition.retain(|key, _| !matches!(key.as_str(), "name" | "file" | "line"));
+    settings(context, &definition, 0)?;
     let Ok(Value::Object(status)) = serde_json::to_value(&reply.status) else {
         return Ok(());
     };

@@ -68,7 +68,9 @@ fn start(options: Options) -> Result<Daemon, Fatal> {
         .and_then(|fd| poller.input(fd, Source::Signals))
         .map_err(fatal("take signals"))?;
     let mut control = Control::new();
-    control.listen(&mut poller, &options.control_socket()).map_err(fatal("make the control socket"))?;
+    control
+        .listen(&mut poller, &options.control_socket())
+        .map_err(fatal("make the control socket"))?;
     let seed = u64::from(std::process::id()) ^ clock.wall(clock.now()).as_nanosecond() as u64;
     let mut daemon = Daemon {
         journal: Journal::new(!options.is_up()),
@@ -124,7 +126,11 @@ impl Daemon {
     }
 
     /// Starts to read units; the error is a sentence.
-    pub(super) fn start_reader(&mut self, sources: &Sources, purpose: Purpose) -> Result<(), String> {
+    pub(super) fn start_reader(
+        &mut self,
+        sources: &Sources,
+        purpose: Purpose,
+    ) -> Result<(), String> {
         if self.readers.len() >= reader::MOST {
             return Err("units are being read already; try again in a moment".to_owned());
         }
@@ -181,7 +187,8 @@ impl Daemon {
         let target = loaded.set.units.iter().find(|unit| known(unit)).map(|unit| unit.name.clone());
         let Some(target) = target else {
             let target = &self.options.target;
-            return self.boot_failed(&format!("no unit is called {target}, so there is nothing to start"));
+            return self
+                .boot_failed(&format!("no unit is called {target}, so there is nothing to start"));
         };
         if up && !self.options.quiet {
             let names = loaded.set.units.iter().map(|unit| unit.name.len());

@@ -43,7 +43,8 @@ pub fn start(directory: &Path, since: Timestamp, width: usize) -> std::io::Resul
 
 fn show(directory: &Path, since: Timestamp, width: usize, end: OwnedFd) -> i32 {
     let mut stdout = std::io::stdout();
-    let colour = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
+    let colour =
+        stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
     let query = Query { since: Some(since), follow: true, until_fd: Some(end), ..Query::default() };
     let result = read::read(directory, query, &mut |entry| {
         let written = stdout.write_all(&render_line(&entry, colour, width));

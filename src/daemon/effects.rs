@@ -10,10 +10,10 @@ use std::rc::Rc;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::Daemon;
+use super::hooks::{self, HookProgram};
 use super::live::{Live, Output, Process, Progress};
 use super::logger::Attached;
 use super::poller::{Part, Role, Source};
-use super::hooks::{self, HookProgram};
 use crate::container::{self, Child, Context, Plan, Program, Stdio};
 use crate::log::record::Stream;
 use crate::supervisor::action::Notice;
@@ -74,7 +74,12 @@ impl Daemon {
     }
 
     /// The two pipes and the logger's ends of them, as the log driver says.
-    fn open_output(&mut self, live: &mut Live, service: &Service, id: UnitId) -> Result<(), String> {
+    fn open_output(
+        &mut self,
+        live: &mut Live,
+        service: &Service,
+        id: UnitId,
+    ) -> Result<(), String> {
         let watch = match &service.ready {
             Ready::Log(expression) => Some(expression.clone()),
             _ => None,
@@ -142,15 +147,9 @@ impl Daemon {
             extra.iter().map(|(number, fd)| (number.cast_signed(), fd.as_fd())).collect();
         let stdio = Stdio { named: &named, ..live.stdio() };
         let sandbox = live.sandbox.as_ref().map(|it| it.pidfd.as_fd());
-        let child = container::process(
-            &self.host,
-            &live.plan,
-            &live.group,
-            sandbox,
-            Program::Main,
-            &stdio,
-        )
-        .map_err(|error| error.to_string())?;
+        let child =
+            container::process(&self.host, &live.plan, &live.group, sandbox, Program::Main, &stdio)
+                .map_err(|error| error.to_string())?;
         if !hooks::any(service) {
             live.output = None;
         }
@@ -197,13 +196,7 @@ impl Daemon {
     }
 
     /// Takes a new process into the books.
-    fn started(
-        &mut self,
-        id: UnitId,
-        run: Run,
-        role: Role,
-        child: Child,
-    ) -> Result<(), String> {
+    fn started(&mut self, id: UnitId, run: Run, role: Role, child: Child) -> Result<(), String> {
         let pid = child.pid;
         self.pids.insert(pid, super::Owner::Run(id, run, role));
         let source = Source::Run(id, run, Part::Status(role));

@@ -85,7 +85,10 @@ mod tests {
         journal.say("two\nlines");
         let count = rustix::io::read(&read, buffer.as_mut_slice()).unwrap();
         let text = String::from_utf8(buffer[..count].to_vec()).unwrap();
-        assert_eq!(text, format!("{lost} messages of berth were lost: the log was full\ntwo lines\n"));
+        assert_eq!(
+            text,
+            format!("{lost} messages of berth were lost: the log was full\ntwo lines\n")
+        );
         assert_eq!(journal.dropped, 0);
     }
 }

@@ -99,7 +99,8 @@ impl Logger {
         let options = fork::Options { keep: &keep, ..fork::Options::default() };
         let process = fork::child(&options, || {
             // Signals of the terminal are the supervisor's: the logger ends with its pipes.
-            let Ok((_signals, socket)) = signal::block_all().and_then(|fd| Ok((fd, far.try_clone()?)))
+            let Ok((_signals, socket)) =
+                signal::block_all().and_then(|fd| Ok((fd, far.try_clone()?)))
             else {
                 return 1;
             };

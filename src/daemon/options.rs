@@ -19,7 +19,9 @@ impl Sources {
     /// As the unit reader wants them.
     pub fn layers(&self) -> Vec<Source> {
         match self {
-            Self::Default => UNIT_DIRECTORIES.iter().map(|&it| Source::Default(it.into())).collect(),
+            Self::Default => {
+                UNIT_DIRECTORIES.iter().map(|&it| Source::Default(it.into())).collect()
+            }
             Self::Directories(paths) => paths.iter().map(Source::directory).collect(),
             Self::Files(paths) => vec![Source::Given(paths.clone())],
         }

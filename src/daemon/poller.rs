@@ -140,12 +140,7 @@ impl Poller {
         self.add(fd, source, EventFlags::PRI)
     }
 
-    fn add<F: AsFd>(
-        &mut self,
-        fd: F,
-        source: Source,
-        flags: EventFlags,
-    ) -> io::Result<Watched<F>> {
+    fn add<F: AsFd>(&mut self, fd: F, source: Source, flags: EventFlags) -> io::Result<Watched<F>> {
         let key = self.next;
         epoll::add(&self.epoll, &fd, EventData::new_u64(key), flags)?;
         self.next = self.next.wrapping_add(1);
@@ -157,7 +152,12 @@ impl Poller {
     ///
     /// # Errors
     /// The kernel's, from `epoll_ctl(2)`.
-    pub fn interest<F: AsFd>(&self, watched: &Watched<F>, read: bool, write: bool) -> io::Result<()> {
+    pub fn interest<F: AsFd>(
+        &self,
+        watched: &Watched<F>,
+        read: bool,
+        write: bool,
+    ) -> io::Result<()> {
         let mut flags = EventFlags::empty();
         flags.set(EventFlags::IN, read);
         flags.set(EventFlags::OUT, write);

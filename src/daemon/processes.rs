@@ -12,8 +12,8 @@ use crate::container::{SocketKind, Status};
 use crate::log::record::Stream;
 use crate::supervisor::event::{Event, Fact};
 use crate::supervisor::{Exit, Input, Run, UnitId};
-use crate::sys::reap::Ended;
 use crate::sys::pidfd::{self, Known};
+use crate::sys::reap::Ended;
 use crate::sys::{reap, socket};
 use crate::unit::model::Ready;
 
@@ -86,12 +86,12 @@ impl Daemon {
         let Some(live) = self.lives.get_mut(&id) else { return };
         let Some(service) = live.unit.service() else { return };
         match kind {
-            SocketKind::Notify => {
-                match self.poller.input(fd, Source::Run(id, run, Part::Notify)) {
-                    Ok(watched) => live.notify = Some(watched),
-                    Err(error) => self.complain(id, &format!("cannot watch its notify socket: {error}")),
+            SocketKind::Notify => match self.poller.input(fd, Source::Run(id, run, Part::Notify)) {
+                Ok(watched) => live.notify = Some(watched),
+                Err(error) => {
+                    self.complain(id, &format!("cannot watch its notify socket: {error}"))
                 }
-            }
+            },
             SocketKind::Syslog => {
                 let attached = super::logger::Attached {
                     unit: live.unit.name.clone(),
@@ -241,7 +241,8 @@ impl Daemon {
             };
             let sender = message.credentials.map_or(0, |credentials| credentials.pid);
             if !self.belongs(id, sender) {
-                let text = format!("ignored a notify message from process {sender}, which is not its own");
+                let text =
+                    format!("ignored a notify message from process {sender}, which is not its own");
                 self.complain(id, &text);
                 continue;
             }
@@ -288,7 +289,8 @@ impl Daemon {
             Some(number).filter(|&pid| self.belongs(id, pid))
         };
         let Some(pid) = pid else {
-            let text = format!("process {sender} named {number} as main process, which is not its own");
+            let text =
+                format!("process {sender} named {number} as main process, which is not its own");
             return self.complain(id, &text);
         };
         if live.main.as_ref().is_some_and(|main| main.pid == pid)

@@ -74,7 +74,8 @@ pub fn start(
         cpu_seconds: Some(limits::READER_CPU_SECONDS),
         ..fork::Options::default()
     };
-    let process = fork::child(&options, || answer(&write, &unit::encode(&unit::read(sources, previous))))?;
+    let process =
+        fork::child(&options, || answer(&write, &unit::encode(&unit::read(sources, previous))))?;
     drop(write);
     fd::set_nonblocking(read.as_fd(), true)?;
     let pipe = poller.input(read, Source::Reader(number))?;

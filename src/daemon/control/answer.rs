@@ -57,7 +57,12 @@ impl Daemon {
     }
 
     /// Puts a reply into a client's queue.
-    pub(in crate::daemon) fn reply<P: serde::Serialize>(&mut self, number: u64, reply: &P, continues: bool) {
+    pub(in crate::daemon) fn reply<P: serde::Serialize>(
+        &mut self,
+        number: u64,
+        reply: &P,
+        continues: bool,
+    ) {
         match encode_reply(reply, continues) {
             Ok(message) => self.send(number, &message),
             Err(error) => self.too_long(number, &error),
@@ -86,7 +91,8 @@ impl Daemon {
                 return self.cut_off(number);
             }
             let more = matches!(client.phase, Phase::Units { .. } | Phase::Dependencies(_));
-            if client.is_finished() || (client.has_ended() && !matches!(client.phase, Phase::Idle)) {
+            if client.is_finished() || (client.has_ended() && !matches!(client.phase, Phase::Idle))
+            {
                 return self.cut_off(number);
             }
             if !(more && client.has_room()) {

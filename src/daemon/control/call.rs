@@ -158,9 +158,10 @@ impl Daemon {
     fn begin_events(&mut self, number: u64, since: Option<&str>) -> Result<(), Error> {
         let since = match since {
             None => None,
-            Some(text) => Some(text.parse().map_err(|_| Error::InvalidParameter {
-                parameter: "since".to_owned(),
-            })?),
+            Some(text) => Some(
+                text.parse()
+                    .map_err(|_| Error::InvalidParameter { parameter: "since".to_owned() })?,
+            ),
         };
         self.set_phase(number, Phase::Events);
         self.reply(number, &EventsReply { event: None }, true);

@@ -62,7 +62,12 @@ impl Client {
     ///
     /// # Errors
     /// The kernel's; the connection is then closed.
-    pub fn new(poller: &mut Poller, stream: UnixStream, number: u64, now: Time) -> io::Result<Self> {
+    pub fn new(
+        poller: &mut Poller,
+        stream: UnixStream,
+        number: u64,
+        now: Time,
+    ) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         let peer = rustix::net::sockopt::socket_peercred(&stream)?;
         let trusted = peer.uid.is_root() || peer.uid == rustix::process::geteuid();

@@ -67,10 +67,9 @@ impl Daemon {
             Ok(user) => user,
             Err(problem) => return Err(Error::Refused { reason: format!("--user: {problem}") }),
         };
-        let terminal = call.tty.then(|| Size {
-            rows: call.rows.unwrap_or(24),
-            columns: call.columns.unwrap_or(80),
-        });
+        let terminal = call
+            .tty
+            .then(|| Size { rows: call.rows.unwrap_or(24), columns: call.columns.unwrap_or(80) });
         let environment = call.term.iter().map(|term| ("TERM".to_owned(), term.clone())).collect();
         let exec = container::Exec {
             argv: call.command.clone(),

@@ -193,8 +193,11 @@ impl Relay {
     }
 
     fn wait(&self) -> std::io::Result<Ready> {
-        let mut fds: Vec<PollFd<'_>> =
-            self.outputs.iter().map(|it| PollFd::from_borrowed_fd(it.fd.as_fd(), PollFlags::IN)).collect();
+        let mut fds: Vec<PollFd<'_>> = self
+            .outputs
+            .iter()
+            .map(|it| PollFd::from_borrowed_fd(it.fd.as_fd(), PollFlags::IN))
+            .collect();
         let outputs = fds.len();
         let want = if self.input.len() < INPUT_MAX { PollFlags::IN } else { PollFlags::empty() };
         fds.push(PollFd::from_borrowed_fd(self.stream.as_fd(), want));
@@ -305,7 +308,8 @@ impl Relay {
         let mut bytes = [0_u8; 5];
         let count = rustix::io::read(&self.end, &mut bytes)?;
         // berth has gone without a word: the process ends with it, as far as we know.
-        self.exit = Some(if count == bytes.len() { decode_exit(bytes) } else { WireExit::Code(255) });
+        self.exit =
+            Some(if count == bytes.len() { decode_exit(bytes) } else { WireExit::Code(255) });
         Ok(())
     }
 
