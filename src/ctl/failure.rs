@@ -101,7 +101,7 @@ impl fmt::Display for Failure {
             }
             Self::Answered(error) => error.fmt(f),
             Self::Garbage(error) => write!(f, "the supervisor sent {error}"),
-            Self::HungUp => f.write_str("the supervisor hung up before it had answered"),
+            Self::HungUp => f.write_str("the supervisor has hung up"),
             Self::RequestTooLong => f.write_str("too many or too long arguments for one request"),
             Self::Io(error) => write!(f, "the connection broke: {error}"),
             Self::Output(error) => write!(f, "the output cannot be written: {error}"),

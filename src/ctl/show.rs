@@ -1,5 +1,7 @@
 //! `berthctl show`: the definition in force.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value};
 
 use super::Context;
@@ -18,7 +20,10 @@ pub fn run(context: &mut Context, unit: String, json: bool) -> Result<(), Failur
         return context.json(&reply);
     }
     heading(context, &reply)?;
-    settings(context, &reply.definition, 0)?;
+    // The heading has these already.
+    let mut definition = reply.definition;
+    definition.retain(|key, _| !matches!(key.as_str(), "name" | "file" | "line"));
+    settings(context, &definition, 0)?;
     let Ok(Value::Object(status)) = serde_json::to_value(&reply.status) else {
         return Ok(());
     };
@@ -41,21 +46,51 @@ fn settings(context: &mut Context, map: &Map<String, Value>, depth: usize) -> Re
     for (key, value) in map {
         let indent = depth.saturating_mul(2).saturating_add(2);
         let key = render::line(key);
+        let (value, line) = unwrap(value);
+        let place = line.map(|line| format!("  # line {line}")).unwrap_or_default();
+        let place = context.style.paint(Color::Dim, &place);
         match value {
             Value::Null => {}
             Value::Array(list) if list.is_empty() => {}
             Value::String(text) if text.is_empty() => {}
             Value::Object(inner) if inner.is_empty() => {}
-            Value::Object(inner) => {
-                context.say(&format!("{:indent$}{key}", ""))?;
+            Value::Object(inner) if duration(inner).is_none() => {
+                context.say(&format!("{:indent$}{key}{place}", ""))?;
                 settings(context, inner, depth.saturating_add(1))?;
             }
-            // JSON quotes strings and escapes most control characters in them.
             other => {
-                let text = render::line(&other.to_string());
-                context.say(&format!("{:indent$}{key} = {text}", ""))?;
+                let text = other.as_object().and_then(duration).unwrap_or_else(|| inline(other));
+                context.say(&format!("{:indent$}{key} = {}{place}", "", render::line(&text)))?;
             }
         }
     }
     Ok(())
+}
+
+/// A setting without the place it was written at, and that line if there is one.
+fn unwrap(value: &Value) -> (&Value, Option<u64>) {
+    let pair = value.as_object().filter(|map| map.len() == 2);
+    match pair.and_then(|map| Some((map.get("value")?, map.get("line")?.as_u64()?))) {
+        Some((value, line)) => (value, (line > 0).then_some(line)),
+        None => (value, None),
+    }
+}
+
+/// A value on one line: JSON, without the places inside it.
+fn inline(value: &Value) -> String {
+    match value {
+        Value::Array(list) => {
+            let items: Vec<String> = list.iter().map(|item| inline(unwrap(item).0)).collect();
+            format!("[{}]", items.join(", "))
+        }
+        other => other.to_string(),
+    }
+}
+
+/// serde's form of a duration as unit files write it.
+fn duration(map: &Map<String, Value>) -> Option<String> {
+    let field = |name: &str| map.get(name)?.as_u64();
+    let (seconds, nanos) = (field("secs")?, u32::try_from(field("nanos")?).ok()?);
+    let whole = (map.len() == 2 && nanos < 1_000_000_000).then_some(seconds)?;
+    Some(humantime::format_duration(Duration::new(whole, nanos)).to_string())
 }

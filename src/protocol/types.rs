@@ -116,7 +116,7 @@ pub struct UnitStatus {
     pub health: Option<Health>,
     /// `success`, or one word for how the last run failed.
     pub result: Option<String>,
-    /// Path below the cgroup mount.
+    /// Directory of its cgroup.
     pub cgroup: Option<String>,
     /// Bytes its cgroup uses.
     pub memory: Option<u64>,

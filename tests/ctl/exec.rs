@@ -158,7 +158,7 @@ fn nonsense_after_the_upgrade_is_1() {
         (b"\x10\xff\xff\xff\xff", "the supervisor sent a message of more than 65536 bytes"),
         (b"\x12\x01\0\0\0\0", "the supervisor sent a malformed frame of kind 18"),
         (b"\x10\x05\0\0\0ab", "the supervisor sent a message that ends in the middle"),
-        (b"", "the supervisor hung up before it had answered"),
+        (b"", "the supervisor has hung up"),
     ] {
         let fake = running(move |stream| {
             let _ = stream.write_all(bytes);

@@ -323,16 +323,23 @@ fn apply_may_have_nothing_to_do() {
 #[test]
 fn show_is_readable() {
     let shown = json!({
-        "definition": {"command": ["nginx", "-g"], "user": null, "limits": {"memory": 5}},
+        "definition": {
+            "command": {"value": ["nginx", "-g"], "line": 13}, "user": null,
+            "limits": {"memory": 5}, "stop_timeout": {"secs": 90, "nanos": 500_000_000},
+            "umask": {"value": 18, "line": 0}, "start_pre": [{"value": ["a"], "line": 3}],
+        },
         "status": status(json!({"name": "web", "description": "", "why": "", "ports": []})),
         "file": "/etc/berth/web.toml", "line": 12
     });
     let fake = Fake::canned(vec![("Show", vec![reply(shown.clone())])]);
     let out = fake.run(&["show", "web"]).out;
     let expected = "web  /etc/berth/web.toml:12\n  \
-                      command = [\"nginx\",\"-g\"]\n  \
+                      command = [\"nginx\", \"-g\"]  # line 13\n  \
                       limits\n    \
-                        memory = 5\n\
+                        memory = 5\n  \
+                      start_pre = [[\"a\"]]\n  \
+                      stop_timeout = 1m 30s 500ms\n  \
+                      umask = 18\n\
                     \n\
                     now\n  \
                       cgroup = \"/berth/web\"\n";

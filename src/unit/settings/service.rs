@@ -107,7 +107,8 @@ pub(super) const SETTINGS: &[Setting] = &[
     .help(
         "When to start it again by itself. `on-failure`: after anything that is not \
          success. `always`: after every end that nobody asked for. `unless-stopped`: \
-         the same, and a unit that was stopped by hand stays down also after a boot.",
+         the same, and a unit that was stopped by hand stays down also after a boot. \
+         A oneshot that does not say is not started again.",
     )
     .good(&["\"always\"", "\"no\"", "\"unless-stopped\""])
     .bad(&["\"alway\"", "true", "false"]),
