@@ -56,7 +56,11 @@ def berth(tools, directory, count, init):
 
 
 def floor(tools, directory, count):
-    """A C program that makes the same system calls and nothing else."""
+    """A C program that makes the same system calls and nothing else.
+
+    Its arguments: the root tree, a directory for what it needs, the directory to bind to
+    /report, how many containers, and the command each of them runs.
+    """
     rootfs = make_rootfs(tools, f"{directory}-rootfs")
     os.makedirs(directory)
     report = os.path.dirname(tools.reports.path)

@@ -144,8 +144,9 @@ def bench_container(tools):
         "berth": lambda: containers.berth(tools, tools.fresh(), count, init=True),
         "berth, init = false": lambda: containers.berth(tools, tools.fresh(), count, init=False),
     }
-    if tools.floor:
-        candidates["C floor"] = lambda: containers.floor(tools, tools.fresh(), count)
+    if not tools.floor:
+        raise processes.BenchError("bench/floor_container.c, which the goal is measured by, is missing")
+    candidates["C floor"] = lambda: containers.floor(tools, tools.fresh(), count)
     if shutil.which("crun"):
         candidates["crun"] = lambda: containers.crun(tools, tools.fresh(), count)
     found = rounds(tools, "container", candidates)
