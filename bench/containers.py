@@ -56,18 +56,12 @@ def berth(tools, directory, count, init):
 
 
 def floor(tools, directory, count):
-    """A C program that makes the same system calls and nothing else.
-
-    Its arguments: the root tree, a directory for what it needs, the directory to bind to
-    /report, how many containers, and the command each of them runs.
-    """
+    """A C program that makes the same system calls and nothing else. It runs /tiny, with
+    our standard output: the beacon reports there."""
     rootfs = make_rootfs(tools, f"{directory}-rootfs")
-    os.makedirs(directory)
-    report = os.path.dirname(tools.reports.path)
-    tools.nursery.run(
-        [tools.floor, rootfs, directory, report, str(count)]
-        + ["/beacon", "/report/report", "floor", "end"]
-    )
+    os.rename(f"{rootfs}/beacon", f"{rootfs}/tiny")
+    with processes.ControlGroup() as group:
+        tools.nursery.run([tools.floor, group, rootfs, str(count)], output=tools.reports.path)
     return per_container_ms(tools.reports.collect(count, 1))
 
 
