@@ -49,7 +49,7 @@ def berth(tools, directory, count, init):
     supervisor = supervisors.Berth(tools, directory, [service])
     supervisor.start()
     try:
-        return per_container_ms(tools.reports.collect(count, 120))
+        return per_container_ms(tools.reports.collect(count, 120, supervisor.pid))
     finally:
         supervisor.stop()
         tools.reports.drain()

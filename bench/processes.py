@@ -32,25 +32,38 @@ class Reports:
         fcntl.fcntl(self.fd, F_SETPIPE_SZ, 1 << 20)
         self.rest = b""
 
-    def collect(self, count, seconds):
-        """The next `count` reports as (name, pid, start in ns), in order of arrival."""
+    def collect(self, count, seconds, supervisor=None):
+        """The next `count` reports as (name, pid, start in ns), in order of arrival.
+
+        Does not wait for those of a supervisor (its pid) that has ended.
+        """
         deadline = time.monotonic() + seconds
         found = []
         poll = select.poll()
         poll.register(self.fd, select.POLLIN)
+        watched = os.pidfd_open(supervisor) if supervisor else None
+        if watched is not None:
+            poll.register(watched, select.POLLIN)
+        try:
+            self._read(poll, watched, found, count, deadline)
+        finally:
+            if watched is not None:
+                os.close(watched)
+        return found
+
+    def _read(self, poll, watched, found, count, deadline):
         while len(found) < count:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise BenchError(f"only {len(found)} of {count} services reported in {seconds} s")
-            if not poll.poll(left * 1000):
-                continue
+            left = max(0, deadline - time.monotonic())
+            ready = [fd for fd, _ in poll.poll(left * 1000)]
+            if self.fd not in ready:
+                why = "its supervisor ended" if watched in ready else "time is up"
+                raise BenchError(f"{why}: only {len(found)} of {count} services reported")
             lines = (self.rest + os.read(self.fd, 1 << 16)).split(b"\n")
             self.rest = lines.pop()
             for line in lines:
                 words = line.split()
                 if len(words) == 3:  # another line is what the program around it prints
                     found.append((words[0].decode(), int(words[1]), int(words[2])))
-        return found
 
     def drain(self):
         """Forgets what has arrived."""
@@ -146,7 +159,7 @@ class Nursery:
         """Runs a program to its end, which must be success."""
         _, status = os.waitpid(self.spawn(argv, output=output), 0)
         if os.waitstatus_to_exitcode(status) != 0:
-            raise BenchError(f"{' '.join(argv)} failed:\n{self.tail()}")
+            raise BenchError(f"{' '.join(argv)} failed")
 
     def tail(self):
         """The last lines that the processes wrote."""

@@ -117,7 +117,7 @@ def bench_up(tools):
         begin = time.monotonic_ns()
         supervisor.start()
         try:
-            found = tools.reports.collect(len(services), 120)
+            found = tools.reports.collect(len(services), 120, supervisor.pid)
             time.sleep(0.3)  # not measured: lets the supervisor finish what it does beside
             return (max(ns for _, _, ns in found) - begin) / 1e6, supervisor.memory_kib() / 1024
         finally:
@@ -164,13 +164,13 @@ def bench_restart(tools):
         supervisor = kind(tools, tools.fresh(), [service])
         supervisor.start()
         try:
-            pid = tools.reports.collect(1, 10)[0][1]
+            pid = tools.reports.collect(1, 10, supervisor.pid)[0][1]
             times = []
             for _ in range(kills):
                 time.sleep(lived)  # not measured: how long the service lives before it is killed
                 begin = time.monotonic_ns()
                 os.kill(find(supervisor) if find else pid, signal.SIGKILL)
-                _, pid, started = tools.reports.collect(1, 10)[0]
+                _, pid, started = tools.reports.collect(1, 10, supervisor.pid)[0]
                 times.append((started - begin) / 1e6)
             return statistics.median(times)
         finally:
@@ -270,6 +270,8 @@ def main():
             rows += globals()[f"bench_{name}"](tools)
     except (processes.BenchError, KeyboardInterrupt) as error:
         print(f"bench: {str(error) or 'interrupted'}", file=sys.stderr)
+        if tools:
+            print(tools.nursery.tail(), file=sys.stderr)
         return 1
     finally:
         if tools:
