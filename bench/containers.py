@@ -49,21 +49,19 @@ def berth(tools, directory, count, init):
     supervisor = supervisors.Berth(tools, directory, [service])
     supervisor.start()
     try:
-        return per_container_ms(tools.reports.collect(count, 120))
+        return per_container_ms(tools.reports.collect(count, 120, supervisor.pid))
     finally:
         supervisor.stop()
         tools.reports.drain()
 
 
 def floor(tools, directory, count):
-    """A C program that makes the same system calls and nothing else."""
+    """A C program that makes the same system calls and nothing else. It runs /tiny, with
+    our standard output: the beacon reports there."""
     rootfs = make_rootfs(tools, f"{directory}-rootfs")
-    os.makedirs(directory)
-    report = os.path.dirname(tools.reports.path)
-    tools.nursery.run(
-        [tools.floor, rootfs, directory, report, str(count)]
-        + ["/beacon", "/report/report", "floor", "end"]
-    )
+    os.rename(f"{rootfs}/beacon", f"{rootfs}/tiny")
+    with processes.ControlGroup() as group:
+        tools.nursery.run([tools.floor, group, rootfs, str(count)], output=tools.reports.path)
     return per_container_ms(tools.reports.collect(count, 1))
 
 

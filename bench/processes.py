@@ -32,24 +32,38 @@ class Reports:
         fcntl.fcntl(self.fd, F_SETPIPE_SZ, 1 << 20)
         self.rest = b""
 
-    def collect(self, count, seconds):
-        """The next `count` reports as (name, pid, start in ns), in order of arrival."""
+    def collect(self, count, seconds, supervisor=None):
+        """The next `count` reports as (name, pid, start in ns), in order of arrival.
+
+        Does not wait for those of a supervisor (its pid) that has ended.
+        """
         deadline = time.monotonic() + seconds
         found = []
         poll = select.poll()
         poll.register(self.fd, select.POLLIN)
+        watched = os.pidfd_open(supervisor) if supervisor else None
+        if watched is not None:
+            poll.register(watched, select.POLLIN)
+        try:
+            self._read(poll, watched, found, count, deadline)
+        finally:
+            if watched is not None:
+                os.close(watched)
+        return found
+
+    def _read(self, poll, watched, found, count, deadline):
         while len(found) < count:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise BenchError(f"only {len(found)} of {count} services reported in {seconds} s")
-            if not poll.poll(left * 1000):
-                continue
+            left = max(0, deadline - time.monotonic())
+            ready = [fd for fd, _ in poll.poll(left * 1000)]
+            if self.fd not in ready:
+                why = "its supervisor ended" if watched in ready else "time is up"
+                raise BenchError(f"{why}: only {len(found)} of {count} services reported")
             lines = (self.rest + os.read(self.fd, 1 << 16)).split(b"\n")
             self.rest = lines.pop()
             for line in lines:
-                name, pid, ns = line.split()
-                found.append((name.decode(), int(pid), int(ns)))
-        return found
+                words = line.split()
+                if len(words) == 3:  # another line is what the program around it prints
+                    found.append((words[0].decode(), int(words[1]), int(words[2])))
 
     def drain(self):
         """Forgets what has arrived."""
@@ -97,6 +111,25 @@ def pss_kib(pids):
     return total
 
 
+class ControlGroup:
+    """A cgroup of version 2 below our own, gone at the end."""
+
+    def __enter__(self):
+        with open("/proc/self/mountinfo", encoding="utf-8") as file:
+            mounts = [line.split() for line in file]
+        with open("/proc/self/cgroup", encoding="utf-8") as file:
+            ours = [line.strip()[3:] for line in file if line.startswith("0::")]
+        roots = [words[4] for words in mounts if words[words.index("-") + 1] == "cgroup2"]
+        if not roots or not ours:
+            raise BenchError("this machine has no cgroups of version 2")
+        self.path = os.path.join(f"{roots[0]}{ours[0]}", f"bench-{os.getpid()}")
+        os.mkdir(self.path)
+        return self.path
+
+    def __exit__(self, *_):
+        os.rmdir(self.path)
+
+
 class Nursery:
     """Starts processes and sees them all out."""
 
@@ -106,8 +139,9 @@ class Nursery:
             raise BenchError("cannot become the subreaper of what is started")
         self.log = log
 
-    def spawn(self, argv, environment=None):
-        """Starts a program in a process group of its own, its output in the log."""
+    def spawn(self, argv, environment=None, output=None):
+        """Starts a program in a process group of its own, its output in the log (or,
+        what is not an error, in `output`)."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         return os.posix_spawnp(
             argv[0],
@@ -115,17 +149,17 @@ class Nursery:
             {**os.environ, **(environment or {})},
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-                (os.POSIX_SPAWN_OPEN, 1, self.log, flags, 0o600),
+                (os.POSIX_SPAWN_OPEN, 1, output or self.log, flags, 0o600),
                 (os.POSIX_SPAWN_OPEN, 2, self.log, flags, 0o600),
             ],
             setpgroup=0,
         )
 
-    def run(self, argv):
+    def run(self, argv, output=None):
         """Runs a program to its end, which must be success."""
-        _, status = os.waitpid(self.spawn(argv), 0)
+        _, status = os.waitpid(self.spawn(argv, output=output), 0)
         if os.waitstatus_to_exitcode(status) != 0:
-            raise BenchError(f"{' '.join(argv)} failed:\n{self.tail()}")
+            raise BenchError(f"{' '.join(argv)} failed")
 
     def tail(self):
         """The last lines that the processes wrote."""

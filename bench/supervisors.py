@@ -42,14 +42,14 @@ class Supervisor:
             return
         os.kill(self.pid, self.stop_signal)
         if self.tools.nursery.clear(60):
-            raise processes.BenchError(
-                f"{self.name} did not end its services:\n{self.tools.nursery.tail()}"
-            )
+            raise processes.BenchError(f"{self.name} did not end its services")
 
     def memory_kib(self):
         """What the supervisor itself takes, without its services."""
         beacon = self.tools.beacon
-        own = [p for p in processes.family(self.pid) if processes.executable(p) != beacon]
+        gone_or_service = (None, beacon)
+        everyone = processes.family(self.pid)
+        own = [p for p in everyone if processes.executable(p) not in gone_or_service]
         return processes.pss_kib(own)
 
 

@@ -2,7 +2,7 @@
 //! it finds what it is for in a file that has it.
 
 use crate::rules;
-use crate::source::{Source, code_only, paths, without_tests};
+use crate::source::{Source, code_only, mark_test_modules, paths, without_tests};
 
 const PAGE: &str = "
 | `src/unit/` | text | – |
@@ -43,6 +43,18 @@ fn tests_are_told_from_what_ships() {
     let left: Vec<&str> = kept.split_whitespace().collect();
     assert_eq!(left, ["a();", "c();", "e();"]);
     assert_eq!(kept.lines().count(), code.lines().count());
+}
+
+#[test]
+fn files_of_tests_are_told_from_those_that_ship() {
+    let declares =
+        "mod ships;\n#[cfg(test)]\nmod checks;\n#[cfg(test)]\n#[path = \"odd.rs\"]\nmod x;";
+    let paths = ["src/log/ships.rs", "src/log/checks.rs", "src/log/checks/a.rs", "src/log/odd.rs"];
+    let mut files: Vec<Source> = paths.iter().map(|path| Source::new(path, "")).collect();
+    files.push(Source::new("src/log/mod.rs", declares));
+    mark_test_modules(&mut files);
+    let marks: Vec<bool> = files.iter().map(|file| file.only_tests).collect();
+    assert_eq!(marks, [false, true, true, true, false]);
 }
 
 #[test]

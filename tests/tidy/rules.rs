@@ -212,7 +212,8 @@ pub fn nobody_sleeps(files: &[Source], poll_loops: &[(&str, &str)]) -> Vec<Strin
             }
         }
     }
-    let stale = poll_loops.iter().filter(|(path, _)| !used.contains(path));
+    let exists = |path: &str| files.iter().any(|file| file.path == path);
+    let stale = poll_loops.iter().filter(|(path, _)| exists(path) && !used.contains(path));
     wrong.extend(stale.map(|(path, _)| format!("{path}: does not sleep any more; drop its entry")));
     wrong
 }

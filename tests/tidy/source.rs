@@ -14,12 +14,15 @@ pub struct Source {
     pub path: String,
     /// What is in it; bytes that are no UTF-8 are replaced.
     pub text: String,
+    /// Whether it is compiled for tests only, because of where it is or who includes it.
+    pub only_tests: bool,
 }
 
 impl Source {
     /// A file that exists only in a test.
     pub fn new(path: &str, text: &str) -> Self {
-        Self { path: path.to_owned(), text: text.to_owned() }
+        let only_tests = path.starts_with("tests/") || path.starts_with("bench/");
+        Self { path: path.to_owned(), text: text.to_owned(), only_tests }
     }
 
     /// Whether it is written in Rust.
@@ -39,10 +42,7 @@ impl Source {
 
     /// Its code that is not only for tests.
     pub fn shipped_code(&self) -> String {
-        let only_tests = self.path.ends_with("/tests.rs")
-            || self.path.contains("/tests/")
-            || self.path.starts_with("tests/");
-        if only_tests { String::new() } else { without_tests(&self.code()) }
+        if self.only_tests { String::new() } else { without_tests(&self.code()) }
     }
 }
 
@@ -63,12 +63,55 @@ pub fn checkout(root: &Path) -> io::Result<Vec<Source>> {
                 folders.push(path);
             } else if metadata.is_file() {
                 let text = String::from_utf8_lossy(&fs::read(&path)?).into_owned();
-                found.push(Source { path: name, text });
+                found.push(Source::new(&name, &text));
             }
         }
     }
     found.sort_by(|a, b| a.path.cmp(&b.path));
+    mark_test_modules(&mut found);
     Ok(found)
+}
+
+/// Marks the files of modules that are declared below `#[cfg(test)]`.
+pub fn mark_test_modules(files: &mut [Source]) {
+    let modules: Vec<String> =
+        files.iter().filter(|file| file.is_rust()).flat_map(test_modules).collect();
+    for file in files {
+        // The module itself, and its own modules in the folder of its name.
+        let within = |module: &String| {
+            let rest = file.path.strip_prefix(module.as_str());
+            rest.is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
+        };
+        file.only_tests |= modules.iter().any(within);
+    }
+}
+
+/// Paths, without `.rs`, of the modules that a file declares for tests only.
+fn test_modules(file: &Source) -> Vec<String> {
+    let (folder, name) = file.path.rsplit_once('/').unwrap_or(("", &file.path));
+    let stem = name.trim_end_matches(".rs");
+    let own = matches!(stem, "mod" | "lib" | "main");
+    let mut found = Vec::new();
+    let mut lines = file.text.lines().map(str::trim);
+    while lines.any(|line| line == "#[cfg(test)]") {
+        let mut place = None;
+        for line in lines.by_ref() {
+            if let Some(path) = line.strip_prefix("#[path = \"") {
+                place = Some(format!(
+                    "{folder}/{}",
+                    path.trim_end_matches("\"]").trim_end_matches(".rs")
+                ));
+            } else if !line.starts_with("#[") {
+                let module = line.trim_start_matches("pub ").strip_prefix("mod ");
+                if let Some(module) = module.and_then(|module| module.strip_suffix(';')) {
+                    let below = if own { folder.to_owned() } else { format!("{folder}/{stem}") };
+                    found.push(place.unwrap_or(format!("{below}/{module}")));
+                }
+                break;
+            }
+        }
+    }
+    found
 }
 
 /// Rust text with comments, strings and characters replaced by spaces.
