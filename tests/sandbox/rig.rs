@@ -68,7 +68,11 @@ fn run(test: fn()) -> Result<(), String> {
         return Err(format!("{:?}", dead.ended));
     }
     let after = host_state();
-    if before == after { Ok(()) } else { Err(format!("left behind: {:?}", after.difference(&before))) }
+    if before == after {
+        Ok(())
+    } else {
+        Err(format!("left behind: {:?}", after.difference(&before)))
+    }
 }
 
 /// What a test must leave as it was.
@@ -105,7 +109,8 @@ pub struct Rig {
 
 impl Rig {
     pub fn new() -> Self {
-        let directory = tempfile::Builder::new().prefix("berth-rig-").tempdir_in("/var/tmp").unwrap();
+        let directory =
+            tempfile::Builder::new().prefix("berth-rig-").tempdir_in("/var/tmp").unwrap();
         for name in ["state", "runtime", "rootfs", "files"] {
             std::fs::create_dir(directory.path().join(name)).unwrap();
         }
