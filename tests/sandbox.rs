@@ -4,11 +4,37 @@
 //! is only allowed from a process with one thread. Before and after each test the state
 //! of the host (mounts, control groups, descriptors, children) is compared.
 
+#[path = "sandbox/ending.rs"]
+mod ending;
+#[path = "sandbox/failures.rs"]
+mod failures;
+#[path = "sandbox/init.rs"]
+mod init;
+#[path = "sandbox/limits.rs"]
+mod limits;
+#[path = "sandbox/mounts.rs"]
+mod mounts;
+#[path = "sandbox/namespaces.rs"]
+mod namespaces;
+#[path = "sandbox/probes.rs"]
+mod probes;
+#[path = "sandbox/process.rs"]
+mod process;
 #[path = "sandbox/rig.rs"]
 mod rig;
-#[path = "sandbox/smoke.rs"]
-mod smoke;
+#[path = "sandbox/tree.rs"]
+mod tree;
 
 fn main() {
-    rig::main(&[smoke::TESTS]);
+    rig::main(&[
+        namespaces::TESTS,
+        tree::TESTS,
+        mounts::TESTS,
+        process::TESTS,
+        limits::TESTS,
+        init::TESTS,
+        ending::TESTS,
+        failures::TESTS,
+        probes::TESTS,
+    ]);
 }

@@ -99,6 +99,8 @@ fn begin(
     init: Option<&OwnedFd>,
 ) -> io::Result<Fds> {
     identity::hide_memory()?;
+    // What the steps make has exactly the mode they say.
+    identity::set_umask(0);
     let up = |fd: BorrowedFd<'_>| fd::duplicate_above(fd, PRIVATE_FDS);
     let fds = Fds {
         channel: up(channel.as_fd())?,

@@ -90,12 +90,21 @@ pub fn kind_of(fd: BorrowedFd<'_>) -> io::Result<Kind> {
 /// 0755, files 0644) where it is missing.
 ///
 /// # Errors
-/// As [`open_in`] and mkdir(2); `EROFS` when it is missing in a read-only tree.
+/// As [`open_in`] and mkdir(2); `EROFS` when it is missing in a read-only tree; `ENOTDIR`
+/// or `EISDIR` when it is there and of the other kind.
 pub fn mount_point(root: BorrowedFd<'_>, path: &str, kind: Kind) -> io::Result<OwnedFd> {
-    match open_in(root, path, OFlags::PATH) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        found => return found,
+    let found = match open_in(root, path, OFlags::PATH) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make_all(root, path, kind)?,
+        found => found?,
+    };
+    match (kind, kind_of(found.as_fd())?) {
+        (Kind::Directory, Kind::File) => Err(io::Error::from_raw_os_error(libc::ENOTDIR)),
+        (Kind::File, Kind::Directory) => Err(io::Error::from_raw_os_error(libc::EISDIR)),
+        _ => Ok(found),
     }
+}
+
+fn make_all(root: BorrowedFd<'_>, path: &str, kind: Kind) -> io::Result<OwnedFd> {
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     let mut so_far = String::with_capacity(path.len().saturating_add(1));
     let mut parent = open_in(root, "/", OFlags::PATH)?;

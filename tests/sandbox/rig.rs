@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use berth::container::{
     self, Channel, Child, Context, Exec, Host, Plan, Program, SocketKind, Status, Stdio,
 };
-use berth::sys::cgroup::{self, Group, Root, Tree};
+use berth::sys::cgroup::{Group, Root, Tree};
 use berth::sys::reap::{self, Ended};
 use berth::sys::{fd, fork, pidfd};
 use berth::unit::model::{
@@ -50,6 +50,7 @@ pub fn main(lists: &[&[Test]]) {
 fn run(test: fn()) -> Result<(), String> {
     let before = host_state();
     let child = fork::child(&fork::Options::default(), || {
+        reap::become_subreaper().unwrap();
         test();
         0
     })
@@ -60,19 +61,21 @@ fn run(test: fn()) -> Result<(), String> {
         return Err("took longer than a minute".to_owned());
     }
     let dead = reap::wait_pidfd(child.pidfd.as_fd()).unwrap().unwrap();
+    let pid = child.pid;
     drop(child);
     while let Some(orphan) = reap::peek().unwrap() {
         reap::reap(orphan.pid).unwrap();
     }
     if dead.ended != Ended::Code(0) {
+        // The next test begins on a clean host.
+        let own: Vec<_> = Tree::discover().unwrap().own_groups().map(Path::to_owned).collect();
+        let left: Vec<_> = own.iter().map(|own| own.join(format!("berth-rig-{pid}"))).collect();
+        berth::sys::cgroup::tree::kill_leftovers(&left).unwrap();
         return Err(format!("{:?}", dead.ended));
     }
     let after = host_state();
-    if before == after {
-        Ok(())
-    } else {
-        Err(format!("left behind: {:?}", after.difference(&before)))
-    }
+    let left: Vec<&String> = after.symmetric_difference(&before).collect();
+    if left.is_empty() { Ok(()) } else { Err(format!("the host has changed: {left:?}")) }
 }
 
 /// What a test must leave as it was.
@@ -336,7 +339,7 @@ impl<'a> Running<'a> {
 }
 
 /// Waits until the channel says how it went.
-fn executed(
+pub fn executed(
     channel: &mut Channel,
     plan: &Plan,
     sockets: &mut Vec<(SocketKind, OwnedFd)>,
@@ -429,5 +432,38 @@ pub fn mount(line: u32, source: berth::unit::model::MountSource, target: &str) -
     At { value: Mount { source, target: target.to_owned(), read_only: false }, line }
 }
 
-#[allow(dead_code)]
-pub fn unused(_: PathBuf, _: &cgroup::Error) {}
+/// A mount namespace for this test alone, in which nothing travels to the host.
+pub fn private_mounts() {
+    let flags = nix::sched::CloneFlags::CLONE_NEWNS;
+    nix::sched::unshare(flags).unwrap();
+    host_mount(None, "/", None, nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE);
+}
+
+pub fn host_mount(
+    source: Option<&str>,
+    target: &str,
+    kind: Option<&str>,
+    flags: nix::mount::MsFlags,
+) {
+    nix::mount::mount(source, target, kind, flags, None::<&str>).unwrap();
+}
+
+/// A bind of `/usr`, for trees of [`Rig::tree`].
+pub fn with_usr() -> At<Mount> {
+    let mut usr = bind("/usr", "/usr");
+    usr.value.read_only = true;
+    usr
+}
+
+pub fn bind(path: &str, target: &str) -> At<Mount> {
+    use berth::unit::model::{MountSource, Propagation};
+    let propagation = Propagation::Private;
+    mount(7, MountSource::Bind { path: path.to_owned(), propagation, recursive: true }, target)
+}
+
+/// A unit on a tree of [`Rig::tree`].
+pub fn on_tree(service: &mut Service, tree: &str, writable: Writable) {
+    service.rootfs = At { value: Rootfs::Directory(tree.to_owned()), line: 3 };
+    service.writable = writable;
+    service.mounts.push(with_usr());
+}

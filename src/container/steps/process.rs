@@ -11,17 +11,20 @@ use crate::sys::{fd, identity, path, pty};
 use crate::unit::model::User;
 
 pub(super) fn oom_score(score: i32) -> Result<(), Failure> {
-    Ok(path::write_value("/proc/self/oom_score_adj", &score.to_string())?)
+    path::write_value("/proc/self/oom_score_adj", &score.to_string())
+        .map_err(|error| beyond(&error))
 }
 
 pub(super) fn limit(resource: Resource, value: u64) -> Result<(), Failure> {
-    limits::set(resource, value).map_err(|error| {
-        let hint = match error.raw_os_error() {
-            Some(libc::EPERM) => "it is above what this supervisor may give",
-            _ => "",
-        };
-        Failure::with(&error, hint)
-    })
+    limits::set(resource, value).map_err(|error| beyond(&error))
+}
+
+fn beyond(error: &std::io::Error) -> Failure {
+    let hint = match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => "it is beyond what this supervisor may give",
+        _ => "",
+    };
+    Failure::with(error, hint)
 }
 
 pub(super) fn nice(value: i32) -> Result<(), Failure> {
