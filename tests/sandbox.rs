@@ -3,6 +3,16 @@
 //! Every test runs in a process of its own, made by fork from this one thread: launching
 //! is only allowed from a process with one thread. Before and after each test the state
 //! of the host (mounts, control groups, descriptors, children) is compared.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::unnecessary_wraps,
+    clippy::assigning_clones,
+    reason = "tests, though not of libtest: a panic is how they fail"
+)]
 
 #[path = "sandbox/ending.rs"]
 mod ending;

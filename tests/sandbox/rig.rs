@@ -66,6 +66,7 @@ fn run(test: fn()) -> Result<(), String> {
     while let Some(orphan) = reap::peek().unwrap() {
         reap::reap(orphan.pid).unwrap();
     }
+    remove_directories(pid.unsigned_abs());
     if dead.ended != Ended::Code(0) {
         // The next test begins on a clean host.
         let own: Vec<_> = Tree::discover().unwrap().own_groups().map(Path::to_owned).collect();
@@ -76,6 +77,21 @@ fn run(test: fn()) -> Result<(), String> {
     let after = host_state();
     let left: Vec<&String> = after.symmetric_difference(&before).collect();
     if left.is_empty() { Ok(()) } else { Err(format!("the host has changed: {left:?}")) }
+}
+
+/// How the directories of a test's rigs are called.
+fn prefix(pid: u32) -> String {
+    format!("berth-rig-{pid}-")
+}
+
+/// A test could not remove what was mounted on in its own mount namespace, or failed.
+fn remove_directories(pid: u32) {
+    for entry in std::fs::read_dir("/var/tmp").unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().unwrap().to_str().unwrap().starts_with(&prefix(pid)) {
+            std::fs::remove_dir_all(path).unwrap();
+        }
+    }
 }
 
 /// What a test must leave as it was.
@@ -112,8 +128,10 @@ pub struct Rig {
 
 impl Rig {
     pub fn new() -> Self {
-        let directory =
-            tempfile::Builder::new().prefix("berth-rig-").tempdir_in("/var/tmp").unwrap();
+        let directory = tempfile::Builder::new()
+            .prefix(&prefix(std::process::id()))
+            .tempdir_in("/var/tmp")
+            .unwrap();
         for name in ["state", "runtime", "rootfs", "files"] {
             std::fs::create_dir(directory.path().join(name)).unwrap();
         }
