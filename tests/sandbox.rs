@@ -34,6 +34,8 @@ mod process;
 mod rig;
 #[path = "sandbox/tree.rs"]
 mod tree;
+#[path = "sandbox/units.rs"]
+mod units;
 
 fn main() {
     rig::main(&[

@@ -325,7 +325,3 @@ fn host_name(name: &str) -> String {
     let legal = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
     name.chars().map(legal).take(64).collect()
 }
-
-#[cfg(test)]
-#[path = "plan_tests.rs"]
-mod tests;

@@ -14,10 +14,9 @@ use berth::container::{
 use berth::sys::cgroup::{Group, Root, Tree};
 use berth::sys::reap::{self, Ended};
 use berth::sys::{fd, fork, pidfd};
-use berth::unit::model::{
-    At, Kind, Limits, Log, Mount, Namespaces, Ready, Restart, RestartPolicy, Rootfs, Service, Unit,
-    Writable,
-};
+use berth::unit::model::{At, Mount, Rootfs, Service, Unit, Writable};
+
+pub use super::units::{service, unit};
 
 /// Longest time for one test, and for anything that is waited for.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -379,70 +378,6 @@ pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     while !condition() {
         assert!(Instant::now() < end, "waited in vain: {what}");
         std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
-pub fn unit(name: &str, command: &[&str]) -> Unit {
-    let command = command.iter().map(|&word| word.to_owned()).collect();
-    let service = Service {
-        command: At { value: command, line: 2 },
-        rootfs: At::default_value(Rootfs::Host),
-        writable: Writable::None,
-        namespaces: At::default_value(Namespaces::ALL),
-        user: None,
-        working_directory: At::default_value("/".to_owned()),
-        environment: Vec::new(),
-        environment_files: Vec::new(),
-        hostname: None,
-        mounts: Vec::new(),
-        umask: 0o022,
-        no_new_privileges: true,
-        init: true,
-        oneshot: false,
-        ready: Ready::Exec,
-        restart: Restart {
-            policy: RestartPolicy::No,
-            delay: Duration::ZERO,
-            delay_max: Duration::ZERO,
-            reset: Duration::ZERO,
-            limit_count: 0,
-            limit_window: Duration::ZERO,
-        },
-        success_exit_status: Vec::new(),
-        critical: false,
-        start_timeout: None,
-        stop_timeout: None,
-        stop_signal: libc::SIGTERM,
-        reload_signal: None,
-        reload_command: None,
-        stop_command: None,
-        start_pre: Vec::new(),
-        start_post: Vec::new(),
-        stop_post: Vec::new(),
-        watchdog: None,
-        limits: Limits::default(),
-        health: None,
-        log: Log::default(),
-    };
-    Unit {
-        name: name.to_owned(),
-        file: "web.toml".to_owned(),
-        line: 1,
-        description: String::new(),
-        requires: Vec::new(),
-        wants: Vec::new(),
-        after: Vec::new(),
-        before: Vec::new(),
-        conflicts: Vec::new(),
-        wanted_by: Vec::new(),
-        kind: Kind::Service(Box::new(service)),
-    }
-}
-
-pub fn service(unit: &mut Unit) -> &mut Service {
-    match &mut unit.kind {
-        Kind::Service(service) => service,
-        Kind::Target => unreachable!(),
     }
 }
 

@@ -1,68 +1,21 @@
 //! Golden listings: the steps of a few units, in order, with the lines that asked for them.
 
-use std::time::Duration;
+use std::fmt::Write;
 
-use super::*;
-use crate::unit::model::{
-    Id, Kind, Log, Mount, MountSource, Propagation, Ready, Restart, RestartPolicy, User,
+use berth::container::plan::{Context, compile, is_at_or_below};
+use berth::container::step::{Op, Step};
+use berth::unit::model::{
+    At, Id, Mount, MountSource, Namespaces, Propagation, Ready, Rootfs, Service, Unit, User,
+    Writable,
 };
 
+#[path = "sandbox/units.rs"]
+mod units;
+
 fn unit(name: &str, change: impl FnOnce(&mut Service)) -> Unit {
-    let command = vec!["nginx".to_owned()];
-    let mut service = Service {
-        command: At { value: command, line: 2 },
-        rootfs: At::default_value(Rootfs::Host),
-        writable: Writable::None,
-        namespaces: At::default_value(Namespaces::ALL),
-        user: None,
-        working_directory: At::default_value("/".to_owned()),
-        environment: Vec::new(),
-        environment_files: Vec::new(),
-        hostname: None,
-        mounts: Vec::new(),
-        umask: 0o022,
-        no_new_privileges: true,
-        init: true,
-        oneshot: false,
-        ready: Ready::Exec,
-        restart: Restart {
-            policy: RestartPolicy::No,
-            delay: Duration::ZERO,
-            delay_max: Duration::ZERO,
-            reset: Duration::ZERO,
-            limit_count: 0,
-            limit_window: Duration::ZERO,
-        },
-        success_exit_status: Vec::new(),
-        critical: false,
-        start_timeout: None,
-        stop_timeout: None,
-        stop_signal: libc::SIGTERM,
-        reload_signal: None,
-        reload_command: None,
-        stop_command: None,
-        start_pre: Vec::new(),
-        start_post: Vec::new(),
-        stop_post: Vec::new(),
-        watchdog: None,
-        limits: Limits::default(),
-        health: None,
-        log: Log::default(),
-    };
-    change(&mut service);
-    Unit {
-        name: name.to_owned(),
-        file: "web.toml".to_owned(),
-        line: 1,
-        description: String::new(),
-        requires: Vec::new(),
-        wants: Vec::new(),
-        after: Vec::new(),
-        before: Vec::new(),
-        conflicts: Vec::new(),
-        wanted_by: Vec::new(),
-        kind: Kind::Service(Box::new(service)),
-    }
+    let mut unit = units::unit(name, &["nginx"]);
+    change(units::service(&mut unit));
+    unit
 }
 
 fn list(unit: &Unit) -> String {
@@ -74,16 +27,16 @@ fn list(unit: &Unit) -> String {
         [("outside", &plan.outside), ("sandbox", &plan.sandbox), ("process", &plan.process)]
     {
         for Step { op, line } in steps {
-            text += &format!("{name} {line:2} {op}\n");
+            writeln!(text, "{name} {line:2} {op}").unwrap();
         }
     }
     text
 }
 
 fn expect(unit: &Unit, golden: &str) {
-    let golden: String = golden.lines().map(|line| format!("{}\n", line.trim())).collect();
+    let golden: Vec<&str> = golden.trim().lines().map(str::trim).collect();
     let listing = list(unit);
-    assert_eq!(listing, golden.trim_start_matches('\n'), "\n{listing}");
+    assert_eq!(listing.lines().collect::<Vec<_>>(), golden, "\n{listing}");
 }
 
 #[test]
