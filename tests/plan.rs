@@ -1,5 +1,7 @@
 //! Golden listings: the steps of a few units, in order, with the lines that asked for them.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
 use std::fmt::Write;
 
 use berth::container::plan::{Context, compile, is_at_or_below};
