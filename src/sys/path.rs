@@ -139,6 +139,23 @@ fn make(parent: BorrowedFd<'_>, name: &str, kind: Kind) -> io::Result<()> {
     }
 }
 
+/// `/dev/null` of the calling process' tree, checked to be that device.
+///
+/// # Errors
+/// As open(2); `ENXIO` when it is something else.
+pub fn open_null() -> io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let fd = open_in(handle("/")?.as_fd(), "/dev/null", flags)?;
+    let status = rustix::fs::fstat(&fd)?;
+    let character = rustix::fs::FileType::from_raw_mode(status.st_mode)
+        == rustix::fs::FileType::CharacterDevice;
+    if !character || status.st_rdev != rustix::fs::makedev(1, 3) {
+        return Err(io::Error::from_raw_os_error(libc::ENXIO));
+    }
+    super::fd::set_nonblocking(fd.as_fd(), false)?;
+    Ok(fd)
+}
+
 /// Whether there is something at a path of the calling process.
 pub fn exists(path: &str) -> bool {
     rustix::fs::access(path, rustix::fs::Access::EXISTS).is_ok()

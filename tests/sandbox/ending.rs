@@ -6,7 +6,7 @@ use berth::sys::cgroup::{self, Tree};
 use berth::sys::{fd, fork, reap};
 use berth::unit::model::Namespaces;
 
-use super::rig::{Rig, Test, service, unit, wait_for};
+use super::rig::{Rig, Test, executed, service, unit, wait_for};
 
 pub const TESTS: &[Test] = &[
     ("daemons_in_hiding_die", daemons_in_hiding_die),
@@ -14,6 +14,7 @@ pub const TESTS: &[Test] = &[
     ("groups_below_are_removed", groups_below_are_removed),
     ("a_killed_supervisors_units_are_ended", a_killed_supervisors_units_are_ended),
     ("emptiness_is_announced", emptiness_is_announced),
+    ("without_control_groups_the_init_is_enough", without_control_groups_the_init_is_enough),
 ];
 
 fn daemons_in_hiding_die() {
@@ -129,4 +130,22 @@ fn emptiness_is_announced() {
     assert!(announced(10));
     assert!(!running.group.populated().unwrap());
     running.down();
+}
+
+fn without_control_groups_the_init_is_enough() {
+    use berth::container::{Program, Stdio, process, sandbox};
+    let rig = Rig::new();
+    let plan = rig.plan(&unit("web", &["sh", "-c", "setsid -f sleep 1000; exec sleep 1000"]));
+    let group = cgroup::Group::absent();
+    let mut init = sandbox(&rig.host, &plan, &group).unwrap();
+    executed(&mut init.status, &plan, &mut Vec::new()).unwrap();
+    let inside = Some(init.pidfd.as_fd());
+    let stdio = Stdio::default();
+    let mut main = process(&rig.host, &plan, &group, inside, Program::Main, &stdio).unwrap();
+    executed(&mut main.status, &plan, &mut Vec::new()).unwrap();
+    berth::sys::pidfd::send_signal(init.pidfd.as_fd(), libc::SIGKILL).unwrap();
+    for child in [&main, &init] {
+        let dead = reap::wait_pidfd(child.pidfd.as_fd()).unwrap().unwrap();
+        assert_eq!(dead.ended, reap::Ended::Signal(libc::SIGKILL));
+    }
 }

@@ -67,6 +67,7 @@ fn a_wrong_value_is_named() {
     let rig = Rig::new();
     let text = rig.failure(|s| s.limits.cpuset = at("4000".to_owned()));
     assert!(text.starts_with("set the limit cpuset (4000 in cpuset.cpus): "), "{text}");
+    assert!(text.ends_with(" at web.toml:20"), "{text}");
 }
 
 fn what_cannot_be_enforced_is_said() {

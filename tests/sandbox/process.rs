@@ -18,6 +18,7 @@ pub const TESTS: &[Test] = &[
     ("signals_are_as_at_birth", signals_are_as_at_birth),
     ("no_descriptor_leaks", no_descriptor_leaks),
     ("named_descriptors_are_in_place", named_descriptors_are_in_place),
+    ("the_null_device_is_the_units_own", the_null_device_is_the_units_own),
     ("stderr_opens_again_as_another_user", stderr_opens_again_as_another_user),
     ("the_working_directory_is_entered", the_working_directory_is_entered),
     ("exec_may_be_somebody_else", exec_may_be_somebody_else),
@@ -205,6 +206,19 @@ fn named_descriptors_are_in_place() {
     berth::sys::reap::wait_pidfd(child.pidfd.as_fd()).unwrap();
     assert_eq!(text, "0\n1\n2\n3\n4\n63\nready\n/dev/null\n");
     running.down();
+}
+
+fn the_null_device_is_the_units_own() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let rig = Rig::new();
+    let script = "stat -L -c '%d %a' /proc/self/fd/0 /dev/null; chmod 600 /proc/self/fd/0; stat -c %a /dev/null";
+    let output = rig.shell(script, |_| {}).good();
+    let lines: Vec<&str> = output.lines().collect();
+    assert_eq!(lines[0], lines[1]);
+    assert_eq!(lines[2], "600");
+    let host = std::fs::metadata("/dev/null").unwrap();
+    assert_eq!(host.permissions().mode() & 0o777, 0o666);
+    assert_ne!(lines[0].split(' ').next(), Some(host.dev().to_string().as_str()));
 }
 
 fn stderr_opens_again_as_another_user() {

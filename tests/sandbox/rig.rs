@@ -241,12 +241,9 @@ pub struct Running<'a> {
 impl<'a> Running<'a> {
     fn start(rig: &'a Rig, unit: &Unit) -> Result<Self, String> {
         let plan = rig.plan(unit);
-        let limits = &unit.service().unwrap().limits;
-        let wanted = container::cgroup_limits(limits);
         rig.runs.set(rig.runs.get() + 1);
         let name = format!("{}-{}", unit.name, rig.runs.get());
-        let root = rig.root.as_ref().unwrap();
-        let group = root.create(&name, &wanted, limits.strict).map_err(|e| e.to_string())?;
+        let group = container::group(rig.root.as_ref().unwrap(), unit, &name)?;
         let (read, write) = std::io::pipe().unwrap();
         let output = File::from(OwnedFd::from(read));
         let mut running =

@@ -79,8 +79,9 @@ impl State<'_> {
         self.identity = users::lookup(user).map_err(|error| Failure::text(error.to_string()))?;
         let Identity { uid, gid, groups, .. } = &self.identity;
         // Such a program re-opens /dev/stderr, or its terminal, by name.
+        let terminal = self.exec.is_some_and(|exec| exec.terminal.is_some());
         for number in 0..3 {
-            fd::give_to(fd::standard(number), *uid)?;
+            fd::give_to(fd::standard(number), *uid, terminal)?;
         }
         Ok(identity::become_user(*uid, *gid, groups)?)
     }
