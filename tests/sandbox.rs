@@ -3,12 +3,50 @@
 //! Every test runs in a process of its own, made by fork from this one thread: launching
 //! is only allowed from a process with one thread. Before and after each test the state
 //! of the host (mounts, control groups, descriptors, children) is compared.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::unnecessary_wraps,
+    clippy::assigning_clones,
+    reason = "tests, though not of libtest: a panic is how they fail"
+)]
 
+#[path = "sandbox/ending.rs"]
+mod ending;
+#[path = "sandbox/failures.rs"]
+mod failures;
+#[path = "sandbox/init.rs"]
+mod init;
+#[path = "sandbox/limits.rs"]
+mod limits;
+#[path = "sandbox/mounts.rs"]
+mod mounts;
+#[path = "sandbox/namespaces.rs"]
+mod namespaces;
+#[path = "sandbox/probes.rs"]
+mod probes;
+#[path = "sandbox/process.rs"]
+mod process;
 #[path = "sandbox/rig.rs"]
 mod rig;
-#[path = "sandbox/smoke.rs"]
-mod smoke;
+#[path = "sandbox/tree.rs"]
+mod tree;
+#[path = "sandbox/units.rs"]
+mod units;
 
 fn main() {
-    rig::main(&[smoke::TESTS]);
+    rig::main(&[
+        namespaces::TESTS,
+        tree::TESTS,
+        mounts::TESTS,
+        process::TESTS,
+        limits::TESTS,
+        init::TESTS,
+        ending::TESTS,
+        failures::TESTS,
+        probes::TESTS,
+    ]);
 }

@@ -69,7 +69,7 @@ pub fn run(job: Job<'_>) -> ! {
         }
         Job::Process { host, plan, group, inside, program, stdio, channel } => {
             match begin(&channel, stdio, host, group, inside, None) {
-                Ok(fds) => become_program(plan, program, fds),
+                Ok(fds) => become_program(plan, program, stdio, fds),
                 Err(error) => fail(channel.as_fd(), Place::Begin, &error.into()),
             }
         }
@@ -99,6 +99,8 @@ fn begin(
     init: Option<&OwnedFd>,
 ) -> io::Result<Fds> {
     identity::hide_memory()?;
+    // What the steps make has exactly the mode they say.
+    identity::set_umask(0);
     let up = |fd: BorrowedFd<'_>| fd::duplicate_above(fd, PRIVATE_FDS);
     let fds = Fds {
         channel: up(channel.as_fd())?,
@@ -162,7 +164,22 @@ fn execute_init(channel: BorrowedFd<'_>, init: Option<&OwnedFd>) -> io::Error {
     identity::execute_fd(init.as_fd(), &argv, &identity::Strings::new(Vec::new()))
 }
 
-fn become_program(plan: &Plan, program: Program<'_>, fds: Fds) -> ! {
+/// The host's `/dev/null` would be a file of the host in the hands of the unit, which
+/// could change its mode: inside, it is the unit's own.
+fn own_null(stdio: &Stdio<'_>) -> io::Result<()> {
+    let standard = [(0, stdio.stdin), (1, stdio.stdout), (2, stdio.stderr)];
+    let mut null = None;
+    for (number, _) in standard.iter().filter(|(_, fd)| fd.is_none()) {
+        let null = match &null {
+            Some(null) => null,
+            None => null.insert(path::open_null()?),
+        };
+        fd::place(null.as_fd(), *number)?;
+    }
+    Ok(())
+}
+
+fn become_program(plan: &Plan, program: Program<'_>, stdio: &Stdio<'_>, fds: Fds) -> ! {
     let channel = fds.channel;
     let mut state = State::new(channel.as_fd(), plan, fds.procs);
     if let Program::Exec(exec) = program {
@@ -179,6 +196,11 @@ fn become_program(plan: &Plan, program: Program<'_>, fds: Fds) -> ! {
             }
         }
         None => carry_out(&mut state, &plan.sandbox, Place::Sandbox, channel.as_fd()),
+    }
+    if plan.namespaces.mount
+        && let Err(error) = own_null(stdio)
+    {
+        fail(channel.as_fd(), Place::Null, &error.into());
     }
     carry_out(&mut state, &plan.process, Place::Process, channel.as_fd());
     let (argv, line) = match program {

@@ -22,7 +22,21 @@ pub use plan::{Context, Plan, compile};
 pub use status::{Channel, SocketKind, Status};
 
 use crate::sys::cgroup::limits::{Limit, Wanted};
-use crate::unit::model::{At, Limits};
+use crate::sys::cgroup::{Group, Root};
+use crate::unit::model::{At, Limits, Unit};
+
+/// Makes the control group of a unit, with its limits.
+///
+/// # Errors
+/// One phrase with the limit and its line, to follow "cannot start web: ".
+pub fn group(root: &Root, unit: &Unit, name: &str) -> Result<Group, String> {
+    let none = Limits::default();
+    let limits = unit.service().map_or(&none, |service| &service.limits);
+    root.create(name, &cgroup_limits(limits), limits.strict).map_err(|error| match error.line() {
+        0 => error.to_string(),
+        line => format!("{error} at {}:{line}", unit.file),
+    })
+}
 
 /// The limits of a unit in the words of [`crate::sys::cgroup`].
 pub fn cgroup_limits(limits: &Limits) -> Vec<Wanted<'_>> {

@@ -29,6 +29,8 @@ pub enum Place {
     Sandbox(u16),
     /// `Plan::process`.
     Process(u16),
+    /// The unit's own `/dev/null`.
+    Null,
     /// The tiny init.
     Init,
     /// The program, with the line that named it (0: none did).
@@ -43,6 +45,7 @@ impl Place {
             Self::Enter => (2, 0),
             Self::Sandbox(index) => (3, index),
             Self::Process(index) => (4, index),
+            Self::Null => (7, 0),
             Self::Init => (5, 0),
             Self::Execute(line) => (6, line),
         }
@@ -55,6 +58,7 @@ impl Place {
             2 => Self::Enter,
             3 => Self::Sandbox(index),
             4 => Self::Process(index),
+            7 => Self::Null,
             5 => Self::Init,
             6 => Self::Execute(index),
             _ => return None,
@@ -246,6 +250,7 @@ fn describe(place: Place, plan: &Plan) -> (String, u32) {
         Place::Enter => ("enter the unit's namespaces".to_owned(), 0),
         Place::Sandbox(index) => step(&plan.sandbox, index),
         Place::Process(index) => step(&plan.process, index),
+        Place::Null => ("open /dev/null".to_owned(), 0),
         Place::Init => ("execute the init".to_owned(), 0),
         Place::Execute(line) => ("cannot execute".to_owned(), u32::from(line)),
     }

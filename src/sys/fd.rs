@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// The most descriptors [`close_all_but`] can keep.
-pub const KEEP_MAX: usize = 72;
+pub const KEEP_MAX: usize = 96;
 
 /// Closes every descriptor above 2 that is not in `keep` (at most [`KEEP_MAX`]).
 ///
@@ -112,14 +112,16 @@ pub fn standard(number: RawFd) -> BorrowedFd<'static> {
     unsafe { BorrowedFd::borrow_raw(number.clamp(0, 2)) }
 }
 
-/// Gives a pipe to a user, who can then open it again by its name in /proc. What is not a
-/// pipe stays whose it is.
+/// Gives a pipe (or, if asked, a terminal) to a user, who can then open it again by its
+/// name. What is neither stays whose it is.
 ///
 /// # Errors
 /// As fchown(2).
-pub fn give_to(fd: BorrowedFd<'_>, uid: u32) -> io::Result<()> {
-    let mode = rustix::fs::fstat(fd)?.st_mode;
-    if rustix::fs::FileType::from_raw_mode(mode) != rustix::fs::FileType::Fifo {
+pub fn give_to(fd: BorrowedFd<'_>, uid: u32, terminals_too: bool) -> io::Result<()> {
+    use rustix::fs::FileType;
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode);
+    let terminal = terminals_too && kind == FileType::CharacterDevice;
+    if kind != FileType::Fifo && !terminal {
         return Ok(());
     }
     Ok(rustix::fs::fchown(fd, Some(rustix::fs::Uid::from_raw(uid)), None)?)

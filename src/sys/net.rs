@@ -6,10 +6,10 @@ use std::os::fd::AsRawFd;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 /// Brings `lo` up in the calling process' network namespace; the kernel then gives it
-/// 127.0.0.1/8 and ::1.
+/// its addresses.
 ///
 /// # Errors
-/// As `netdevice(7)`.
+/// As netdevice(7).
 pub fn loopback_up() -> io::Result<()> {
     let flags = SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::DGRAM, flags, None)?;

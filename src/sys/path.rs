@@ -90,12 +90,21 @@ pub fn kind_of(fd: BorrowedFd<'_>) -> io::Result<Kind> {
 /// 0755, files 0644) where it is missing.
 ///
 /// # Errors
-/// As [`open_in`] and mkdir(2); `EROFS` when it is missing in a read-only tree.
+/// As [`open_in`] and mkdir(2); `EROFS` when it is missing in a read-only tree; `ENOTDIR`
+/// or `EISDIR` when it is there and of the other kind.
 pub fn mount_point(root: BorrowedFd<'_>, path: &str, kind: Kind) -> io::Result<OwnedFd> {
-    match open_in(root, path, OFlags::PATH) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        found => return found,
+    let found = match open_in(root, path, OFlags::PATH) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => make_all(root, path, kind)?,
+        found => found?,
+    };
+    match (kind, kind_of(found.as_fd())?) {
+        (Kind::Directory, Kind::File) => Err(io::Error::from_raw_os_error(libc::ENOTDIR)),
+        (Kind::File, Kind::Directory) => Err(io::Error::from_raw_os_error(libc::EISDIR)),
+        _ => Ok(found),
     }
+}
+
+fn make_all(root: BorrowedFd<'_>, path: &str, kind: Kind) -> io::Result<OwnedFd> {
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     let mut so_far = String::with_capacity(path.len().saturating_add(1));
     let mut parent = open_in(root, "/", OFlags::PATH)?;
@@ -128,6 +137,23 @@ fn make(parent: BorrowedFd<'_>, name: &str, kind: Kind) -> io::Result<()> {
         Err(rustix::io::Errno::EXIST) => Err(io::Error::from_raw_os_error(libc::ENOENT)),
         other => Ok(other?),
     }
+}
+
+/// `/dev/null` of the calling process' tree, checked to be that device.
+///
+/// # Errors
+/// As open(2); `ENXIO` when it is something else.
+pub fn open_null() -> io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let fd = open_in(handle("/")?.as_fd(), "/dev/null", flags)?;
+    let status = rustix::fs::fstat(&fd)?;
+    let character = rustix::fs::FileType::from_raw_mode(status.st_mode)
+        == rustix::fs::FileType::CharacterDevice;
+    if !character || status.st_rdev != rustix::fs::makedev(1, 3) {
+        return Err(io::Error::from_raw_os_error(libc::ENXIO));
+    }
+    super::fd::set_nonblocking(fd.as_fd(), false)?;
+    Ok(fd)
 }
 
 /// Whether there is something at a path of the calling process.

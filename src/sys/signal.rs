@@ -86,16 +86,26 @@ pub fn reset() -> io::Result<()> {
     mask(&empty())
 }
 
-/// Every disposition that is not the default back to it. This program itself only
-/// changes SIGPIPE (the Rust runtime ignores it); what it inherited as ignored counts too.
+/// Every disposition back to the default. By the kernel's own call, because libc refuses
+/// the two signals that it uses for threads, and those can be inherited as ignored too.
 fn reset_dispositions() {
+    // `struct sigaction` of the kernel: all zero is SIG_DFL with no flags and no mask.
+    let default = [0u64; 4];
     for signal in 1..=HIGHEST {
-        if matches!(signal, libc::SIGKILL | libc::SIGSTOP | 32 | 33) {
+        if matches!(signal, libc::SIGKILL | libc::SIGSTOP) {
             continue;
         }
-        // SAFETY: SIG_DFL needs no handler. An error (a number that does not exist) leaves
-        // nothing to reset.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: the structure lives through the call and asks for no handler. An error
+        // (a number that does not exist) leaves nothing to reset.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null::<u64>(),
+                size_of::<u64>(),
+            )
+        };
     }
 }
 

@@ -5,19 +5,18 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use berth::container::{
     self, Channel, Child, Context, Exec, Host, Plan, Program, SocketKind, Status, Stdio,
 };
-use berth::sys::cgroup::{self, Group, Root, Tree};
+use berth::sys::cgroup::{Group, Root, Tree};
 use berth::sys::reap::{self, Ended};
 use berth::sys::{fd, fork, pidfd};
-use berth::unit::model::{
-    At, Kind, Limits, Log, Mount, Namespaces, Ready, Restart, RestartPolicy, Rootfs, Service, Unit,
-    Writable,
-};
+use berth::unit::model::{At, Mount, Rootfs, Service, Unit, Writable};
+
+pub use super::units::{service, unit};
 
 /// Longest time for one test, and for anything that is waited for.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -50,6 +49,7 @@ pub fn main(lists: &[&[Test]]) {
 fn run(test: fn()) -> Result<(), String> {
     let before = host_state();
     let child = fork::child(&fork::Options::default(), || {
+        reap::become_subreaper().unwrap();
         test();
         0
     })
@@ -60,18 +60,36 @@ fn run(test: fn()) -> Result<(), String> {
         return Err("took longer than a minute".to_owned());
     }
     let dead = reap::wait_pidfd(child.pidfd.as_fd()).unwrap().unwrap();
+    let pid = child.pid;
     drop(child);
     while let Some(orphan) = reap::peek().unwrap() {
         reap::reap(orphan.pid).unwrap();
     }
+    remove_directories(pid.unsigned_abs());
     if dead.ended != Ended::Code(0) {
+        // The next test begins on a clean host.
+        let own: Vec<_> = Tree::discover().unwrap().own_groups().map(Path::to_owned).collect();
+        let left: Vec<_> = own.iter().map(|own| own.join(format!("berth-rig-{pid}"))).collect();
+        berth::sys::cgroup::tree::kill_leftovers(&left).unwrap();
         return Err(format!("{:?}", dead.ended));
     }
     let after = host_state();
-    if before == after {
-        Ok(())
-    } else {
-        Err(format!("left behind: {:?}", after.difference(&before)))
+    let left: Vec<&String> = after.symmetric_difference(&before).collect();
+    if left.is_empty() { Ok(()) } else { Err(format!("the host has changed: {left:?}")) }
+}
+
+/// How the directories of a test's rigs are called.
+fn prefix(pid: u32) -> String {
+    format!("berth-rig-{pid}-")
+}
+
+/// A test could not remove what was mounted on in its own mount namespace, or failed.
+fn remove_directories(pid: u32) {
+    for entry in std::fs::read_dir("/var/tmp").unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().unwrap().to_str().unwrap().starts_with(&prefix(pid)) {
+            std::fs::remove_dir_all(path).unwrap();
+        }
     }
 }
 
@@ -109,8 +127,10 @@ pub struct Rig {
 
 impl Rig {
     pub fn new() -> Self {
-        let directory =
-            tempfile::Builder::new().prefix("berth-rig-").tempdir_in("/var/tmp").unwrap();
+        let directory = tempfile::Builder::new()
+            .prefix(&prefix(std::process::id()))
+            .tempdir_in("/var/tmp")
+            .unwrap();
         for name in ["state", "runtime", "rootfs", "files"] {
             std::fs::create_dir(directory.path().join(name)).unwrap();
         }
@@ -221,12 +241,9 @@ pub struct Running<'a> {
 impl<'a> Running<'a> {
     fn start(rig: &'a Rig, unit: &Unit) -> Result<Self, String> {
         let plan = rig.plan(unit);
-        let limits = &unit.service().unwrap().limits;
-        let wanted = container::cgroup_limits(limits);
         rig.runs.set(rig.runs.get() + 1);
         let name = format!("{}-{}", unit.name, rig.runs.get());
-        let root = rig.root.as_ref().unwrap();
-        let group = root.create(&name, &wanted, limits.strict).map_err(|e| e.to_string())?;
+        let group = container::group(rig.root.as_ref().unwrap(), unit, &name)?;
         let (read, write) = std::io::pipe().unwrap();
         let output = File::from(OwnedFd::from(read));
         let mut running =
@@ -336,7 +353,7 @@ impl<'a> Running<'a> {
 }
 
 /// Waits until the channel says how it went.
-fn executed(
+pub fn executed(
     channel: &mut Channel,
     plan: &Plan,
     sockets: &mut Vec<(SocketKind, OwnedFd)>,
@@ -361,73 +378,42 @@ pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-pub fn unit(name: &str, command: &[&str]) -> Unit {
-    let command = command.iter().map(|&word| word.to_owned()).collect();
-    let service = Service {
-        command: At { value: command, line: 2 },
-        rootfs: At::default_value(Rootfs::Host),
-        writable: Writable::None,
-        namespaces: At::default_value(Namespaces::ALL),
-        user: None,
-        working_directory: At::default_value("/".to_owned()),
-        environment: Vec::new(),
-        environment_files: Vec::new(),
-        hostname: None,
-        mounts: Vec::new(),
-        umask: 0o022,
-        no_new_privileges: true,
-        init: true,
-        oneshot: false,
-        ready: Ready::Exec,
-        restart: Restart {
-            policy: RestartPolicy::No,
-            delay: Duration::ZERO,
-            delay_max: Duration::ZERO,
-            reset: Duration::ZERO,
-            limit_count: 0,
-            limit_window: Duration::ZERO,
-        },
-        success_exit_status: Vec::new(),
-        critical: false,
-        start_timeout: None,
-        stop_timeout: None,
-        stop_signal: libc::SIGTERM,
-        reload_signal: None,
-        reload_command: None,
-        stop_command: None,
-        start_pre: Vec::new(),
-        start_post: Vec::new(),
-        stop_post: Vec::new(),
-        watchdog: None,
-        limits: Limits::default(),
-        health: None,
-        log: Log::default(),
-    };
-    Unit {
-        name: name.to_owned(),
-        file: "web.toml".to_owned(),
-        line: 1,
-        description: String::new(),
-        requires: Vec::new(),
-        wants: Vec::new(),
-        after: Vec::new(),
-        before: Vec::new(),
-        conflicts: Vec::new(),
-        wanted_by: Vec::new(),
-        kind: Kind::Service(Box::new(service)),
-    }
-}
-
-pub fn service(unit: &mut Unit) -> &mut Service {
-    match &mut unit.kind {
-        Kind::Service(service) => service,
-        Kind::Target => unreachable!(),
-    }
-}
-
 pub fn mount(line: u32, source: berth::unit::model::MountSource, target: &str) -> At<Mount> {
     At { value: Mount { source, target: target.to_owned(), read_only: false }, line }
 }
 
-#[allow(dead_code)]
-pub fn unused(_: PathBuf, _: &cgroup::Error) {}
+/// A mount namespace for this test alone, in which nothing travels to the host.
+pub fn private_mounts() {
+    let flags = nix::sched::CloneFlags::CLONE_NEWNS;
+    nix::sched::unshare(flags).unwrap();
+    host_mount(None, "/", None, nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE);
+}
+
+pub fn host_mount(
+    source: Option<&str>,
+    target: &str,
+    kind: Option<&str>,
+    flags: nix::mount::MsFlags,
+) {
+    nix::mount::mount(source, target, kind, flags, None::<&str>).unwrap();
+}
+
+/// A bind of `/usr`, for trees of [`Rig::tree`].
+pub fn with_usr() -> At<Mount> {
+    let mut usr = bind("/usr", "/usr");
+    usr.value.read_only = true;
+    usr
+}
+
+pub fn bind(path: &str, target: &str) -> At<Mount> {
+    use berth::unit::model::{MountSource, Propagation};
+    let propagation = Propagation::Private;
+    mount(7, MountSource::Bind { path: path.to_owned(), propagation, recursive: true }, target)
+}
+
+/// A unit on a tree of [`Rig::tree`].
+pub fn on_tree(service: &mut Service, tree: &str, writable: Writable) {
+    service.rootfs = At { value: Rootfs::Directory(tree.to_owned()), line: 3 };
+    service.writable = writable;
+    service.mounts.push(with_usr());
+}

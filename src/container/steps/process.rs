@@ -11,17 +11,20 @@ use crate::sys::{fd, identity, path, pty};
 use crate::unit::model::User;
 
 pub(super) fn oom_score(score: i32) -> Result<(), Failure> {
-    Ok(path::write_value("/proc/self/oom_score_adj", &score.to_string())?)
+    path::write_value("/proc/self/oom_score_adj", &score.to_string())
+        .map_err(|error| beyond(&error))
 }
 
 pub(super) fn limit(resource: Resource, value: u64) -> Result<(), Failure> {
-    limits::set(resource, value).map_err(|error| {
-        let hint = match error.raw_os_error() {
-            Some(libc::EPERM) => "it is above what this supervisor may give",
-            _ => "",
-        };
-        Failure::with(&error, hint)
-    })
+    limits::set(resource, value).map_err(|error| beyond(&error))
+}
+
+fn beyond(error: &std::io::Error) -> Failure {
+    let hint = match error.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => "it is beyond what this supervisor may give",
+        _ => "",
+    };
+    Failure::with(error, hint)
 }
 
 pub(super) fn nice(value: i32) -> Result<(), Failure> {
@@ -76,8 +79,9 @@ impl State<'_> {
         self.identity = users::lookup(user).map_err(|error| Failure::text(error.to_string()))?;
         let Identity { uid, gid, groups, .. } = &self.identity;
         // Such a program re-opens /dev/stderr, or its terminal, by name.
+        let terminal = self.exec.is_some_and(|exec| exec.terminal.is_some());
         for number in 0..3 {
-            fd::give_to(fd::standard(number), *uid)?;
+            fd::give_to(fd::standard(number), *uid, terminal)?;
         }
         Ok(identity::become_user(*uid, *gid, groups)?)
     }

@@ -104,7 +104,6 @@ fn stack(lower: BorrowedFd<'_>, layers: BorrowedFd<'_>) -> Result<OwnedFd, Failu
 
 fn overlay_hint(error: &io::Error, reason: String) -> String {
     match error.raw_os_error() {
-        Some(libc::ELOOP) => "the state directory lies inside this root tree".to_owned(),
         Some(libc::EBUSY) => "its upper directory is in use by another mount".to_owned(),
         _ => reason,
     }

@@ -144,8 +144,8 @@ fn row(limit: Limit<'_>) -> Row {
 
 /// Enables for units what controllers version 2 has here; returns those that are. A
 /// group other than the real root cannot have both processes and controllers for its
-/// children: in that case this process moves to `own`.
-pub(super) fn enable(above: &Path, root: &Path, own: &Path) -> Vec<String> {
+/// children: in that case this process moves to `own`, which the second value says.
+pub(super) fn enable(above: &Path, root: &Path, own: &Path) -> (Vec<String>, bool) {
     let available = read(&above.join("cgroup.controllers")).unwrap_or_default();
     let mut enabled = Vec::new();
     let mut moved = false;
@@ -163,7 +163,16 @@ pub(super) fn enable(above: &Path, root: &Path, own: &Path) -> Vec<String> {
             enabled.push((*name).to_owned());
         }
     }
-    enabled
+    (enabled, moved)
+}
+
+/// The way back from [`enable`]: no controllers, this process in `above` again.
+pub(super) fn disable(above: &Path, root: &Path, controllers: &[String]) -> io::Result<()> {
+    for name in controllers {
+        write(&root.join("cgroup.subtree_control"), &format!("-{name}"))?;
+        write(&above.join("cgroup.subtree_control"), &format!("-{name}"))?;
+    }
+    write(&above.join("cgroup.procs"), "0")
 }
 
 fn is_busy(result: &io::Result<()>) -> bool {

@@ -81,8 +81,12 @@ impl Tree {
             controllers: one.controllers.clone(),
             own: group_above(&one.own, &name).join(&name),
         });
-        let mut root =
-            Root { unified: Err(String::new()), controllers: Vec::new(), legacy: legacy.collect() };
+        let mut root = Root {
+            unified: Err(String::new()),
+            controllers: Vec::new(),
+            moved_from: None,
+            legacy: legacy.collect(),
+        };
         let Some(unified) = &self.unified else {
             root.unified = Err("no cgroup version 2 hierarchy is mounted".to_owned());
             return Ok(root);
@@ -91,7 +95,9 @@ impl Tree {
         let path = above.join(&name);
         match make_directory(&path) {
             Ok(()) => {
-                root.controllers = limits::enable(above, &path, &path.join(OWN_GROUP));
+                let moved;
+                (root.controllers, moved) = limits::enable(above, &path, &path.join(OWN_GROUP));
+                root.moved_from = moved.then(|| above.to_owned());
                 root.unified = Ok(path);
             }
             Err(error) => root.unified = Err(format!("cannot make {}: {error}", path.display())),
@@ -181,6 +187,8 @@ pub struct Root {
     pub(super) unified: Result<PathBuf, String>,
     /// Version 2 controllers that are enabled for units.
     pub(super) controllers: Vec<String>,
+    /// Where this process was before it moved into a group of its own.
+    moved_from: Option<PathBuf>,
     /// Its directory in the version 1 hierarchies; made when a limit needs it.
     pub(super) legacy: Vec<Hierarchy>,
 }
@@ -244,8 +252,12 @@ impl Root {
     /// Removes the groups themselves, once those of the units are gone.
     ///
     /// # Errors
-    /// As rmdir(2), `EBUSY` while a unit's group is there (or this process is inside).
+    /// As rmdir(2), `EBUSY` while a unit's processes are there.
     pub fn remove(self) -> Result<(), Error> {
+        if let (Some(above), Ok(root)) = (&self.moved_from, &self.unified) {
+            limits::disable(above, root, &self.controllers)
+                .map_err(|error| Error::io("leave", root, error))?;
+        }
         for path in self.paths() {
             group::remove_tree(&path).map_err(|error| Error::io("remove", &path, error))?;
         }
@@ -297,4 +309,75 @@ fn is_ours(path: &Path) -> bool {
                 .iter()
                 .any(|known| u64::try_from(*known).is_ok_and(|known| known == magic))
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own(tree: &Tree) -> Vec<&str> {
+        tree.own_groups().map(|path| path.to_str().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_pure_version_2_host() {
+        let mounts = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw\n\
+                      27 1 254:0 / / rw - ext4 /dev/vda rw\n";
+        let tree = Tree::parse("0::/system.slice/berth.service\n", mounts);
+        assert_eq!(own(&tree), ["/sys/fs/cgroup/system.slice/berth.service"]);
+        assert_eq!(own(&Tree::parse("0::/\n", mounts)), ["/sys/fs/cgroup"]);
+    }
+
+    #[test]
+    fn a_hybrid_host() {
+        let mounts = "32 31 0:29 / /sys/fs/cgroup/cpu\\040x rw - cgroup cgroup rw,cpu,cpuacct\n\
+                      35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
+                      40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n\
+                      41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
+        let own_text = "9:name=systemd:/\n4:memory:/a/b:c\n1:cpu,cpuacct:/\n0::/u\n";
+        let tree = Tree::parse(own_text, mounts);
+        let expected = [
+            "/sys/fs/cgroup/unified/u",
+            "/sys/fs/cgroup/cpu x",
+            "/sys/fs/cgroup/memory/a/b:c",
+            "/sys/fs/cgroup/systemd",
+        ];
+        assert_eq!(own(&tree), expected);
+        assert_eq!(tree.legacy[0].controllers, ["cpu", "cpuacct"]);
+    }
+
+    #[test]
+    fn a_mount_that_shows_a_part() {
+        let mounts = "30 23 0:26 /docker/abc /sys/fs/cgroup ro - cgroup2 cgroup rw\n";
+        let tree = Tree::parse("0::/docker/abc/berth\n", mounts);
+        assert_eq!(own(&tree), ["/sys/fs/cgroup/berth"]);
+        assert_eq!(own(&Tree::parse("0::/docker/abc\n", mounts)), ["/sys/fs/cgroup"]);
+        // Not below what is mounted: it cannot be reached.
+        assert_eq!(own(&Tree::parse("0::/docker/abcdef\n", mounts)), [""; 0]);
+        assert_eq!(own(&Tree::parse("0::/other\n", mounts)), [""; 0]);
+    }
+
+    #[test]
+    fn no_tree_at_all_is_no_error() {
+        let root = Tree::parse("", "").open("test").unwrap();
+        assert_eq!(root.missing(), Some("no cgroup version 2 hierarchy is mounted"));
+        assert_eq!(root.paths(), Vec::<PathBuf>::new());
+        let limit = limits::Limit::Pids(3);
+        let wanted = [Wanted { limit, line: 7 }];
+        let group = root.create("web", &wanted, false).unwrap();
+        assert_eq!(group.unenforced(), ["pids: no cgroup controller pids is available"]);
+        let error = root.create("web", &wanted, true).unwrap_err();
+        assert_eq!(error.line(), 7);
+        assert_eq!(group.kill().unwrap_err().kind(), io::ErrorKind::Unsupported);
+        assert_eq!((group.path(), group.memory(), group.fd().is_none()), (None, None, true));
+    }
+
+    #[test]
+    fn a_supervisor_that_moved_finds_its_place_again() {
+        let above = group_above(Path::new("/cg/a/berth-1/-supervisor"), "berth-1");
+        assert_eq!(above, Path::new("/cg/a"));
+        for own in ["/cg/a", "/cg/a/berth-2/-supervisor", "/cg/a/berth-1"] {
+            assert_eq!(group_above(Path::new(own), "berth-1"), Path::new(own));
+        }
+    }
 }

@@ -1,0 +1,88 @@
+//! Starts and ends containers as the supervisor does, and says how long one takes.
+//!
+//!     bench-container ROOTFS COUNT [plain]
+//!
+//! ROOTFS holds a static program /tiny. The same work as `floor_container.c`, with all
+//! that a real start has besides: plan, status channel, init, accounting, killing the
+//! group. `plain` is a process without namespaces. Prints nanoseconds for each.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::arithmetic_side_effects,
+    reason = "a benchmark"
+)]
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Instant;
+
+use berth::container::{self, Child, Context, Host, Plan, Program, Status, Stdio};
+use berth::sys::cgroup::{Group, Root, Tree};
+use berth::sys::{fd, reap, signal};
+use berth::unit::model::{At, Namespaces, Rootfs, Writable};
+
+#[path = "../tests/sandbox/units.rs"]
+mod units;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let rootfs = arguments.get(1).expect("a root tree").clone();
+    let count: u32 = arguments.get(2).expect("a count").parse().unwrap();
+    let _signals = signal::block_all().unwrap();
+    let host = Host::new().unwrap();
+    let root = Tree::discover().unwrap().open(&format!("bench-{}", std::process::id())).unwrap();
+    let mut unit = units::unit("web", &["/tiny"]);
+    let service = units::service(&mut unit);
+    if arguments.get(3).is_some_and(|word| word == "plain") {
+        service.namespaces.value = Namespaces::NONE;
+        service.command.value = vec![format!("{rootfs}/tiny")];
+    } else {
+        service.rootfs = At::default_value(Rootfs::Directory(rootfs));
+        service.writable = Writable::Ephemeral;
+    }
+    let context = Context { runtime: "/run/berth", state: "/var/lib/berth", hidden: &[] };
+    let plan = container::compile(&unit, &context).unwrap();
+    let start = Instant::now();
+    for _ in 0..count {
+        one(&host, &root, &plan);
+    }
+    println!("{}", start.elapsed().as_nanos() / u128::from(count));
+    root.remove().unwrap();
+}
+
+fn one(host: &Host, root: &Root, plan: &Plan) {
+    let mut group = root.create("web", &[], false).unwrap();
+    let mut sandbox = plan.init.then(|| container::sandbox(host, plan, &group).unwrap());
+    if let Some(sandbox) = &mut sandbox {
+        executed(sandbox, plan);
+    }
+    let inside = sandbox.as_ref().map(|sandbox| sandbox.pidfd.as_fd());
+    let stdio = Stdio::default();
+    let mut main = container::process(host, plan, &group, inside, Program::Main, &stdio).unwrap();
+    executed(&mut main, plan);
+    wait(main.pidfd.as_fd());
+    end(&mut group, sandbox.as_ref());
+}
+
+fn executed(child: &mut Child, plan: &Plan) {
+    loop {
+        fd::readable_within(child.status.as_fd(), -1).unwrap();
+        match child.status.read(plan) {
+            Status::Executed => return,
+            Status::Failed(why) => panic!("{why}"),
+            Status::Pending | Status::Socket(..) => {}
+        }
+    }
+}
+
+fn wait(pidfd: BorrowedFd<'_>) {
+    reap::wait_pidfd(pidfd).unwrap().unwrap();
+}
+
+fn end(group: &mut Group, sandbox: Option<&Child>) {
+    group.kill().unwrap();
+    if let Some(sandbox) = sandbox {
+        wait(sandbox.pidfd.as_fd());
+    }
+    group.remove().unwrap();
+}

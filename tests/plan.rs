@@ -1,0 +1,226 @@
+//! Golden listings: the steps of a few units, in order, with the lines that asked for them.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use std::fmt::Write;
+
+use berth::container::plan::{Context, compile, is_at_or_below};
+use berth::container::step::{Op, Step};
+use berth::unit::model::{
+    At, Id, Mount, MountSource, Namespaces, Propagation, Ready, Rootfs, Service, Unit, User,
+    Writable,
+};
+
+#[path = "sandbox/units.rs"]
+mod units;
+
+fn unit(name: &str, change: impl FnOnce(&mut Service)) -> Unit {
+    let mut unit = units::unit(name, &["nginx"]);
+    change(units::service(&mut unit));
+    unit
+}
+
+fn list(unit: &Unit) -> String {
+    let (runtime, state) = ("/run/berth", "/var/lib/berth");
+    let context = Context { runtime, state, hidden: &["/srv/private".to_owned()] };
+    let plan = compile(unit, &context).expect("a service");
+    let mut text = String::new();
+    for (name, steps) in
+        [("outside", &plan.outside), ("sandbox", &plan.sandbox), ("process", &plan.process)]
+    {
+        for Step { op, line } in steps {
+            writeln!(text, "{name} {line:2} {op}").unwrap();
+        }
+    }
+    text
+}
+
+fn expect(unit: &Unit, golden: &str) {
+    let golden: Vec<&str> = golden.trim().lines().map(str::trim).collect();
+    let listing = list(unit);
+    assert_eq!(listing.lines().collect::<Vec<_>>(), golden, "\n{listing}");
+}
+
+#[test]
+fn the_least_container() {
+    expect(
+        &unit("web@1", |_| {}),
+        "
+         outside  0 join the control groups of its limits
+         sandbox  0 join the control groups of its limits
+         sandbox  0 make the cgroup namespace
+         sandbox  0 make all mounts private
+         sandbox  0 make an overlay of /
+         sandbox  0 mount the host's filesystems read-only
+         sandbox  0 change the root
+         sandbox  0 mount /proc
+         sandbox  0 mount /sys
+         sandbox  0 mount /sys/fs/cgroup
+         sandbox  0 fill /dev
+         sandbox  0 mount a tmpfs on /tmp
+         sandbox  0 mount a tmpfs on /run
+         sandbox  0 hide /var/lib/berth /srv/private
+         sandbox  0 make the socket /dev/log
+         sandbox  0 make the root tree read-only
+         sandbox  0 set the host name to web-1
+         sandbox  0 bring the loopback device up
+         process  0 begin a session
+         process  0 set the umask to 0022
+         process  0 become root
+         process  0 enter the working directory /
+         process  0 give up gaining privileges",
+    );
+}
+
+#[test]
+fn a_plain_process_with_everything() {
+    let unit = unit("web", |s| {
+        s.namespaces.value = Namespaces::NONE;
+        s.environment_files = vec![
+            At { value: "/etc/web.env".into(), line: 3 },
+            At { value: "-/etc/default/web".into(), line: 4 },
+        ];
+        s.limits.oom_score_adjust = Some(At { value: -5, line: 5 });
+        s.limits.nofile = Some(At { value: 1024, line: 6 });
+        s.limits.core = Some(At { value: 0, line: 7 });
+        s.limits.nice = Some(At { value: 5, line: 8 });
+        let (user, group) = (Id::Name("www-data".into()), Some(Id::Number(7)));
+        s.user = Some(At { value: User { user, group }, line: 9 });
+        s.working_directory = At { value: "/srv".into(), line: 10 };
+        s.no_new_privileges = false;
+        s.umask = 0o77;
+    });
+    expect(
+        &unit,
+        "
+         outside  0 join the control groups of its limits
+         outside  5 set the oom score adjustment to -5
+         outside  3 read the environment file /etc/web.env
+         outside  4 read the environment file /etc/default/web
+         process  0 begin a session
+         process  6 set the limit nofile to 1024
+         process  7 set the limit core to 0
+         process  8 set the nice value to 5
+         process  0 set the umask to 0077
+         process  9 become user www-data in group 7
+         process 10 enter the working directory /srv",
+    );
+}
+
+#[test]
+fn a_tree_with_mounts() {
+    let unit = unit("db", |s| {
+        s.rootfs = At { value: Rootfs::Directory("/srv/tree".into()), line: 3 };
+        s.writable = Writable::Persistent;
+        s.ready = Ready::Notify;
+        s.hostname = Some(At { value: "database".into(), line: 4 });
+        let bind = |propagation, recursive| {
+            let path = "/srv/www".to_owned();
+            MountSource::Bind { path, propagation, recursive }
+        };
+        s.mounts = [
+            (bind(Propagation::Private, true), "/var/www"),
+            (bind(Propagation::Slave, false), "/media"),
+            (MountSource::Volume { name: "db".into() }, "/var/lib/mysql"),
+            (MountSource::Tmpfs { size: Some(4096), mode: 0o755 }, "/run"),
+        ]
+        .into_iter()
+        .zip(10..)
+        .map(|((source, target), line)| {
+            let mount = Mount { source, target: target.to_owned(), read_only: false };
+            At { value: mount, line }
+        })
+        .collect();
+    });
+    expect(
+        &unit,
+        "
+         outside  0 join the control groups of its limits
+         sandbox  0 join the control groups of its limits
+         sandbox  0 make the cgroup namespace
+         sandbox 10 bind-mount /srv/www on /var/www
+         sandbox 11 bind-mount /srv/www on /media (slave) (without the mounts below)
+         sandbox 12 mount volume db on /var/lib/mysql
+         sandbox  0 make all mounts private
+         sandbox  3 make an overlay of /srv/tree with its writes in /var/lib/berth/overlay/db
+         sandbox  0 change the root
+         sandbox  0 mount /proc
+         sandbox  0 mount /sys
+         sandbox  0 mount /sys/fs/cgroup
+         sandbox  0 fill /dev
+         sandbox 10 bind-mount /srv/www on /var/www
+         sandbox 11 bind-mount /srv/www on /media (slave) (without the mounts below)
+         sandbox 12 mount volume db on /var/lib/mysql
+         sandbox 13 mount a tmpfs on /run
+         sandbox  0 make the socket /dev/log
+         sandbox  0 make the socket /dev/berth-notify
+         sandbox  4 set the host name to database
+         sandbox  0 bring the loopback device up
+         process  0 begin a session
+         process  0 set the umask to 0022
+         process  0 become root
+         process  0 enter the working directory /
+         process  0 give up gaining privileges",
+    );
+}
+
+#[test]
+fn some_namespaces_only() {
+    let unit = unit("net", |s| {
+        s.namespaces.value = Namespaces { network: true, ipc: true, ..Namespaces::NONE };
+    });
+    expect(
+        &unit,
+        "
+         outside  0 join the control groups of its limits
+         sandbox  0 join the control groups of its limits
+         sandbox  0 bring the loopback device up
+         process  0 begin a session
+         process  0 set the umask to 0022
+         process  0 become root
+         process  0 enter the working directory /
+         process  0 give up gaining privileges",
+    );
+}
+
+#[test]
+fn the_hosts_network_brings_the_hosts_sys() {
+    let unit = unit("net", |s| s.namespaces.value.network = false);
+    let listing = list(&unit);
+    assert!(listing.contains("bind-mount /sys on /sys (without the mounts below)"), "{listing}");
+    assert!(!listing.contains("loopback"), "{listing}");
+}
+
+#[test]
+fn what_is_below_a_private_directory_needs_no_hiding() {
+    let context = Context { runtime: "/tmp/run", state: "/data/", hidden: &[] };
+    let plan = compile(&unit("web", |_| {}), &context).expect("a service");
+    let hidden = plan.sandbox.iter().find_map(|step| match &step.op {
+        Op::Hide { paths } => Some(paths.clone()),
+        _ => None,
+    });
+    assert_eq!(hidden, Some(vec!["/data/".to_owned()]));
+    assert!(is_at_or_below("/data", "/data/") && is_at_or_below("/data/x", "/data"));
+    assert!(!is_at_or_below("/database", "/data"));
+}
+
+#[test]
+fn the_sources_are_opened_before_and_attached_after_the_root_changes() {
+    let unit = unit("web", |s| {
+        let source = MountSource::Volume { name: "v".into() };
+        let mount = Mount { source, target: "/v".into(), read_only: true };
+        s.mounts = vec![At { value: mount, line: 1 }];
+    });
+    let context = Context { runtime: "/run/berth", state: "/state", hidden: &[] };
+    let plan = compile(&unit, &context).expect("a service");
+    let place = |wanted: fn(&Op) -> bool| plan.sandbox.iter().position(|step| wanted(&step.op));
+    let order = [
+        place(|op| matches!(op, Op::Open { .. })),
+        place(|op| matches!(op, Op::PrivateMounts)),
+        place(|op| matches!(op, Op::ChangeRoot)),
+        place(|op| matches!(op, Op::Attach { .. })),
+        place(|op| matches!(op, Op::ReadOnlyRoot)),
+    ];
+    assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{order:?}");
+    assert_eq!(plan.slots, 1);
+}

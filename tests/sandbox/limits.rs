@@ -1,0 +1,113 @@
+//! Limits of control groups are really enforced, or said not to be.
+
+use berth::sys::cgroup::Tree;
+use berth::sys::reap::Ended;
+use berth::unit::model::At;
+
+use super::rig::{Rig, Test, service, unit};
+
+pub const TESTS: &[Test] = &[
+    ("too_many_processes_cannot_be_made", too_many_processes_cannot_be_made),
+    ("too_much_memory_is_the_end", too_much_memory_is_the_end),
+    ("processors_are_limited", processors_are_limited),
+    ("a_wrong_value_is_named", a_wrong_value_is_named),
+    ("what_cannot_be_enforced_is_said", what_cannot_be_enforced_is_said),
+    ("usage_is_counted", usage_is_counted),
+];
+
+fn at<T>(value: T) -> Option<At<T>> {
+    Some(At { value, line: 20 })
+}
+
+fn too_many_processes_cannot_be_made() {
+    let rig = Rig::new();
+    let script = "for i in 1 2 3 4 5 6 7 8 9; do sleep 1000 & done; echo all";
+    assert!(rig.shell(script, |_| {}).output.contains("all"), "the control");
+    let outcome = rig.shell(script, |s| s.limits.pids = at(6));
+    assert!(
+        outcome.output.contains("Cannot fork") && !outcome.output.contains("all"),
+        "{outcome:?}"
+    );
+}
+
+fn too_much_memory_is_the_end() {
+    let rig = Rig::new();
+    let script = "head -c 64M /dev/zero | tail -c 64M | wc -c";
+    assert_eq!(rig.shell(script, |_| {}).good(), "67108864\n");
+    let mut unit = unit("web", &["sh", "-c", "x=$(head -c 64M /dev/zero | tr '\\0' x); echo $?"]);
+    assert_eq!(rig.run(&unit).good(), "0\n");
+    service(&mut unit).limits.memory = at(16 << 20);
+    let mut running = rig.up(&unit).unwrap();
+    let outcome = running.wait();
+    assert_eq!(outcome.ended, Ended::Signal(libc::SIGKILL), "{outcome:?}");
+    assert!(running.group.oom_kills().unwrap() >= 1);
+    running.down();
+}
+
+fn processors_are_limited() {
+    let rig = Rig::new();
+    let script = "grep Cpus_allowed_list /proc/self/status";
+    let all = rig.shell(script, |_| {}).good();
+    assert_ne!(all, "Cpus_allowed_list:\t1\n", "the control needs more than one processor");
+    let one = rig.shell(script, |s| s.limits.cpuset = at("1".to_owned())).good();
+    assert_eq!(one, "Cpus_allowed_list:\t1\n");
+    let outcome = |milli| {
+        let script = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; cat /proc/self/schedstat";
+        let start = std::time::Instant::now();
+        let text = rig.shell(script, |s| s.limits.cpu_milli = milli).good();
+        let ran: u64 = text.split(' ').next().unwrap().parse().unwrap();
+        (ran, u64::try_from(start.elapsed().as_nanos()).unwrap())
+    };
+    let (ran, took) = outcome(at(100));
+    // A tenth of a processor takes at least five times as long as it computes.
+    assert!(took > 5 * ran, "{ran} {took}");
+}
+
+fn a_wrong_value_is_named() {
+    let rig = Rig::new();
+    let text = rig.failure(|s| s.limits.cpuset = at("4000".to_owned()));
+    assert!(text.starts_with("set the limit cpuset (4000 in cpuset.cpus): "), "{text}");
+    assert!(text.ends_with(" at web.toml:20"), "{text}");
+}
+
+fn what_cannot_be_enforced_is_said() {
+    let rig = Rig::new();
+    let unified = Tree::discover().unwrap().own_groups().next().unwrap().join("cgroup.controllers");
+    if std::fs::read_to_string(unified).unwrap().contains("memory") {
+        // With version 2 there is nothing that cannot be enforced.
+        rig.shell("true", |s| {
+            s.limits.memory_high = at(1 << 30);
+            s.limits.strict = true;
+        })
+        .good();
+        return;
+    }
+    let mut unit = unit("web", &["sleep", "1000"]);
+    service(&mut unit).limits.memory_high = at(1 << 30);
+    let running = rig.up(&unit).unwrap();
+    let expected = "memory-high: cgroup version 1 has nothing like it";
+    assert_eq!(running.group.unenforced(), [expected]);
+    running.down();
+    let text = rig.failure(|s| {
+        s.limits.memory_high = at(1 << 30);
+        s.limits.strict = true;
+    });
+    assert!(text.contains("the limit memory-high cannot be enforced on this host"), "{text}");
+}
+
+fn usage_is_counted() {
+    let rig = Rig::new();
+    let mut unit = unit(
+        "web",
+        &["sh", "-c", "x=$(head -c 8M /dev/zero | tr '\\0' x); echo up; exec sleep 1000"],
+    );
+    service(&mut unit).limits.memory = at(256 << 20);
+    let mut running = rig.up(&unit).unwrap();
+    assert_eq!(running.line(), "up");
+    assert!(running.group.memory().unwrap() > 0);
+    assert_eq!(running.group.oom_kills(), Some(0));
+    assert!(running.group.cpu_microseconds().unwrap() > 0);
+    let pids = running.group.processes(100).unwrap();
+    assert!(pids.contains(&running.main.as_ref().unwrap().pid), "{pids:?}");
+    running.down();
+}
