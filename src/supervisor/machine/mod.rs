@@ -10,6 +10,7 @@
 //! shutdown has; every wait has an owner and an end; each job ends once.
 
 mod apply;
+mod audit;
 mod graph;
 mod health;
 mod jobs;

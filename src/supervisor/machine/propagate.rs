@@ -211,6 +211,9 @@ impl Machine {
                 if leaves_in_order(slot) {
                     self.acts.push_back(id);
                 }
+                if matches!(mark, Mark::Lost(_)) {
+                    self.deliver(id, Happening::Leave, now, out);
+                }
                 if matches!(mark, Mark::Dead { .. }) {
                     self.end_jobs(id, out);
                 }
