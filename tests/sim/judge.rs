@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::supervisor::action::Notice;
 use crate::supervisor::event::Fact;
@@ -18,6 +19,8 @@ pub type Verdict = Result<(), String>;
 struct Watched {
     unit: UnitId,
     definition: Arc<Unit>,
+    /// What it required when it began.
+    needs: Vec<String>,
     prepared: bool,
     pre_done: usize,
     ordered: bool,
@@ -27,6 +30,8 @@ struct Watched {
     exit: Option<Exit>,
     ending: bool,
     cleaning: bool,
+    /// Something of it survives SIGKILL; a shutdown does not wait for that.
+    stuck: bool,
     hooks: HashSet<Hook>,
 }
 
@@ -61,6 +66,8 @@ pub struct Judge {
     pub ids: HashMap<String, UnitId>,
     names: HashMap<UnitId, String>,
     jobs: HashMap<JobId, Option<Time>>,
+    /// Time in which nobody could act.
+    pub jumped: Duration,
     pub closing: bool,
     pub closed: bool,
     /// Names that were last asked to be up, and by nothing since to be down.
@@ -188,7 +195,8 @@ impl Judge {
                     }
                 }
             }
-            Fact::Notify(_) | Fact::CleanStuck(_) | Fact::OutOfMemory => {}
+            Fact::CleanStuck(_) => run.stuck |= run.cleaning,
+            Fact::Notify(_) | Fact::OutOfMemory => {}
         }
     }
 
@@ -216,10 +224,10 @@ impl Judge {
             Action::Signal { run, signal, .. } => {
                 let watched = self.running(*run)?;
                 let reload = watched.service().and_then(|service| service.reload_signal);
-                if reload != Some(*signal) {
-                    watched.ending = true;
+                if reload == Some(*signal) {
+                    return Ok(());
                 }
-                Ok(())
+                self.ends(*run)
             }
             Action::Clean { run, .. } => {
                 let watched = self.running(*run)?;
@@ -232,7 +240,7 @@ impl Judge {
             | Action::Freeze { run, .. } => self.running(*run).map(drop),
             Action::JobDone { job, .. } => match self.jobs.remove(job) {
                 None => Err(format!("job {} has ended twice, or never was", job.0)),
-                Some(Some(bound)) if now > bound => {
+                Some(Some(bound)) if now.0.saturating_sub(self.jumped) > bound.0 => {
                     Err(format!("job {} has ended after its bound {bound:?}", job.0))
                 }
                 Some(_) => Ok(()),
@@ -251,6 +259,9 @@ impl Judge {
             }
             Action::ShutdownDone if self.closed => Err("shutdown was complete twice".to_owned()),
             Action::ShutdownDone if !self.closing => Err("nobody asked for a shutdown".to_owned()),
+            Action::ShutdownDone if self.live.values().any(|run| !run.stuck) => {
+                Err("shutdown was complete while something was still there".to_owned())
+            }
             Action::ShutdownDone => {
                 self.closed = true;
                 Ok(())
@@ -312,6 +323,7 @@ impl Judge {
         let watched = Watched {
             unit: id,
             definition,
+            needs: newest.requires.clone(),
             prepared: false,
             pre_done: 0,
             ordered: false,
@@ -321,6 +333,7 @@ impl Judge {
             exit: None,
             ending: false,
             cleaning: false,
+            stuck: false,
             hooks: HashSet::new(),
         };
         self.live.insert(run, watched);
@@ -368,15 +381,56 @@ impl Judge {
         if starts && closing {
             return Err(format!("{hook:?} begins after shutdown began"));
         }
-        if matches!(hook, Hook::Stop | Hook::StopPost(_)) {
-            watched.ending = true;
+        match hook {
+            Hook::Stop => self.ends(run),
+            Hook::StopPost(_) => {
+                watched.ending = true;
+                Ok(())
+            }
+            Hook::StartPre(_) | Hook::StartPost(_) | Hook::Reload | Hook::Health => Ok(()),
+        }
+    }
+
+    /// A run is told to end. In a shutdown, nothing that needs it may be left.
+    fn ends(&mut self, run: Run) -> Verdict {
+        let watched = self.running(run)?;
+        let was_ready = watched.is_ready();
+        watched.ending = true;
+        let name = watched.definition.name.clone();
+        if !self.closing || !was_ready {
+            return Ok(());
+        }
+        let needs = |other: &&Watched| {
+            let newest = self.units.get(&other.definition.name);
+            other.needs.contains(&name) && newest.is_some_and(|it| it.requires.contains(&name))
+        };
+        let left = self.live.values().filter(|other| !other.stuck).find(needs);
+        match left {
+            Some(other) => {
+                Err(format!("{name} is stopped before {}, which needs it", other.definition.name))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// At rest, nothing is up without what it required when it began.
+    pub fn nothing_hangs_in_the_air(&self) -> Verdict {
+        for run in self.live.values().filter(|run| run.is_ready()) {
+            let name = &run.definition.name;
+            let Some(newest) = self.units.get(name) else { continue };
+            let gone =
+                |other: &&String| newest.requires.contains(other) && !self.may_be_ready(other);
+            if let Some(other) = run.needs.iter().find(gone) {
+                return Err(format!("{name} is up without {other}, which it requires"));
+            }
         }
         Ok(())
     }
 
     /// Jobs that should have ended by now.
     pub fn overdue(&self, now: Time) -> Verdict {
-        let late = self.jobs.iter().find(|(_, bound)| bound.is_some_and(|bound| now > bound));
+        let felt = Time(now.0.saturating_sub(self.jumped));
+        let late = self.jobs.iter().find(|(_, bound)| bound.is_some_and(|bound| felt > bound));
         match late {
             Some((job, bound)) => Err(format!("job {} has not ended by {bound:?}", job.0)),
             None => Ok(()),

@@ -147,6 +147,9 @@ impl Machine {
             let Some(slot) = self.slots.get(id).filter(|slot| slot.goal != Goal::Down) else {
                 continue;
             };
+            if slot.missing.is_some() {
+                self.marks.push_back(super::Mark::Lost(id));
+            }
             for edge in &slot.links {
                 // It may be bound now to one that is already on its way down.
                 if edge.link == Link::Requires && self.is_leaving(edge.unit) {
