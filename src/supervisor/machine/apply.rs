@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::super::request::ApplyPlan;
+use super::super::view::StateName;
 use super::super::{Action, Time, UnitId};
 use super::Machine;
 use super::graph::{self, Link};
@@ -141,11 +142,19 @@ impl Machine {
     /// What a wanted unit newly pulls in is wanted too.
     fn want_new(&mut self, old: &HashSet<(UnitId, UnitId)>, now: Time, out: &mut Vec<Action>) {
         let mut news: Vec<UnitId> = Vec::new();
-        for id in self.ids() {
-            if self.slot(id).is_none_or(|slot| slot.goal == Goal::Down) {
+        let ids: Vec<UnitId> = self.ids().collect();
+        for id in ids {
+            let Some(slot) = self.slots.get(id).filter(|slot| slot.goal != Goal::Down) else {
                 continue;
+            };
+            if slot.missing.is_some() {
+                self.marks.push_back(super::Mark::Lost(id));
             }
-            for edge in self.dependencies(id) {
+            for edge in &slot.links {
+                // It may be bound now to one that is already on its way down.
+                if edge.link == Link::Requires && self.is_leaving(edge.unit) {
+                    self.marks.push_back(super::Mark::Lost(id));
+                }
                 let pulls = matches!(edge.link, Link::Requires | Link::Wants);
                 if pulls && !old.contains(&(id, edge.unit)) {
                     news.push(edge.unit);
@@ -158,6 +167,10 @@ impl Machine {
                 self.want(&wanted, now, out);
             }
         }
+    }
+
+    fn is_leaving(&self, id: UnitId) -> bool {
+        self.slots.get(id).is_some_and(|slot| slot.face().name == StateName::Stopping)
     }
 
     /// Two that conflict since now cannot both stay: the later name goes.

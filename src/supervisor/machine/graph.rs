@@ -80,7 +80,10 @@ fn resolve_one(slots: &mut Slots, names: &BTreeMap<String, UnitId>, id: UnitId) 
     for other in unit.wanted_by.iter().filter_map(known) {
         connect(slots, other, id, Link::Wants);
     }
-    let missing = unit.requires.iter().find(|name| !names.contains_key(*name)).cloned();
+    let there = |name: &String| {
+        names.get(name).and_then(|&id| slots.get(id)).is_some_and(|slot| !slot.removed())
+    };
+    let missing = unit.requires.iter().find(|name| !there(name)).cloned();
     if let Some(slot) = slots.get_mut(id) {
         slot.missing = missing;
     }

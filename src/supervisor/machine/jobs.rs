@@ -85,6 +85,10 @@ impl Machine {
             if let Some(result) = verdict(self, slot, job) {
                 let result = result.map_err(|why| refusal(job.kind.verb(), &slot.unit.name, &why));
                 ended.push(job.id);
+                #[cfg(test)]
+                if self.broken(super::sabotage::Sabotage::LoseJobs) {
+                    continue;
+                }
                 out.push(Action::JobDone { job: job.id, result });
             }
         }
@@ -130,12 +134,12 @@ impl Machine {
         match &slot.state {
             State::Backoff(it) => Some(Err(it.why.clone())),
             State::Failed(why) => Some(Err(why.clone())),
-            _ => self.broken(slot).map(Err),
+            _ => self.hindrance(slot).map(Err),
         }
     }
 
     /// Which requirement keeps a unit from starting, through the chain to its cause.
-    fn broken(&self, slot: &Slot) -> Option<String> {
+    fn hindrance(&self, slot: &Slot) -> Option<String> {
         if let Some(name) = &slot.missing {
             return Some(format!("requires {name}, which does not exist"));
         }

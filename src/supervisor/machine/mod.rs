@@ -10,6 +10,7 @@
 //! shutdown has; every wait has an owner and an end; each job ends once.
 
 mod apply;
+mod audit;
 mod graph;
 mod health;
 mod jobs;
@@ -17,11 +18,18 @@ mod propagate;
 mod restart;
 mod rng;
 mod running;
+#[cfg(test)]
+mod sabotage;
 mod show;
+#[cfg(test)]
+#[path = "../../../tests/sim/mod.rs"]
+mod sim;
 mod slot;
 mod starting;
 mod state;
 mod stopping;
+#[cfg(test)]
+mod table;
 mod terms;
 mod timers;
 mod transition;
@@ -72,6 +80,8 @@ pub struct Machine {
     jobs: HashMap<JobId, UnitId>,
     marks: VecDeque<Mark>,
     acts: VecDeque<UnitId>,
+    #[cfg(test)]
+    sabotage: Option<sabotage::Sabotage>,
 }
 
 /// Where the whole is going.
@@ -101,6 +111,8 @@ impl Machine {
             jobs: HashMap::new(),
             marks: VecDeque::new(),
             acts: VecDeque::new(),
+            #[cfg(test)]
+            sabotage: None,
         }
     }
 
@@ -167,13 +179,20 @@ impl Machine {
 
     /// Whether shutdown was asked for (it may be complete).
     pub fn is_shutting_down(&self) -> bool {
+        #[cfg(test)]
+        if self.broken(sabotage::Sabotage::StartInShutdown) {
+            return false;
+        }
         self.course != Course::Up
     }
 
     /// A fact: dropped unless it belongs to the run that is there.
     fn event(&mut self, now: Time, event: Event, out: &mut Vec<Action>) {
         let Some(slot) = self.slots.get(event.unit) else { return };
-        if slot.state.run() != Some(event.run) {
+        let known = slot.state.run() == Some(event.run);
+        #[cfg(test)]
+        let known = known || self.broken(sabotage::Sabotage::TakeStaleEvents);
+        if !known {
             return;
         }
         let happening = match event.fact {

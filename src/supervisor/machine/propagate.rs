@@ -14,6 +14,8 @@ use super::super::action::Notice;
 use super::super::view::StateName;
 use super::super::{Action, Time, UnitId};
 use super::graph::Link;
+#[cfg(test)]
+use super::sabotage::Sabotage;
 use super::slot::{Pending, Slot};
 use super::state::{Class, Face, Goal, On, Phase, State, Stopping};
 use super::transition::{Cx, Happening, step};
@@ -59,6 +61,16 @@ impl Machine {
         };
         slot.state = step(state, happening, &mut cx);
         let reloaded = cx.reloaded;
+        #[cfg(test)]
+        match (self.sabotage, &slot.state) {
+            (Some(Sabotage::RestartBeforeClean), State::Stopping(it))
+                if matches!(it.phase, Phase::Cleaning { .. }) && slot.goal == Goal::Up =>
+            {
+                slot.state = State::Waiting(super::state::Wait::default());
+            }
+            (Some(Sabotage::DropGoal), State::Backoff(_)) => slot.goal = Goal::Down,
+            _ => {}
+        }
         if let Some(result) = reloaded {
             self.end_reload(id, &result, out);
         }
@@ -77,6 +89,13 @@ impl Machine {
     fn changed(&mut self, id: UnitId, before: Face, now: Time, out: &mut Vec<Action>) {
         let Some(slot) = self.slots.get_mut(id) else { return };
         let after = slot.face();
+        #[cfg(test)]
+        let after = match self.sabotage {
+            Some(Sabotage::ForgetStopTimer) if after.name == StateName::Stopping => {
+                Face { deadline: None, ..after }
+            }
+            _ => after,
+        };
         self.timers.set(id, before.deadline, after.deadline);
         count(&mut self.busy, before.busy, after.busy);
         count(&mut self.stuck, before.stuck, after.stuck);
@@ -135,12 +154,18 @@ impl Machine {
     fn mark_neighbours(&mut self, id: UnitId, before: Face, after: Face) {
         let Some(slot) = self.slots.get(id) else { return };
         let lost = before.class == Class::Ready && after.class != Class::Ready;
+        #[cfg(test)]
+        let lost = lost && !self.broken(Sabotage::KeepDependents);
         let died = before.class != Class::Dead && after.class == Class::Dead;
         if before.class != after.class || before.up != after.up {
             for edge in &slot.back {
                 let Some(other) = self.slots.get(edge.unit) else { continue };
                 if lost && edge.link == Link::Requires {
                     self.marks.push_back(Mark::Lost(edge.unit));
+                }
+                #[cfg(test)]
+                if self.broken(Sabotage::LoseWaiting) && after.class == Class::Ready {
+                    continue;
                 }
                 match &other.state {
                     State::Waiting(wait) if wait.unit() == Some(id) => {
@@ -211,6 +236,9 @@ impl Machine {
                 if leaves_in_order(slot) {
                     self.acts.push_back(id);
                 }
+                if matches!(mark, Mark::Lost(_)) {
+                    self.deliver(id, Happening::Leave, now, out);
+                }
                 if matches!(mark, Mark::Dead { .. }) {
                     self.end_jobs(id, out);
                 }
@@ -268,6 +296,12 @@ impl Machine {
         let order = slot.links.iter().enumerate().cycle().skip(start).take(count);
         for (index, edge) in order {
             let Some(other) = self.slots.get(edge.unit) else { continue };
+            #[cfg(test)]
+            if (edge.link == Link::Requires && self.broken(Sabotage::IgnoreRequirements))
+                || (edge.link == Link::Conflicts && self.broken(Sabotage::IgnoreConflicts))
+            {
+                continue;
+            }
             let face = other.face();
             let on = match (edge.link, face.class) {
                 (Link::Requires, Class::Dead | Class::Leaving) => On::Dead(edge.unit),
@@ -317,6 +351,10 @@ impl Machine {
 
     /// Whether something has to go down before this unit.
     fn held(&self, slot: &Slot) -> bool {
+        #[cfg(test)]
+        if self.broken(Sabotage::StopInAnyOrder) {
+            return false;
+        }
         slot.back.iter().any(|edge| {
             let Some(other) = self.slots.get(edge.unit) else { return false };
             let face = other.face();
@@ -332,7 +370,10 @@ impl Machine {
     /// Shutdown is complete when nothing runs but what even SIGKILL does not end.
     pub(super) fn close(&mut self, out: &mut Vec<Action>) {
         let Course::Closing { jobs } = &mut self.course else { return };
-        if self.busy == self.stuck {
+        let over = self.busy == self.stuck;
+        #[cfg(test)]
+        let over = over || self.sabotage == Some(Sabotage::ShutdownTooEarly);
+        if over {
             for job in jobs.drain(..) {
                 out.push(Action::JobDone { job, result: Ok(()) });
             }

@@ -59,13 +59,11 @@ impl History {
 
     /// The delay before the next attempt: doubled each time, never above the cap.
     fn delay(&mut self, restart: &Restart, jitter: u32) -> Duration {
-        let doublings = self.attempts.min(62);
+        let grown = 2_u32.saturating_pow(self.attempts);
         self.attempts = self.attempts.saturating_add(1);
         if restart.delay.is_zero() {
             return Duration::ZERO;
         }
-        let grown = 1_u64.checked_shl(doublings).unwrap_or(u64::MAX);
-        let grown = u32::try_from(grown).unwrap_or(u32::MAX);
         let delay = restart.delay.saturating_mul(grown).min(restart.delay_max);
         let part = delay.checked_div(1_000).unwrap_or_default();
         part.saturating_mul(jitter).min(restart.delay_max).max(Duration::from_millis(1))

@@ -191,7 +191,7 @@ pub(super) enum Phase {
     /// Still runs, until nothing that needs it is left.
     Dependents,
     /// The command was ordered, but whether it was executed is not known yet.
-    Exec { deadline: Option<Time> },
+    Exec { deadline: Time },
     /// A `start-pre` hook was killed; it ends now.
     Hook { deadline: Time },
     /// `stop-command` runs.
@@ -360,8 +360,9 @@ impl Phase {
     fn deadline(&self) -> Option<Time> {
         match self {
             Self::Dependents | Self::Cleaning { .. } => None,
-            Self::Exec { deadline } | Self::Signalled { deadline, .. } => *deadline,
-            Self::Hook { deadline }
+            Self::Signalled { deadline, .. } => *deadline,
+            Self::Exec { deadline }
+            | Self::Hook { deadline }
             | Self::Command { deadline }
             | Self::Killed { deadline }
             | Self::Post { deadline, .. } => Some(*deadline),

@@ -81,7 +81,7 @@ pub(super) fn leave_starting(it: &Starting, ending: Ending, cx: &mut Cx<'_>) -> 
     starting::end_hooks(it, cx);
     match it.step {
         StartStep::Exec => {
-            let deadline = cx.terms.stop_timeout().map(|timeout| later(cx.now, timeout));
+            let deadline = later(cx.now, cx.terms.stop_hook_bound());
             stopping(it.run, Phase::Exec { deadline }, ending)
         }
         StartStep::Hook(_) if cx.terms.oneshot() => after_main(it.run, ending, cx),
@@ -103,6 +103,15 @@ pub(super) fn leave_running(it: Running, cx: &mut Cx<'_>) -> State {
         cx.out.push(Action::Freeze { unit: cx.id, run: it.run, on: false });
     }
     stopping(it.run, Phase::Dependents, Ending::Asked)
+}
+
+/// What it requires has gone while it ends. A oneshot that has succeeded must not count
+/// as done on top of that: it is done again once it can be.
+pub(super) fn leave(it: Stopping, cx: &mut Cx<'_>) -> State {
+    match it.ending {
+        Ending::Ended if cx.terms.oneshot() => stopping(it.run, it.phase, Ending::Asked),
+        Ending::Asked | Ending::Ended | Ending::Failed(_) => State::Stopping(it),
+    }
 }
 
 /// Nothing is left that has to go first.
@@ -258,7 +267,7 @@ pub(super) fn notify(mut it: Stopping, word: Notify, cx: &mut Cx<'_>) -> State {
 pub(super) fn deadline(it: Stopping, cx: &mut Cx<'_>) -> State {
     let passed = |time: Time| time <= cx.now;
     match it.phase {
-        Phase::Exec { deadline: Some(time) } if passed(time) => kill(it, cx),
+        Phase::Exec { deadline } if passed(deadline) => kill(it, cx),
         Phase::Signalled { deadline: Some(time), .. } if passed(time) => kill(it, cx),
         Phase::Hook { deadline } | Phase::Killed { deadline } if passed(deadline) => {
             after_main(it.run, it.ending, cx)

@@ -141,6 +141,7 @@ pub(super) fn step(state: State, happening: Happening, cx: &mut Cx<'_>) -> State
         (S::Starting(it), H::Leave)                       => stopping::leave_starting(&it, stopping::asked(), cx),
         (S::Running(it), H::Leave)                        => stopping::leave_running(it, cx),
         (S::Done | S::Reached, H::Leave)                  => S::Receding,
+        (S::Stopping(it), H::Leave)                       => stopping::leave(it, cx),
         (S::Receding, H::Alone)                           => stopping::receded(cx),
         (S::Stopping(it), H::Alone)                       => stopping::alone(it, cx),
         (S::Stopping(it), H::Executed)                    => stopping::executed(it, cx),
@@ -179,7 +180,7 @@ pub(super) fn step(state: State, happening: Happening, cx: &mut Cx<'_>) -> State
             | S::Backoff(_) | S::Failed(_) | S::Done | S::Reached | S::Receding),
             H::Go | H::Blocked { .. })                    => state,
         // Nothing to end, or it ends already.
-        (state @ (S::Inactive(_) | S::Failed(_) | S::Stopping(_) | S::Receding), H::Leave) => state,
+        (state @ (S::Inactive(_) | S::Failed(_) | S::Receding), H::Leave) => state,
         (state @ (S::Inactive(_) | S::Waiting(_) | S::Preparing(_) | S::Starting(_) | S::Running(_)
             | S::Backoff(_) | S::Failed(_) | S::Done | S::Reached), H::Alone) => state,
         (state @ (S::Inactive(_) | S::Waiting(_) | S::Backoff(_) | S::Failed(_) | S::Done
