@@ -67,10 +67,6 @@ fn start(options: Options) -> Result<Daemon, Fatal> {
     let signals = signal::block_all()
         .and_then(|fd| poller.input(fd, Source::Signals))
         .map_err(fatal("take signals"))?;
-    let mut control = Control::new();
-    control
-        .listen(&mut poller, &options.control_socket())
-        .map_err(fatal("make the control socket"))?;
     let seed = u64::from(std::process::id()) ^ clock.wall(clock.now()).as_nanosecond() as u64;
     let mut daemon = Daemon {
         journal: Journal::new(!options.is_up()),
@@ -82,7 +78,7 @@ fn start(options: Options) -> Result<Daemon, Fatal> {
         clock,
         poller,
         signals,
-        control,
+        control: Control::new(),
         console: None,
         host,
         claim,
@@ -200,6 +196,10 @@ impl Daemon {
         // The names are known to the machine only after it has thought about them.
         let mut actions = Vec::new();
         self.think(&mut actions);
+        // Whoever finds the socket finds the units.
+        if let Err(error) = self.control.listen(&mut self.poller, &self.options.control_socket()) {
+            self.journal.say(&format!("cannot make the control socket: {error}"));
+        }
         if let Some(id) = self.machine.find(&target) {
             self.wish(Request { job: None, wish: Wish::Start(id) });
         }

@@ -36,6 +36,11 @@ impl Daemon {
         }
         live.cleaning = Some(Cleaning { since: now, retry: now, complained: false, events: None });
         live.output = None;
+        // Probes are not in the cgroup.
+        for process in live.probe.iter().chain(live.hooks.iter().map(|(_, process)| process)) {
+            // It may have ended by itself; it is reaped either way.
+            let _ = pidfd::send_signal(process.pidfd.as_fd(), libc::SIGKILL);
+        }
         self.cleaning.insert(id);
         self.progress_cleaning(id, run);
     }

@@ -14,6 +14,7 @@ use super::hooks::{self, HookProgram};
 use super::live::{Live, Output, Process, Progress};
 use super::logger::Attached;
 use super::poller::{Part, Role, Source};
+use crate::container::probe::{self, Patience, Target};
 use crate::container::{self, Child, Context, Plan, Program, Stdio};
 use crate::log::record::Stream;
 use crate::supervisor::action::Notice;
@@ -168,31 +169,45 @@ impl Daemon {
         };
         let unit = live.unit.clone();
         let service = unit.service().ok_or("a target has no commands")?;
-        let inside = live.inside();
         let child = match hooks::program(service, hook).ok_or("there is no such command")? {
             HookProgram::Command(program) => {
                 let (plan, group) = (&live.plan, &live.group);
-                container::process(&self.host, plan, group, inside, program, &live.stdio())
+                container::process(&self.host, plan, group, live.inside(), program, &live.stdio())
+                    .map_err(|error| error.to_string())?
             }
-            HookProgram::Probe(probe) => {
-                container::probe::probe(&self.host, &live.plan, &live.group, inside, &probe)
+            HookProgram::Probe(target) => {
+                return self.probe(id, run, Role::Hook(hook), &target, Patience::Once);
             }
         };
-        let child = child.map_err(|error| error.to_string())?;
         self.started(id, run, Role::Hook(hook), child)
     }
 
     /// The readiness probe of `tcp:`, `unix:` and `path:`, once the program runs.
     pub(super) fn start_probe(&mut self, id: UnitId, run: Run) {
         let Some(live) = self.lives.get(&id).filter(|live| live.run == run) else { return };
-        let Some(probe) = live.unit.service().and_then(hooks::readiness) else { return };
-        let started =
-            container::probe::probe(&self.host, &live.plan, &live.group, live.inside(), &probe)
-                .map_err(|error| error.to_string())
-                .and_then(|child| self.started(id, run, Role::Probe, child));
-        if let Err(text) = started {
+        let target = live.unit.service().and_then(|service| Target::of_ready(&service.ready));
+        let Some(target) = target else { return };
+        if let Err(text) = self.probe(id, run, Role::Probe, &target, Patience::Forever) {
             self.complain(id, &format!("cannot probe whether it is ready: {text}"));
         }
+    }
+
+    fn probe(
+        &mut self,
+        id: UnitId,
+        run: Run,
+        role: Role,
+        target: &Target,
+        patience: Patience,
+    ) -> Result<(), String> {
+        let live = self.lives.get_mut(&id).ok_or("its run is over")?;
+        let inside = live.holder().ok_or("it has no process")?;
+        let process = probe::start(&live.plan, inside, target, patience)
+            .map_err(|error| error.to_string())?;
+        let (pid, pidfd) = (process.pid, process.pidfd);
+        self.pids.insert(pid, super::Owner::Run(id, run, role));
+        live.put(role, Process { pid, pidfd, progress: Progress::Executed });
+        Ok(())
     }
 
     /// Takes a new process into the books.

@@ -1,9 +1,9 @@
 //! Which program or probe an order of the machine's means for a service.
 
 use crate::container::Program;
-use crate::container::probe::Probe;
+use crate::container::probe::Target;
 use crate::supervisor::Hook;
-use crate::unit::model::{At, HealthCheck, Ready, Service};
+use crate::unit::model::{At, HealthCheck, Service};
 
 /// What a hook runs.
 #[derive(Debug)]
@@ -11,7 +11,7 @@ pub enum HookProgram<'a> {
     /// A command of the unit file.
     Command(Program<'a>),
     /// A connection, tried once.
-    Probe(Probe),
+    Probe(Target),
 }
 
 /// The hook's program; `None`: the unit has no such hook.
@@ -26,14 +26,7 @@ pub fn program(service: &Service, hook: Hook) -> Option<HookProgram<'_>> {
             let At { value, line } = &service.health.as_ref()?.check;
             return Some(match value {
                 HealthCheck::Command(argv) => command_of(argv, *line),
-                HealthCheck::Http { host, port, path } => HookProgram::Probe(Probe::Http {
-                    host: host.clone(),
-                    port: *port,
-                    path: path.clone(),
-                }),
-                HealthCheck::Tcp { host, port } => {
-                    HookProgram::Probe(Probe::Tcp { host: host.clone(), port: *port, once: true })
-                }
+                other => HookProgram::Probe(Target::of_health(other)?),
             });
         }
     };
@@ -42,18 +35,6 @@ pub fn program(service: &Service, hook: Hook) -> Option<HookProgram<'_>> {
 
 fn command_of(argv: &[String], line: u32) -> HookProgram<'_> {
     HookProgram::Command(Program::Command { argv, line })
-}
-
-/// The probe that tells when it is ready, if that takes one.
-pub fn readiness(service: &Service) -> Option<Probe> {
-    match &service.ready {
-        Ready::Tcp { host, port } => {
-            Some(Probe::Tcp { host: host.clone(), port: *port, once: false })
-        }
-        Ready::Unix(path) => Some(Probe::Unix(path.clone())),
-        Ready::Path(path) => Some(Probe::Path(path.clone())),
-        Ready::Exec | Ready::Notify | Ready::Fd(_) | Ready::Health | Ready::Log(_) => None,
-    }
 }
 
 /// Whether a command may run after the main one has been started, and so needs its output.

@@ -187,6 +187,11 @@ impl Live {
         if service.namespaces.value == Namespaces::NONE {
             return None;
         }
+        self.holder()
+    }
+
+    /// The process that has the unit's namespaces.
+    pub fn holder(&self) -> Option<BorrowedFd<'_>> {
         self.sandbox.as_ref().or(self.main.as_ref()).map(|it| it.pidfd.as_fd())
     }
 }

@@ -25,6 +25,7 @@ pub fn plain_service() -> Service {
         hostname: None,
         mounts: Vec::new(),
         umask: 0o022,
+        no_new_privileges: true,
         init: false,
         oneshot: false,
         ready: Ready::Exec,
