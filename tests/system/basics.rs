@@ -100,7 +100,7 @@ fn exit_codes_of_berthctl() {
     assert_eq!(rig.ctl(&["status", "alpha"]).code, 0);
     assert_eq!(rig.ctl(&["stop", "alpha"]).code, 0);
     assert_eq!(rig.ctl(&["status", "alpha"]).code, 3);
-    let said = rig.ctl(&["start", "alfa"]);
+    let said = rig.ctl(&["start", "alhpa"]);
     assert_eq!(said.code, 4);
     assert!(said.err.contains("alpha"), "{said:?}");
     assert_eq!(rig.ctl(&["strt"]).code, 2);

@@ -59,7 +59,7 @@ impl Rig {
     pub fn start(mode: Mode, units: &str, arguments: &[&str]) -> Self {
         let mut rig = Self::prepare(units);
         rig.launch(mode, arguments);
-        rig.wait_for("the control socket", |rig| rig.ctl(&["version"]).code == 0);
+        rig.wait_for("the control socket", |rig| rig.ctl(&["list"]).code == 0);
         rig
     }
 

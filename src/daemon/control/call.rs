@@ -90,11 +90,8 @@ impl Daemon {
     pub(super) fn find(&self, name: &str) -> Result<UnitId, Error> {
         self.machine.find(name).ok_or_else(|| {
             let names = self.machine.ids().filter_map(|id| self.machine.unit(id));
-            let nearest = names
-                .map(|unit| (strsim::damerau_levenshtein(name, &unit.name), unit.name.clone()))
-                .filter(|(distance, _)| distance.saturating_mul(3) <= name.len().max(3))
-                .min()
-                .map(|(_, nearest)| nearest);
+            let nearest = crate::unit::names::nearest(name, names.map(|unit| unit.name.as_str()))
+                .map(str::to_owned);
             Error::NoSuchUnit { unit: name.to_owned(), nearest }
         })
     }
