@@ -5,4 +5,12 @@
 //! process, cgroup or file is left when it is dropped.
 
 mod basics;
+mod daemons;
+mod health;
+mod hooks;
+mod notify;
+mod readiness;
+mod reaping;
+mod restart;
 mod rig;
+mod stopping;
