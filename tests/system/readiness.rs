@@ -7,7 +7,6 @@ use std::fs;
 
 use crate::rig::Rig;
 
-
 /// Checks that `it` is starting and `user`, which requires it, waits; then lets it go on.
 fn becomes_ready(rig: &mut Rig, it: &str, user: &str) {
     rig.wait_state(it, "starting");
@@ -118,6 +117,24 @@ fn by_a_line_of_its_log() {
 }
 
 #[test]
+fn a_line_of_start_pre_counts_once_the_command_runs() {
+    let mut rig = Rig::up(
+        r#"
+        [service.it]
+        command = "sleep 1000"
+        start-pre = [["echo", "listening"], ["sh", "-c", "until test -e /mnt/go; do sleep 0.01; done"]]
+        ready = "log:^listening$"
+        mounts = [@SHARE@]
+        "#,
+    );
+    rig.wait_log("it", "listening");
+    assert_eq!(rig.state("it"), "preparing");
+    fs::write(rig.path("share/go"), "").unwrap();
+    rig.wait_state("it", "running");
+    assert_eq!(rig.finish(), 0);
+}
+
+#[test]
 fn without_a_container_too() {
     let mut rig = Rig::up(
         r#"
@@ -157,7 +174,11 @@ fn what_never_becomes_ready_has_failed_in_time_and_leaves_nothing() {
     for (name, _) in forms {
         rig.wait_state(name, "failed");
         let (result, why, _) = rig.verdict(name);
-        assert_eq!((result.as_str(), why.as_str()), ("timeout", "not ready within 400ms"), "{name}");
+        assert_eq!(
+            (result.as_str(), why.as_str()),
+            ("timeout", "not ready within 400ms"),
+            "{name}"
+        );
     }
     assert_eq!(rig.descendants("sleep").len(), 1);
     assert_eq!(rig.finish(), 0);
