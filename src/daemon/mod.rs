@@ -51,7 +51,7 @@ use crate::sys::signal;
 use crate::unit::model::UnitSet;
 
 /// The name under which the supervisor's own messages are logged.
-pub const OWN_LOG: &str = "berth";
+pub use crate::unit::names::OWN as OWN_LOG;
 
 /// Inputs the machine gets in one turn; a unit that restarts without a delay and fails
 /// at once must not keep the loop from its other work.
