@@ -6,6 +6,15 @@
 //! start is asked for, and must end. *Shutdown*: must end within its bound, and nothing
 //! may be left.
 
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on must stop, and says where"
+)]
+
 pub mod judge;
 pub mod rng;
 pub mod units;
@@ -126,8 +135,8 @@ impl Sim {
         self.world.faults = false;
         let begin = self.world.now.0;
         for step in 0..MOST_STEPS {
-            let passed = self.world.now.0 - begin;
-            if step % 8 == 0 && passed >= least && self.at_rest().is_ok() {
+            let passed = self.world.now.0.saturating_sub(begin);
+            if step.is_multiple_of(8) && passed >= least && self.at_rest().is_ok() {
                 return self.check_rest();
             }
             if passed > CALM_BOUND || !self.step()? {
@@ -373,9 +382,9 @@ impl Sim {
         for action in out {
             let definition = self.definition(&action).cloned();
             self.judge.action(now, &action, definition.as_ref())?;
-            self.carry_out(action);
+            self.carry_out(&action);
         }
-        if self.tally.steps % 8 == 0 || self.trace.is_some() {
+        if self.tally.steps.is_multiple_of(8) || self.trace.is_some() {
             self.machine.audit()?;
         }
         Ok(())
@@ -388,8 +397,8 @@ impl Sim {
         }
     }
 
-    fn carry_out(&mut self, action: Action) {
-        match action {
+    fn carry_out(&mut self, action: &Action) {
+        match *action {
             Action::Prepare { unit, run } => {
                 self.tally.runs += 1;
                 if let Some(definition) = self.machine.unit(unit) {
