@@ -108,6 +108,13 @@ fn usage_is_counted() {
     assert_eq!(running.group.oom_kills(), Some(0));
     assert!(running.group.cpu_microseconds().unwrap() > 0);
     let pids = running.group.processes(100).unwrap();
-    assert!(pids.contains(&running.main.as_ref().unwrap().pid), "{pids:?}");
+    let main = running.main.as_ref().unwrap().pid;
+    assert!(pids.contains(&main), "{pids:?}");
+    assert!(running.group.holds(main).unwrap());
+    assert!(!running.group.holds(std::process::id().cast_signed()).unwrap());
+    // The service is the second process inside.
+    let (found, _) = berth::sys::pidfd::find_inside(&pids, 2).unwrap().unwrap();
+    assert_eq!(found, main);
+    assert!(berth::sys::pidfd::find_inside(&pids, 4711).unwrap().is_none());
     running.down();
 }
