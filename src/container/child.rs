@@ -238,7 +238,10 @@ fn execute(channel: BorrowedFd<'_>, argv: &[String], variables: &Variables) -> F
             }
             Some(libc::ENOENT | libc::ENOTDIR) => {}
             Some(libc::EACCES) => denied = Some(candidate),
-            _ => return Failure::text(format!("\"{program}\": {error}")),
+            errno => {
+                let text = status::errno_text(errno.unwrap_or_default());
+                return Failure::text(format!("\"{program}\": {text}"));
+            }
         }
     }
     Failure::text(match denied {

@@ -3,6 +3,12 @@
 //! What must hold: the caller has one thread, and whatever happens the supervisor goes on
 //! making its children in its own pid namespace. If the kernel refuses the way back,
 //! [`Host`] refuses to launch anything until it has succeeded.
+//!
+//! What is not promised: until it executes its program, a process that joins a running
+//! unit is a copy of the supervisor in that unit's pid namespace. It cannot be looked into
+//! by those without `CAP_SYS_PTRACE` over the host's user namespace, so it is safe from
+//! units that dropped that capability or have a user namespace of their own, and from no
+//! others. The sandbox's init is safe from all: it has executed before anybody else is in.
 
 use std::cell::Cell;
 use std::fmt;

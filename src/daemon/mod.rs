@@ -20,7 +20,6 @@ mod logger;
 mod notify;
 mod options;
 pub mod poller;
-mod proc;
 mod processes;
 mod reader;
 mod startup;
