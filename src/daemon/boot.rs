@@ -67,11 +67,10 @@ fn start(options: Options) -> Result<Daemon, Fatal> {
     let signals = signal::block_all()
         .and_then(|fd| poller.input(fd, Source::Signals))
         .map_err(fatal("take signals"))?;
-    let seed = u64::from(std::process::id()) ^ clock.wall(clock.now()).as_nanosecond() as u64;
     let mut daemon = Daemon {
         journal: Journal::new(!options.is_up()),
         logger: Logger::new(options.log_directory()),
-        machine: Machine::new(seed),
+        machine: Machine::new(startup::seed()),
         stdout: Rc::new(startup::duplicate(std::io::stdout())?),
         stderr: Rc::new(startup::duplicate(std::io::stderr())?),
         options,

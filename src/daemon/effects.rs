@@ -64,11 +64,12 @@ impl Daemon {
         let mut live = Live::new(run, unit.clone(), Rc::new(plan), group);
         let prepared = self.open_output(&mut live, service, id);
         let has_init = service.has_init();
-        let live = self.lives.entry(id).insert_entry(live).into_mut();
+        self.lives.insert(id, live);
         prepared?;
         if !has_init {
             return Ok(false);
         }
+        let live = self.lives.get(&id).ok_or("its preparation is gone")?;
         let child = container::sandbox(&self.host, &live.plan, &live.group)
             .map_err(|error| error.to_string())?;
         self.started(id, run, Role::Sandbox, child).map(|()| true)

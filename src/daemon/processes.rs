@@ -89,7 +89,7 @@ impl Daemon {
             SocketKind::Notify => match self.poller.input(fd, Source::Run(id, run, Part::Notify)) {
                 Ok(watched) => live.notify = Some(watched),
                 Err(error) => {
-                    self.complain(id, &format!("cannot watch its notify socket: {error}"))
+                    self.complain(id, &format!("cannot watch its notify socket: {error}"));
                 }
             },
             SocketKind::Syslog => {
@@ -176,7 +176,6 @@ impl Daemon {
             (Role::Sandbox | Role::Main, Some(text)) => {
                 self.fact(id, run, Fact::SetupFailed(text));
             }
-            (Role::Sandbox, None) => {}
             (Role::Main, None) => {
                 let left_behind = self.has_left_behind(id);
                 self.fact(id, run, Fact::MainExited { exit, left_behind });
@@ -188,7 +187,7 @@ impl Daemon {
                 self.fact(id, run, Fact::HookEnded { hook, result: Ok(exit) });
             }
             (Role::Probe, None) if exit == Exit::Code(0) => self.fact(id, run, Fact::Ready),
-            (Role::Probe, _) => {}
+            (Role::Sandbox, None) | (Role::Probe, _) => {}
         }
         self.progress_cleaning(id, run);
     }
