@@ -167,7 +167,10 @@ impl Judge {
                 let first = run.exit.is_none();
                 run.exit = Some(*exit);
                 let name = run.definition.name.clone();
-                if first && !run.ending && gives_up(run.service(), *exit) {
+                // The policy may have been changed in place.
+                let newest = self.units.get(&name).and_then(|unit| unit.service());
+                let gives_up = gives_up(run.service(), *exit) || gives_up(newest, *exit);
+                if first && !run.ending && gives_up {
                     self.intended.remove(&name);
                 }
             }
@@ -278,6 +281,8 @@ impl Judge {
         if let Some(unit) = unit
             && unit.kind == Kind::Target
             && notice.state == StateName::Running
+            // It may have been a service until now, and still run as one.
+            && !self.has_run(notice.unit)
         {
             if let Some(other) = unit.requires.iter().find(|name| !self.may_be_ready(name)) {
                 return Err(format!("{} is reached, but {other} is not ready", unit.name));
@@ -400,13 +405,16 @@ impl Judge {
         if !self.closing || !was_ready {
             return Ok(());
         }
-        let needs = |other: &&Watched| {
+        // One that began before this run lost an earlier one, and is on its way down.
+        let needs = |(other_run, other): &(&Run, &Watched)| {
             let newest = self.units.get(&other.definition.name);
-            other.needs.contains(&name) && newest.is_some_and(|it| it.requires.contains(&name))
+            **other_run > run
+                && other.needs.contains(&name)
+                && newest.is_some_and(|it| it.requires.contains(&name))
         };
-        let left = self.live.values().filter(|other| !other.stuck).find(needs);
+        let left = self.live.iter().filter(|(_, other)| !other.stuck).find(needs);
         match left {
-            Some(other) => {
+            Some((_, other)) => {
                 Err(format!("{name} is stopped before {}, which needs it", other.definition.name))
             }
             None => Ok(()),
