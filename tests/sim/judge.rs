@@ -30,6 +30,8 @@ struct Watched {
     exit: Option<Exit>,
     ending: bool,
     cleaning: bool,
+    /// Somebody asked for it to be down.
+    told: bool,
     /// Something of it survives SIGKILL; a shutdown does not wait for that.
     stuck: bool,
     hooks: HashSet<Hook>,
@@ -145,6 +147,9 @@ impl Judge {
     pub fn unwanted(&mut self, name: &str) {
         for name in self.requirers(name) {
             self.intended.remove(&name);
+            for run in self.live.values_mut().filter(|run| run.definition.name == name) {
+                run.told = true;
+            }
         }
     }
 
@@ -322,6 +327,7 @@ impl Judge {
                 return Err(format!("{name} starts, but {other}, which it requires, is not ready"));
             }
         }
+        self.check_order(&name, &newest)?;
         self.check_conflicts(&name, &newest)?;
         self.done.remove(&id);
         self.of_unit.insert(id, run);
@@ -338,10 +344,30 @@ impl Judge {
             exit: None,
             ending: false,
             cleaning: false,
+            told: false,
             stuck: false,
             hooks: HashSet::new(),
         };
         self.live.insert(run, watched);
+        Ok(())
+    }
+
+    /// Nobody begins while one that comes before it, and moves, is not where it goes.
+    fn check_order(&self, name: &str, unit: &Unit) -> Verdict {
+        for other in self.live.values().filter(|other| !other.is_ready()) {
+            let other_name = self.names.get(&other.unit).cloned().unwrap_or_default();
+            // Nobody waits for one that is being forgotten.
+            let Some(newest) = self.units.get(&other_name) else { continue };
+            let before = newest.before.iter().any(|after| after == name);
+            let first = before || unit.after.contains(&other_name);
+            // Nor for a want that was told to go; what conflicts tell is not modelled.
+            let simple = self.units.values().all(|unit| unit.conflicts.is_empty());
+            let coming = !other.ending && other.exit.is_none() && !other.told;
+            let wanted = unit.wants.contains(&other_name) && coming && simple;
+            if first || wanted {
+                return Err(format!("{name} starts while {other_name}, which goes first, moves"));
+            }
+        }
         Ok(())
     }
 
