@@ -30,6 +30,8 @@ struct Watched {
     exit: Option<Exit>,
     ending: bool,
     cleaning: bool,
+    /// Somebody asked for it to be down.
+    told: bool,
     /// Something of it survives SIGKILL; a shutdown does not wait for that.
     stuck: bool,
     hooks: HashSet<Hook>,
@@ -145,6 +147,9 @@ impl Judge {
     pub fn unwanted(&mut self, name: &str) {
         for name in self.requirers(name) {
             self.intended.remove(&name);
+            for run in self.live.values_mut().filter(|run| run.definition.name == name) {
+                run.told = true;
+            }
         }
     }
 
@@ -167,7 +172,10 @@ impl Judge {
                 let first = run.exit.is_none();
                 run.exit = Some(*exit);
                 let name = run.definition.name.clone();
-                if first && !run.ending && gives_up(run.service(), *exit) {
+                // The policy may have been changed in place.
+                let newest = self.units.get(&name).and_then(|unit| unit.service());
+                let gives_up = gives_up(run.service(), *exit) || gives_up(newest, *exit);
+                if first && !run.ending && gives_up {
                     self.intended.remove(&name);
                 }
             }
@@ -278,6 +286,8 @@ impl Judge {
         if let Some(unit) = unit
             && unit.kind == Kind::Target
             && notice.state == StateName::Running
+            // It may have been a service until now, and still run as one.
+            && !self.has_run(notice.unit)
         {
             if let Some(other) = unit.requires.iter().find(|name| !self.may_be_ready(name)) {
                 return Err(format!("{} is reached, but {other} is not ready", unit.name));
@@ -317,6 +327,7 @@ impl Judge {
                 return Err(format!("{name} starts, but {other}, which it requires, is not ready"));
             }
         }
+        self.check_order(&name, &newest)?;
         self.check_conflicts(&name, &newest)?;
         self.done.remove(&id);
         self.of_unit.insert(id, run);
@@ -333,10 +344,30 @@ impl Judge {
             exit: None,
             ending: false,
             cleaning: false,
+            told: false,
             stuck: false,
             hooks: HashSet::new(),
         };
         self.live.insert(run, watched);
+        Ok(())
+    }
+
+    /// Nobody begins while one that comes before it, and moves, is not where it goes.
+    fn check_order(&self, name: &str, unit: &Unit) -> Verdict {
+        for other in self.live.values().filter(|other| !other.is_ready()) {
+            let other_name = self.names.get(&other.unit).cloned().unwrap_or_default();
+            // Nobody waits for one that is being forgotten.
+            let Some(newest) = self.units.get(&other_name) else { continue };
+            let before = newest.before.iter().any(|after| after == name);
+            let first = before || unit.after.contains(&other_name);
+            // Nor for a want that was told to go; what conflicts tell is not modelled.
+            let simple = self.units.values().all(|unit| unit.conflicts.is_empty());
+            let coming = !other.ending && other.exit.is_none() && !other.told;
+            let wanted = unit.wants.contains(&other_name) && coming && simple;
+            if first || wanted {
+                return Err(format!("{name} starts while {other_name}, which goes first, moves"));
+            }
+        }
         Ok(())
     }
 
@@ -400,13 +431,16 @@ impl Judge {
         if !self.closing || !was_ready {
             return Ok(());
         }
-        let needs = |other: &&Watched| {
+        // One that began before this run lost an earlier one, and is on its way down.
+        let needs = |(other_run, other): &(&Run, &Watched)| {
             let newest = self.units.get(&other.definition.name);
-            other.needs.contains(&name) && newest.is_some_and(|it| it.requires.contains(&name))
+            **other_run > run
+                && other.needs.contains(&name)
+                && newest.is_some_and(|it| it.requires.contains(&name))
         };
-        let left = self.live.values().filter(|other| !other.stuck).find(needs);
+        let left = self.live.iter().filter(|(_, other)| !other.stuck).find(needs);
         match left {
-            Some(other) => {
+            Some((_, other)) => {
                 Err(format!("{name} is stopped before {}, which needs it", other.definition.name))
             }
             None => Ok(()),

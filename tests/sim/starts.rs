@@ -156,6 +156,17 @@ fn starting_one_of_two_that_conflict_stops_the_other_first() {
 }
 
 #[test]
+fn who_requires_two_that_conflict_hears_it() {
+    let mut it = Story::of([
+        service("a"),
+        service("b").conflicts("a"),
+        service("web").requires("a").requires("b"),
+    ]);
+    let job = it.start("web");
+    it.refused(job, "cannot start web: requires b: it conflicts with a");
+}
+
+#[test]
 fn hooks_run_around_the_command_one_after_the_other() {
     let mut it = Story::of([service("web").with(|it| {
         it.start_pre = vec![command(), command()];

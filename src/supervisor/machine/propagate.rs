@@ -297,9 +297,11 @@ impl Machine {
         for (index, edge) in order {
             let Some(other) = self.slots.get(edge.unit) else { continue };
             #[cfg(test)]
-            if (edge.link == Link::Requires && self.broken(Sabotage::IgnoreRequirements))
-                || (edge.link == Link::Conflicts && self.broken(Sabotage::IgnoreConflicts))
-            {
+            if self.broken(match edge.link {
+                Link::Requires => Sabotage::IgnoreRequirements,
+                Link::Wants | Link::After => Sabotage::IgnoreOrder,
+                Link::Conflicts => Sabotage::IgnoreConflicts,
+            }) {
                 continue;
             }
             let face = other.face();

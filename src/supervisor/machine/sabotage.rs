@@ -11,6 +11,8 @@ pub(super) enum Sabotage {
     IgnoreRequirements,
     /// Starts beside what it conflicts with.
     IgnoreConflicts,
+    /// Starts without waiting for what goes first.
+    IgnoreOrder,
     /// Takes events of earlier runs for those of the present one.
     TakeStaleEvents,
     /// Starts again before the old run is cleaned up.
@@ -72,6 +74,11 @@ fn a_start_before_its_requirement_is_caught() {
 #[test]
 fn a_start_beside_a_conflict_is_caught() {
     is_caught(Sabotage::IgnoreConflicts, &["its conflict, is there"]);
+}
+
+#[test]
+fn a_start_out_of_order_is_caught() {
+    is_caught(Sabotage::IgnoreOrder, &["which goes first, moves"]);
 }
 
 #[test]
