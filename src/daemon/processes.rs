@@ -177,6 +177,7 @@ impl Daemon {
                 self.fact(id, run, Fact::SetupFailed(text));
             }
             (Role::Main, None) => {
+                self.tell_of_memory(id, run, exit);
                 let left_behind = self.has_left_behind(id);
                 self.fact(id, run, Fact::MainExited { exit, left_behind });
             }
@@ -190,6 +191,14 @@ impl Daemon {
             (Role::Sandbox, None) | (Role::Probe, _) => {}
         }
         self.progress_cleaning(id, run);
+    }
+
+    /// Before a bad end is told: whether the kernel killed something for lack of memory.
+    fn tell_of_memory(&mut self, id: UnitId, run: Run, exit: Exit) {
+        let Some(live) = self.lives.get(&id).filter(|_| exit != Exit::Code(0)) else { return };
+        if live.group.oom_kills().is_some_and(|kills| kills > 0) {
+            self.fact(id, run, Fact::OutOfMemory);
+        }
     }
 
     /// Whether processes that the service itself started are still there. Only worth a look
@@ -357,6 +366,7 @@ impl Daemon {
         self.forget_foreign_main(id);
         if let Some(main) = self.lives.get_mut(&id).and_then(|live| live.main.take()) {
             self.pids.remove(&main.pid);
+            self.tell_of_memory(id, run, exit);
             self.fact(id, run, Fact::MainExited { exit, left_behind: false });
         }
         self.progress_cleaning(id, run);

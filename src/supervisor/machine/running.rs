@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::event::Notify;
-use super::super::view::StateName;
+use super::super::view::{ResultName, StateName};
 use super::super::{Action, Exit, Hook, Run};
 use super::state::{Checks, Ending, Probe, Pulse, Running, Starting, State, Word};
 use super::stopping::Manner;
@@ -56,10 +56,13 @@ pub(super) fn notify(mut it: Running, word: Notify, cx: &mut Cx<'_>) -> State {
 
 /// The command has ended, though nobody asked it to.
 pub(super) fn exited(it: &Running, exit: Exit, left_behind: bool, cx: &mut Cx<'_>) -> State {
-    cx.memo.exit = Some((it.run, exit));
+    let success = stopping::note_exit(it.run, exit, cx);
     end_hooks(it, cx);
-    let ending = match (cx.terms.success(exit), left_behind) {
-        (true, true) => Ending::Failed(stopping::DAEMONISED.to_owned()),
+    let ending = match (success, left_behind) {
+        (true, true) => {
+            cx.memo.blame(ResultName::Protocol);
+            Ending::Failed(stopping::DAEMONISED.to_owned())
+        }
         (true, false) => Ending::Ended,
         (false, _) => Ending::Failed(stopping::exit_text(exit, cx)),
     };
@@ -124,6 +127,7 @@ fn judge(mut it: Running, verdict: health::Verdict, cx: &mut Cx<'_>) -> State {
     }
     end_hooks(&it, cx);
     over(&it, cx);
+    cx.memo.blame(ResultName::Unhealthy);
     stopping::end(it.run, Ending::Failed(why), Manner::Gentle, cx)
 }
 
@@ -131,6 +135,7 @@ fn judge(mut it: Running, verdict: health::Verdict, cx: &mut Cx<'_>) -> State {
 fn bark(it: &Running, why: String, cx: &mut Cx<'_>) -> State {
     end_hooks(it, cx);
     over(it, cx);
+    cx.memo.blame(ResultName::Watchdog);
     stopping::end(it.run, Ending::Failed(why), Manner::Signal(SIGABRT), cx)
 }
 

@@ -1,6 +1,6 @@
 //! What people see of a unit: its view, and why it is in its state.
 
-use super::super::view::{HealthName, UnitView};
+use super::super::view::{HealthName, ResultName, UnitView};
 use super::super::{Run, UnitId};
 use super::graph::Link;
 use super::slot::Slot;
@@ -20,6 +20,7 @@ impl Machine {
             wanted: slot.goal != Goal::Down,
             run: slot.state.run(),
             exit: slot.memo.exit.map(|(_, exit)| exit),
+            result: result(slot),
             restarts: slot.history.restarts,
             since: slot.since,
             ready: face.class == Class::Ready,
@@ -107,6 +108,15 @@ fn stopping(it: &Stopping) -> String {
         (Phase::Cleaning { stuck: Some(text) }, _) | (_, Ending::Failed(text)) => text.clone(),
         (Phase::Dependents, _) => WAITS_FOR_DEPENDENTS.to_owned(),
         (_, Ending::Asked | Ending::Ended) => String::new(),
+    }
+}
+
+fn result(slot: &Slot) -> Option<ResultName> {
+    match &slot.state {
+        State::Waiting(wait) if matches!(wait.on, Some(On::Dead(_) | On::Missing(_))) => {
+            Some(ResultName::Dependency)
+        }
+        _ => slot.memo.result,
     }
 }
 

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::super::event::Notify;
+use super::super::view::ResultName;
 use super::super::{Action, Exit, Hook, Run};
 use super::state::{
     Checks, Ending, On, PrepareStep, Preparing, Probe, StartStep, Starting, State, Wait,
@@ -42,6 +43,7 @@ pub(super) fn begin(cx: &mut Cx<'_>) -> State {
     cx.memo.run = Some(run);
     cx.memo.status.clear();
     cx.memo.out_of_memory = false;
+    cx.memo.result = None;
     cx.out.push(Action::Prepare { unit: cx.id, run });
     let deadline = cx.terms.start_timeout().map(|timeout| later(cx.now, timeout));
     State::Preparing(Preparing { run, began: cx.now, deadline, step: PrepareStep::Sandbox })
@@ -81,19 +83,21 @@ pub(super) fn pre_ended(
     if hook != Hook::StartPre(index) {
         return State::Preparing(it);
     }
-    match failure("start-pre", result) {
+    match failure("start-pre", result, cx) {
         None => next_pre(it, index.saturating_add(1), cx),
         Some(why) => stopping::after_main(it.run, Ending::Failed(why), cx),
     }
 }
 
 /// How a hook failed, if it did.
-fn failure(name: &str, result: &Result<Exit, String>) -> Option<String> {
-    match result {
-        Ok(Exit::Code(0)) => None,
-        Ok(exit) => Some(format!("{name}: {}", words::exit(*exit))),
-        Err(text) => Some(words::cut(format!("{name}: {text}"))),
-    }
+fn failure(name: &str, result: &Result<Exit, String>, cx: &mut Cx<'_>) -> Option<String> {
+    let (verdict, why) = match result {
+        Ok(Exit::Code(0)) => return None,
+        Ok(exit) => (stopping::verdict(*exit), format!("{name}: {}", words::exit(*exit))),
+        Err(text) => (ResultName::Resources, words::cut(format!("{name}: {text}"))),
+    };
+    cx.memo.blame(verdict);
+    Some(why)
 }
 
 /// The command was executed.
@@ -152,7 +156,7 @@ pub(super) fn hook_ended(
 ) -> State {
     match (it.step, hook) {
         (StartStep::Hook(index), Hook::StartPost(ended)) if index == ended => {
-            match failure("start-post", result) {
+            match failure("start-post", result, cx) {
                 None => next_post(it, index.saturating_add(1), cx),
                 Some(why) => post_failed(&it, why, cx),
             }
@@ -193,7 +197,10 @@ pub(super) fn notify(mut it: Starting, word: Notify, cx: &mut Cx<'_>) -> State {
         Notify::ExtendTimeout(by) => {
             it.deadline = it.deadline.map(|deadline| deadline.max(later(cx.now, by)));
         }
-        Notify::WatchdogTrigger => return fail(&it, "it triggered its watchdog".to_owned(), cx),
+        Notify::WatchdogTrigger => {
+            cx.memo.blame(ResultName::Watchdog);
+            return fail(&it, "it triggered its watchdog".to_owned(), cx);
+        }
         Notify::Watchdog | Notify::Reloading | Notify::Stopping => {}
     }
     State::Starting(it)
@@ -201,12 +208,12 @@ pub(super) fn notify(mut it: Starting, word: Notify, cx: &mut Cx<'_>) -> State {
 
 /// The command has ended before it was ready (or, for a oneshot, has done its work).
 pub(super) fn exited(it: &Starting, exit: Exit, left_behind: bool, cx: &mut Cx<'_>) -> State {
-    cx.memo.exit = Some((it.run, exit));
-    let success = cx.terms.success(exit);
+    let success = stopping::note_exit(it.run, exit, cx);
     if cx.terms.oneshot() && success && matches!(it.step, StartStep::Exec | StartStep::Work) {
         return next_post(*it, 0, cx);
     }
     end_hooks(it, cx);
+    cx.memo.blame(ResultName::Protocol);
     let why = if !success {
         stopping::exit_text(exit, cx)
     } else if left_behind {
@@ -236,7 +243,8 @@ pub(super) fn deadline(mut it: Starting, cx: &mut Cx<'_>) -> State {
     State::Starting(it)
 }
 
-fn too_slow(cx: &Cx<'_>) -> String {
+fn too_slow(cx: &mut Cx<'_>) -> String {
+    cx.memo.blame(ResultName::Timeout);
     let timeout = words::span(cx.terms.start_timeout().unwrap_or(Duration::ZERO));
     if cx.terms.oneshot() {
         format!("not done within {timeout}")
