@@ -21,6 +21,8 @@ pub(super) enum Sabotage {
     LoseWaiting,
     /// Forgets the deadline of a stop.
     ForgetStopTimer,
+    /// Waits again and again for who ignores its stop signal.
+    NeverKill,
     /// Ends jobs without telling anybody.
     LoseJobs,
     /// Accepts starts during shutdown.
@@ -100,6 +102,11 @@ fn a_lost_start_is_caught() {
 #[test]
 fn a_stop_without_a_deadline_is_caught() {
     is_caught(Sabotage::ForgetStopTimer, &["the nearest deadline is", "shutdown does not end"]);
+}
+
+#[test]
+fn a_stop_without_a_bound_is_caught() {
+    is_caught(Sabotage::NeverKill, &["has not ended by", "shutdown does not end", "no rest after"]);
 }
 
 #[test]
