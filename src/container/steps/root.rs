@@ -10,7 +10,7 @@ use crate::container::plan::is_at_or_below;
 use crate::container::status::Failure;
 use crate::container::step::Upper;
 use crate::sys::mount::{self, Attributes, Filesystem, Travel};
-use crate::sys::path::{self, Kind};
+use crate::sys::path::{self, Kind, Which};
 
 /// Most of the host's mounts that a unit gets to see.
 const HOST_MOUNTS_MAX: usize = 1024;
@@ -158,7 +158,7 @@ impl State<'_> {
         mount::change_root(tree.mount.as_fd()).map_err(|error| {
             let hint = match error.raw_os_error() {
                 Some(libc::EINVAL) => {
-                    "the supervisor's root must be a mounted filesystem, not an initial ramfs"
+                    "the supervisor's root must be a mounted filesystem, not the initial ramfs"
                 }
                 _ => "",
             };
@@ -173,22 +173,22 @@ impl State<'_> {
         if tree.bound {
             return Ok(());
         }
-        let points = path::mount_points(HOST_MOUNTS_MAX)?;
+        let mounts = path::mounts(Which::Files, HOST_MOUNTS_MAX)?;
         let read_only = Attributes { read_only: true, ..Attributes::default() };
-        for point in points.iter().filter(|point| {
+        for point in mounts.iter().map(|mount| mount.point.as_str()).filter(|point| {
             *point != "/" && !except.iter().any(|hidden| is_at_or_below(point, hidden))
         }) {
             let copy = match mount::clone_tree(path::here(), point, false) {
                 Ok(copy) => copy,
                 // Gone meanwhile or covered by another mount; another user's FUSE.
                 Err(error) if is_out_of_sight(&error) => continue,
-                Err(error) => return Err(Failure::with(&error, point.as_str())),
+                Err(error) => return Err(Failure::with(&error, point)),
             };
             mount::add_attributes(copy.as_fd(), false, read_only)?;
             let kind = path::kind_of(copy.as_fd())?;
             path::mount_point(tree.mount.as_fd(), point, kind)
                 .and_then(|target| mount::attach(copy.as_fd(), target.as_fd()))
-                .map_err(|error| Failure::with(&error, point.as_str()))?;
+                .map_err(|error| Failure::with(&error, point))?;
         }
         Ok(())
     }
