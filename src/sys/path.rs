@@ -139,6 +139,14 @@ fn make(parent: BorrowedFd<'_>, name: &str, kind: Kind) -> io::Result<()> {
     }
 }
 
+/// Whether `fd` is on an overlay filesystem.
+///
+/// # Errors
+/// As fstatfs(2).
+pub fn is_overlay(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(rustix::fs::fstatfs(fd)?.f_type == libc::OVERLAYFS_SUPER_MAGIC)
+}
+
 /// `/dev/null` of the calling process' tree, checked to be that device.
 ///
 /// # Errors

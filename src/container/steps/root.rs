@@ -78,7 +78,17 @@ pub(super) fn overlay(lower: &str, upper: &Upper, bind_will_do: bool) -> Result<
             attach_on_root(tree.as_fd())?;
             Ok(Tree { mount: tree, bound: false })
         }
-        Err(failure) if bind_will_do && failure.detail.contains("stacking depth") => bound(lower),
+        // The kernel's reason for this goes to its own log only.
+        Err(Failure { errno: libc::EINVAL, detail })
+            if detail.is_empty() && path::is_overlay(lower_fd.as_fd())? =>
+        {
+            if bind_will_do {
+                return bound(lower);
+            }
+            let why = "this tree is an overlay itself, and the kernel stacks no more than two; \
+                       writable = \"none\" works";
+            Err(Failure { errno: libc::EINVAL, detail: why.to_owned() })
+        }
         Err(failure) => Err(failure),
     }
 }
