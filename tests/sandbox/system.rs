@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd};
 
 use berth::sys::reap::{self, Dead, Ended};
-use berth::sys::{clone, fd, fork, limits, memfd, pidfd, signal, socket};
+use berth::sys::{clone, fd, fork, limits, memfd, mount, pidfd, signal, socket};
 
 use super::rig::{Test, wait_for};
 
@@ -16,6 +16,7 @@ pub const TESTS: &[Test] = &[
     ("descriptors_travel", descriptors_travel),
     ("senders_are_known", senders_are_known),
     ("a_sealed_program_stays_as_it_is", a_sealed_program_stays_as_it_is),
+    ("an_ordinary_root_is_left_alone", an_ordinary_root_is_left_alone),
 ];
 
 fn wait(process: &clone::Process) -> Ended {
@@ -204,4 +205,10 @@ fn a_sealed_program_stays_as_it_is() {
     let refused = rustix::io::write(&file, b"x").unwrap_err();
     assert_eq!(refused, rustix::io::Errno::PERM);
     assert!(file.set_len(0).is_err());
+}
+
+fn an_ordinary_root_is_left_alone() {
+    let before = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mount::leave_initial_root().unwrap());
+    assert_eq!(std::fs::read_to_string("/proc/self/mountinfo").unwrap(), before);
 }
