@@ -20,7 +20,7 @@ use crate::log::record::Stream;
 use crate::supervisor::action::Notice;
 use crate::supervisor::event::Fact;
 use crate::supervisor::{Action, Hook, Run, UnitId};
-use crate::sys::{pidfd, socket};
+use crate::sys::{pidfd, signal, socket};
 use crate::unit::model::{LogDriver, Ready, Service, Unit};
 
 impl Daemon {
@@ -248,12 +248,15 @@ impl Daemon {
         }
     }
 
-    /// SIGKILL for one process of a run, if it is there.
+    /// SIGKILL for one process of a run, if it is there, and for those it has started that
+    /// are still of its process group: a check that hangs often waits for a child of its own.
     pub(super) fn kill_role(&mut self, id: UnitId, run: Run, role: Role) {
         let live = self.lives.get_mut(&id).filter(|live| live.run == run);
         if let Some(process) = live.and_then(|live| live.process(role)) {
-            // It may have ended by itself; it is reaped either way.
+            // It may have ended by itself; it is reaped either way. Until then its number is
+            // its own. Without a session of its own (yet) there is no such group.
             let _ = pidfd::send_signal(process.pidfd.as_fd(), libc::SIGKILL);
+            let _ = signal::send_to_group(process.pid, libc::SIGKILL);
         }
     }
 

@@ -273,8 +273,12 @@ impl Daemon {
     }
 
     /// Whether a process is in the unit's cgroup. One that has ended already cannot be asked;
-    /// it is believed only if the socket can be reached from inside the unit alone.
+    /// it is believed only if the socket can be reached from inside the unit alone. Number 0
+    /// is one that this pid namespace does not see, so none that berth has started.
     fn belongs(&self, id: UnitId, pid: i32) -> bool {
+        if pid <= 0 {
+            return false;
+        }
         let Some(live) = self.lives.get(&id) else { return false };
         if live.started(pid) {
             return true;

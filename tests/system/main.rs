@@ -14,4 +14,12 @@
 )]
 
 mod basics;
+mod daemons;
+mod health;
+mod hooks;
+mod notify;
+mod readiness;
+mod reaping;
+mod restart;
 mod rig;
+mod stopping;

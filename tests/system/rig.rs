@@ -14,6 +14,12 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub const BERTH: &str = env!("CARGO_BIN_EXE_berth");
 pub const BERTHCTL: &str = env!("CARGO_BIN_EXE_berthctl");
 
+/// What services written in Perl (which every Debian has) begin with, as `@PERL@` in a
+/// unit file: unbuffered, and able to speak sd_notify(3).
+const PERL: &str = "use strict; use Socket; $| = 1; sub notify { \
+    socket(my $s, AF_UNIX, SOCK_DGRAM, 0) or die $!; \
+    send($s, join(qq(\\n), @_), 0, pack_sockaddr_un($ENV{NOTIFY_SOCKET})) or die $! }";
+
 /// What a command said.
 #[derive(Debug)]
 pub struct Said {
@@ -68,6 +74,7 @@ impl Rig {
         let directory = tempfile::Builder::new().prefix("berth-test-").tempdir().unwrap();
         let rig = Self { directory, child: None };
         fs::create_dir(rig.path("units")).unwrap();
+        fs::create_dir(rig.path("share")).unwrap();
         rig.write_units(units);
         rig
     }
@@ -77,9 +84,12 @@ impl Rig {
         self.directory.path().join(name)
     }
 
-    /// The unit file, with `@DIR@` standing for the rig's directory.
+    /// The unit file, with `@DIR@` standing for the rig's directory, `@SHARE@` for a mount
+    /// that shows its `share` as `/mnt`, and `@PERL@` for [`PERL`].
     pub fn write_units(&self, units: &str) {
         let directory = self.directory.path().display().to_string();
+        let share = "{ type = \"bind\", source = \"@DIR@/share\", target = \"/mnt\" }";
+        let units = units.replace("@SHARE@", share).replace("@PERL@", PERL);
         fs::write(self.path("units/test.toml"), units.replace("@DIR@", &directory)).unwrap();
     }
 
@@ -89,10 +99,12 @@ impl Rig {
         let mut command = Command::new("unshare");
         command.args(["--mount", "--pid", "--fork", "--kill-child", "--net", "--ipc", "--uts"]);
         command.args(["--mount-proc", "--"]);
-        if mode != Mode::UpAsInit {
-            // The second command keeps the shell from becoming berth.
-            command.args(["sh", "-c", "\"$@\"; exit $?", "sh"]);
-        }
+        let script = match mode {
+            Mode::UpAsInit => "ip link set lo up; exec \"$@\"",
+            // The last command keeps the shell from becoming berth.
+            Mode::Up | Mode::Boot => "ip link set lo up; \"$@\"; exit $?",
+        };
+        command.args(["sh", "-c", script, "sh"]);
         command.arg(BERTH);
         if mode == Mode::Boot {
             command.arg("--config").arg(self.path("units"));
@@ -178,6 +190,81 @@ impl Rig {
     /// Waits until the unit is in this state.
     pub fn wait_state(&self, unit: &str, state: &str) {
         self.wait_for(&format!("{unit} to be {state}"), |rig| rig.state(unit) == state);
+    }
+
+    /// Its `result`, `why` and `exit`.
+    pub fn verdict(&self, unit: &str) -> (String, String, Value) {
+        let status = self.status(unit);
+        let text = |name: &str| status[name].as_str().unwrap_or_default().to_owned();
+        (text("result"), text("why"), status["exit"].clone())
+    }
+
+    /// How often it was restarted.
+    pub fn restarts(&self, unit: &str) -> u64 {
+        self.status(unit)["restarts"].as_u64().unwrap()
+    }
+
+    /// Its logged lines of one stream (`stdout`, `stderr`).
+    pub fn stream(&self, unit: &str, stream: &str) -> Vec<String> {
+        let text = self.ctl_ok(&["logs", "--json", unit]);
+        let entries = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let of_stream = entries.filter(|entry| entry["stream"] == stream);
+        of_stream.map(|entry| entry["text"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// The lines of berth's own output about a unit: its changes of state, in order.
+    pub fn notices(&self, unit: &str) -> Vec<String> {
+        let mark = format!("{unit}: ");
+        let out = self.out();
+        let own = out.lines().filter_map(|line| line.split_once("| "));
+        let own = own.filter(|(name, _)| name.trim() == "berth");
+        let about = own.filter_map(|(_, text)| text.strip_prefix(&mark));
+        about.map(str::to_owned).collect()
+    }
+
+    /// The number that this process knows for one in the rig's pid namespace.
+    pub fn host_pid(&self, pid: i64) -> i32 {
+        let inside = |entry: &fs::DirEntry| {
+            let status = fs::read_to_string(entry.path().join("status")).ok()?;
+            let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+            let numbers: Vec<i64> =
+                numbers.split_whitespace().filter_map(|text| text.parse().ok()).collect();
+            // The first number is this process's view, the second the rig's.
+            (numbers.get(1) == Some(&pid)).then_some(())
+        };
+        let under = |entry: &fs::DirEntry| is_descendant(entry, self.child.as_ref().unwrap().id());
+        let found = fs::read_dir("/proc").unwrap().flatten().find(|entry| {
+            entry.file_name().to_string_lossy().parse::<i32>().is_ok()
+                && inside(entry).is_some()
+                && under(entry)
+        });
+        found.expect("no such process").file_name().to_string_lossy().parse().unwrap()
+    }
+
+    /// Numbers (this process's view) of all processes below the rig with this name.
+    pub fn descendants(&self, comm: &str) -> Vec<i32> {
+        let rig = self.child.as_ref().unwrap().id();
+        let named = |entry: &fs::DirEntry| {
+            let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+            name.trim() == comm
+        };
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let pids = processes.filter_map(|entry| {
+            let pid: i32 = entry.file_name().to_string_lossy().parse().ok()?;
+            (named(&entry) && is_descendant(&entry, rig)).then_some(pid)
+        });
+        pids.collect()
+    }
+
+    /// How many processes below the rig have this text in their command line.
+    pub fn commands(&self, text: &str) -> usize {
+        let rig = self.child.as_ref().unwrap().id();
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let matching = processes.filter(|entry| {
+            let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&command).contains(text) && is_descendant(entry, rig)
+        });
+        matching.count()
     }
 
     /// Waits until its log holds this text.
@@ -275,6 +362,17 @@ impl Drop for Rig {
             remove_groups(&group);
         }
     }
+}
+
+/// Whether a process (an entry of `/proc`) descends from another.
+fn is_descendant(entry: &fs::DirEntry, ancestor: u32) -> bool {
+    let mut pid: u32 = entry.file_name().to_string_lossy().parse().unwrap();
+    while pid > 1 && pid != ancestor {
+        let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap();
+        pid = parent.trim().parse().unwrap();
+    }
+    pid == ancestor
 }
 
 /// Removes what a berth that was killed could not.
