@@ -22,7 +22,7 @@ use crate::protocol::method::ApplyReply;
 use crate::supervisor::Machine;
 use crate::supervisor::request::{ApplyPlan, Request, Wish};
 use crate::sys::limits::{self, Resource};
-use crate::sys::{reap, signal};
+use crate::sys::{mount, reap, signal};
 use crate::unit::diagnostic::Spot;
 use crate::unit::model::{self, Unit, UnitSet};
 use crate::unit::{self, Loaded, Previous, limits as bounds};
@@ -66,6 +66,9 @@ pub fn run(options: Options) -> ExitCode {
 /// Everything up to the first turn.
 fn start(options: Options) -> Result<Daemon, Fatal> {
     let clock = Clock::start();
+    if std::process::id() == 1 {
+        mount::leave_initial_root().map_err(|error| Fatal::new("leave the initial root", &error))?;
+    }
     let fatal = |what: &'static str| move |error: std::io::Error| Fatal::new(what, &error);
     let host = Host::new().map_err(|error| Fatal::new("prepare for containers", &error))?;
     startup::raise_descriptor_limit().map_err(fatal("raise the limit of descriptors"))?;

@@ -56,11 +56,7 @@ impl Daemon {
         let unit = self.machine.unit(id).cloned().ok_or("the unit has gone")?;
         let service = unit.service().ok_or("a target has nothing to run")?;
         let plan = self.compile(&unit).ok_or("a target has nothing to run")?;
-        let limits = container::cgroup_limits(&service.limits);
-        let root = &self.claim.root;
-        let group = root
-            .create(&unit.name, &limits, service.limits.strict)
-            .map_err(|error| at_line(&unit, error.line(), &error))?;
+        let group = container::group(&self.claim.root, &unit, &unit.name)?;
         let mut live = Live::new(run, unit.clone(), Rc::new(plan), group);
         let prepared = self.open_output(&mut live, service, id);
         let has_init = service.has_init();
@@ -307,11 +303,6 @@ impl Daemon {
         };
         container::compile(unit, &context)
     }
-}
-
-/// An error of a limit, with the line that asked for it.
-fn at_line(unit: &Unit, line: u32, error: &dyn std::fmt::Display) -> String {
-    if line == 0 { error.to_string() } else { format!("{error} at {}:{line}", unit.file) }
 }
 
 /// The notify socket of a unit without a mount namespace. Its name is the unit's, so one

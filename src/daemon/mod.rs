@@ -131,6 +131,10 @@ impl Daemon {
             if self.children {
                 self.children = self.reap();
             }
+            // Almost always nothing to do: see `Host::recover`.
+            if let Err(error) = self.host.recover() {
+                self.journal.say(&error.to_string());
+            }
             self.on_time();
             self.think(&mut actions);
             self.look_for_an_end();

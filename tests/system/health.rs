@@ -22,9 +22,8 @@ fn they_run_inside_the_unit() {
     rig.wait_for("a bad one", |rig| rig.status("not")["health"] == "unhealthy");
     assert_eq!((rig.state("not").as_str(), rig.restarts("not")), ("running", 0));
     // It is said once, not after each check.
-    let runs = |rig: &Rig| {
-        rig.notices("not").iter().filter(|text| text.contains("unhealthy")).count()
-    };
+    let runs =
+        |rig: &Rig| rig.notices("not").iter().filter(|text| text.contains("unhealthy")).count();
     let since = std::time::Instant::now();
     rig.wait_for("several more checks", |_| since.elapsed().as_millis() > 400);
     assert_eq!(runs(&rig), 1, "{}", rig.out());

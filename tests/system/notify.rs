@@ -158,8 +158,10 @@ fn a_stranger_is_not_believed() {
     socket.send_to(b"READY=1", format!("/proc/{main}/root/dev/berth-notify")).unwrap();
     rig.wait_for("this process to be refused inside", |rig| refused(rig, "inside") == 1);
     for unit in ["plain", "inside"] {
-        assert_eq!((rig.state(unit).as_str(), rig.status(unit)["status_text"].as_str()),
-            ("starting", Some("")));
+        assert_eq!(
+            (rig.state(unit).as_str(), rig.status(unit)["status_text"].as_str()),
+            ("starting", Some(""))
+        );
     }
     // What the unit itself runs is believed: here by a command that joins it.
     let say = "use Socket; socket(my $s, AF_UNIX, SOCK_DGRAM, 0); \

@@ -7,7 +7,6 @@ use std::fs;
 
 use crate::rig::Rig;
 
-
 /// Checks that `it` is starting and `user`, which requires it, waits; then lets it go on.
 fn becomes_ready(rig: &mut Rig, it: &str, user: &str) {
     rig.wait_state(it, "starting");
@@ -157,7 +156,11 @@ fn what_never_becomes_ready_has_failed_in_time_and_leaves_nothing() {
     for (name, _) in forms {
         rig.wait_state(name, "failed");
         let (result, why, _) = rig.verdict(name);
-        assert_eq!((result.as_str(), why.as_str()), ("timeout", "not ready within 400ms"), "{name}");
+        assert_eq!(
+            (result.as_str(), why.as_str()),
+            ("timeout", "not ready within 400ms"),
+            "{name}"
+        );
     }
     assert_eq!(rig.descendants("sleep").len(), 1);
     assert_eq!(rig.finish(), 0);
