@@ -13,7 +13,7 @@ use super::status::{self, Failure, Place};
 use super::step::Step;
 use super::steps::State;
 use crate::sys::cgroup::Group;
-use crate::sys::{clone, fd, identity, namespace, path, signal};
+use crate::sys::{clone, fd, identity, limits, namespace, path, signal};
 
 /// Descriptors that are neither standard nor named are moved to this number or above.
 const PRIVATE_FDS: RawFd = 64;
@@ -126,6 +126,7 @@ fn begin(
         // Closed above; dropping would close the number a second time.
         std::mem::forget(fd);
     }
+    limits::set_soft_files(host.soft_files)?;
     signal::reset()?;
     Ok(fds)
 }
@@ -238,7 +239,10 @@ fn execute(channel: BorrowedFd<'_>, argv: &[String], variables: &Variables) -> F
             }
             Some(libc::ENOENT | libc::ENOTDIR) => {}
             Some(libc::EACCES) => denied = Some(candidate),
-            _ => return Failure::text(format!("\"{program}\": {error}")),
+            errno => {
+                let text = status::errno_text(errno.unwrap_or_default());
+                return Failure::text(format!("\"{program}\": {text}"));
+            }
         }
     }
     Failure::text(match denied {

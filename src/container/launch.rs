@@ -3,6 +3,12 @@
 //! What must hold: the caller has one thread, and whatever happens the supervisor goes on
 //! making its children in its own pid namespace. If the kernel refuses the way back,
 //! [`Host`] refuses to launch anything until it has succeeded.
+//!
+//! What is not promised: until it executes its program, a process that joins a running
+//! unit is a copy of the supervisor in that unit's pid namespace. It cannot be looked into
+//! by those without `CAP_SYS_PTRACE` over the host's user namespace, so it is safe from
+//! units that dropped that capability or have a user namespace of their own, and from no
+//! others. The sandbox's init is safe from all: it has executed before anybody else is in.
 
 use std::cell::Cell;
 use std::fmt;
@@ -16,7 +22,7 @@ use super::status::Channel;
 use crate::sys::cgroup::Group;
 use crate::sys::clone::{self, Process, Side, namespace};
 use crate::sys::pty::Size;
-use crate::sys::{memfd, namespace as enter, pidfd, socket};
+use crate::sys::{limits, memfd, namespace as enter, pidfd, socket};
 use crate::unit::model::{Namespaces, User};
 
 /// The tiny init, built by `build.rs`.
@@ -27,13 +33,17 @@ const INIT: &[u8] = include_bytes!(env!("BERTH_INIT"));
 pub struct Host {
     pub(super) init: OwnedFd,
     pub(super) null: OwnedFd,
+    /// The soft limit of descriptors that the supervisor was started with: it raises its own,
+    /// but programs that use select(2) must not inherit that.
+    pub(super) soft_files: Option<u64>,
     pid_namespace: OwnedFd,
     /// Whether the supervisor's children would be made in a unit's pid namespace.
     stranded: Cell<bool>,
 }
 
 impl Host {
-    /// Opens what is needed; `/proc` and `/dev/null` must be there.
+    /// Opens what is needed; `/proc` and `/dev/null` must be there. To be called before the
+    /// supervisor changes its own limits.
     ///
     /// # Errors
     /// As open(2) and `memfd_create(2)`.
@@ -42,6 +52,7 @@ impl Host {
         Ok(Self {
             init: memfd::sealed_program("berth-init", INIT)?,
             null: null.into(),
+            soft_files: limits::soft_files(),
             pid_namespace: enter::own_pid_namespace()?,
             stranded: Cell::new(false),
         })

@@ -256,12 +256,17 @@ fn describe(place: Place, plan: &Plan) -> (String, u32) {
     }
 }
 
+/// `No such file or directory (ENOENT)`.
+pub fn errno_text(errno: i32) -> String {
+    let errno = Errno::from_raw(errno);
+    format!("{} ({errno:?})", errno.desc())
+}
+
 /// `mount volume db on /var/lib/mysql: No such file or directory (ENOENT) at web.toml:12`.
 pub fn sentence(plan: &Plan, what: &str, line: u32, errno: i32, detail: &str) -> String {
     let mut text = what.to_owned();
     if errno != 0 {
-        let errno = Errno::from_raw(errno);
-        text = format!("{text}: {} ({errno:?})", errno.desc());
+        text = format!("{text}: {}", errno_text(errno));
     }
     if !detail.is_empty() {
         // What cannot be executed is named by the child: it looked for it.

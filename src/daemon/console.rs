@@ -1,4 +1,5 @@
-//! `berth up`: a child that shows the services' output.
+//! A child that shows output: in `berth up` that of the services, else what berth itself
+//! has to say.
 //!
 //! It follows the log files like any other reader, so a terminal that is stopped holds up
 //! nobody: not the logger, not a service, not the supervisor.
@@ -11,6 +12,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use super::OWN_LOG;
 use crate::log::read::{self, Query};
 use crate::log::render::render_line;
 use crate::sys::{fork, signal};
@@ -24,11 +26,21 @@ pub struct Console {
     pub pidfd: OwnedFd,
 }
 
-/// Starts the child; `width` is that of the longest name.
+/// What is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Show {
+    /// Everything, on the standard output, each line with its unit's name; the longest name
+    /// has this width.
+    All(usize),
+    /// What berth itself says, on the standard error.
+    Own,
+}
+
+/// Starts the child.
 ///
 /// # Errors
 /// No process or descriptor is left.
-pub fn start(directory: &Path, since: Timestamp, width: usize) -> std::io::Result<(Console, i32)> {
+pub fn start(directory: &Path, since: Timestamp, what: Show) -> std::io::Result<(Console, i32)> {
     let (end, lifeline) = pipe_with(PipeFlags::CLOEXEC)?;
     let keep = [end.as_fd()];
     let options = fork::Options { keep: &keep, die_with_parent: true, ..fork::Options::default() };
@@ -38,19 +50,31 @@ pub fn start(directory: &Path, since: Timestamp, width: usize) -> std::io::Resul
             return 1;
         }
         let Ok(end) = end.try_clone() else { return 1 };
-        show(directory, since, width, end)
+        show(directory, since, what, end)
     })?;
     Ok((Console { lifeline: Some(lifeline), pidfd: process.pidfd }, process.pid))
 }
 
-fn show(directory: &Path, since: Timestamp, width: usize, end: OwnedFd) -> i32 {
+fn show(directory: &Path, since: Timestamp, what: Show, end: OwnedFd) -> i32 {
     let mut stdout = std::io::stdout();
-    let colour =
-        stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
-    let query = Query { since: Some(since), follow: true, until_fd: Some(end), ..Query::default() };
+    let no_colour = std::env::var_os("NO_COLOR").is_some_and(|it| !it.is_empty());
+    let colour = stdout.is_terminal() && !no_colour;
+    let units = match what {
+        Show::All(_) => Vec::new(),
+        Show::Own => vec![OWN_LOG.to_owned()],
+    };
+    let query = Query { units, since: Some(since), follow: true, until_fd: Some(end), lines: None };
     let result = read::read(directory, query, &mut |entry| {
-        let written = stdout.write_all(&render_line(&entry, colour, width));
-        match written.and_then(|()| stdout.flush()) {
+        let written = match what {
+            Show::All(width) => {
+                stdout.write_all(&render_line(&entry, colour, width)).and_then(|()| stdout.flush())
+            }
+            Show::Own => {
+                let text = String::from_utf8_lossy(&entry.text);
+                writeln!(std::io::stderr(), "berth: {text}")
+            }
+        };
+        match written {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
         }

@@ -57,19 +57,16 @@ impl Daemon {
         let unit = self.machine.unit(id).cloned().ok_or("the unit has gone")?;
         let service = unit.service().ok_or("a target has nothing to run")?;
         let plan = self.compile(&unit).ok_or("a target has nothing to run")?;
-        let limits = container::cgroup_limits(&service.limits);
-        let root = &self.claim.root;
-        let group = root
-            .create(&unit.name, &limits, service.limits.strict)
-            .map_err(|error| at_line(&unit, error.line(), &error))?;
+        let group = container::group(&self.claim.root, &unit, &unit.name)?;
         let mut live = Live::new(run, unit.clone(), Rc::new(plan), group);
         let prepared = self.open_output(&mut live, service, id);
         let has_init = service.has_init();
-        let live = self.lives.entry(id).insert_entry(live).into_mut();
+        self.lives.insert(id, live);
         prepared?;
         if !has_init {
             return Ok(false);
         }
+        let live = self.lives.get(&id).ok_or("its preparation is gone")?;
         let child = container::sandbox(&self.host, &live.plan, &live.group)
             .map_err(|error| error.to_string())?;
         self.started(id, run, Role::Sandbox, child).map(|()| true)
@@ -313,11 +310,6 @@ impl Daemon {
         };
         container::compile(unit, &context)
     }
-}
-
-/// An error of a limit, with the line that asked for it.
-fn at_line(unit: &Unit, line: u32, error: &dyn std::fmt::Display) -> String {
-    if line == 0 { error.to_string() } else { format!("{error} at {}:{line}", unit.file) }
 }
 
 /// The notify socket of a unit without a mount namespace. Its name is the unit's, so one

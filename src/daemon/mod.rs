@@ -20,7 +20,6 @@ mod logger;
 mod notify;
 mod options;
 pub mod poller;
-mod proc;
 mod processes;
 mod reader;
 mod startup;
@@ -51,7 +50,7 @@ use crate::sys::signal;
 use crate::unit::model::UnitSet;
 
 /// The name under which the supervisor's own messages are logged.
-pub const OWN_LOG: &str = "berth";
+pub use crate::unit::names::OWN as OWN_LOG;
 
 /// Inputs the machine gets in one turn; a unit that restarts without a delay and fails
 /// at once must not keep the loop from its other work.
@@ -131,6 +130,10 @@ impl Daemon {
             }
             if self.children {
                 self.children = self.reap();
+            }
+            // Almost always nothing to do: see `Host::recover`.
+            if let Err(error) = self.host.recover() {
+                self.journal.say(&error.to_string());
             }
             self.on_time();
             self.think(&mut actions);

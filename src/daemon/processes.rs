@@ -101,7 +101,7 @@ impl Daemon {
             SocketKind::Notify => match self.poller.input(fd, Source::Run(id, run, Part::Notify)) {
                 Ok(watched) => live.notify = Some(watched),
                 Err(error) => {
-                    self.complain(id, &format!("cannot watch its notify socket: {error}"))
+                    self.complain(id, &format!("cannot watch its notify socket: {error}"));
                 }
             },
             SocketKind::Syslog => {
@@ -188,7 +188,6 @@ impl Daemon {
             (Role::Sandbox | Role::Main, Some(text)) => {
                 self.fact(id, run, Fact::SetupFailed(text));
             }
-            (Role::Sandbox, None) => {}
             (Role::Main, None) => {
                 self.tell_of_memory(id, run, exit);
                 let left_behind = self.has_left_behind(id);
@@ -201,7 +200,7 @@ impl Daemon {
                 self.fact(id, run, Fact::HookEnded { hook, result: Ok(exit) });
             }
             (Role::Probe, None) if exit == Exit::Code(0) => self.fact(id, run, Fact::Ready),
-            (Role::Probe, _) => {}
+            (Role::Sandbox, None) | (Role::Probe, _) => {}
         }
         self.progress_cleaning(id, run);
     }
@@ -307,41 +306,52 @@ impl Daemon {
             return true;
         }
         let private = live.unit.service().is_some_and(|it| it.namespaces.value.mount);
-        match (live.group.path(), super::proc::unified_group(pid)) {
-            (Some(path), Some(group)) => path.ends_with(group.trim_start_matches('/')),
-            (None, _) | (_, None) => private,
-        }
+        live.group.holds(pid).unwrap_or(private)
     }
 
     /// `MAINPID=`: another process of the unit is the one that counts.
     fn change_main(&mut self, id: UnitId, run: Run, sender: i32, number: i32) {
         let Some(live) = self.lives.get(&id) else { return };
         let in_pid_namespace = live.unit.service().is_some_and(|it| it.namespaces.value.pid);
-        let pid = if in_pid_namespace {
+        let found = if in_pid_namespace {
             let processes = live.group.processes(PROCESSES).unwrap_or_default();
-            processes.into_iter().find(|&pid| super::proc::number_inside(pid) == Some(number))
+            pidfd::find_inside(&processes, number)
+        } else if self.belongs(id, number) {
+            pidfd::open(number).map(|pidfd| Some((number, pidfd)))
         } else {
-            Some(number).filter(|&pid| self.belongs(id, pid))
+            Ok(None)
         };
-        let Some(pid) = pid else {
-            let text =
-                format!("process {sender} named {number} as main process, which is not its own");
-            return self.complain(id, &text);
+        let (pid, pidfd) = match found {
+            Ok(Some(found)) => found,
+            Ok(None) => {
+                let text = format!(
+                    "process {sender} named {number} as main process, which is not its own"
+                );
+                return self.complain(id, &text);
+            }
+            Err(error) => {
+                return self.complain(id, &format!("cannot find main process {number}: {error}"));
+            }
         };
         if live.main.as_ref().is_some_and(|main| main.pid == pid)
             || live.sandbox.as_ref().is_some_and(|sandbox| sandbox.pid == pid)
         {
             return;
         }
-        if let Err(error) = self.follow_main(id, run, pid) {
+        if let Err(error) = self.follow_main(id, run, pid, pidfd) {
             self.complain(id, &format!("cannot follow main process {pid}: {error}"));
         }
     }
 
     /// Follows a process that berth did not start. If it is (or becomes) berth's child the
     /// reaper hears of its end; the pidfd tells in any case.
-    fn follow_main(&mut self, id: UnitId, run: Run, pid: i32) -> std::io::Result<()> {
-        let handle = pidfd::open(pid)?;
+    fn follow_main(
+        &mut self,
+        id: UnitId,
+        run: Run,
+        pid: i32,
+        handle: OwnedFd,
+    ) -> std::io::Result<()> {
         let watch = handle.try_clone()?;
         let source = Source::Run(id, run, Part::ForeignMain);
         let watched = self.poller.input(watch, source)?;

@@ -88,3 +88,30 @@ pub fn exit_status(pidfd: BorrowedFd<'_>) -> Known {
         super::reap::Ended::Signal(signal)
     })
 }
+
+/// The process that one inside a nested pid namespace knows by `number`, among
+/// `candidates` (numbers as the caller sees them): for `MAINPID=`. `None`: none of them.
+///
+/// # Errors
+/// As `pidfd_open(2)`, except for candidates that have ended meanwhile.
+pub fn find_inside(candidates: &[i32], number: i32) -> io::Result<Option<(i32, OwnedFd)>> {
+    for &candidate in candidates {
+        let pidfd = match open(candidate) {
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => continue,
+            other => other?,
+        };
+        // Read after it was opened; if it is still there after that, it was the same one.
+        if inside_number(candidate) == Some(number) && !has_ended(std::os::fd::AsFd::as_fd(&pidfd))?
+        {
+            return Ok(Some((candidate, pidfd)));
+        }
+    }
+    Ok(None)
+}
+
+/// Its number in the innermost pid namespace it is in.
+fn inside_number(pid: i32) -> Option<i32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+    numbers.split_whitespace().next_back()?.parse().ok()
+}

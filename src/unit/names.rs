@@ -32,6 +32,9 @@ pub fn split_instance(name: &str) -> Option<(&str, &str)> {
     (!instance.is_empty()).then_some((template, instance))
 }
 
+/// The name under which the supervisor's own messages are logged; no unit may have it.
+pub const OWN: &str = "berth";
+
 /// The known word that is most likely meant.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Nothing this long is a misspelling, and distance costs time.

@@ -95,7 +95,8 @@ fn interrupt_and_terminate_end_everything() {
 
 #[test]
 fn exit_codes_of_berthctl() {
-    let mut rig = Rig::up("[service.alpha]\ncommand = \"sleep 1000\"");
+    let beside = "[service.beside]\ncommand = \"sleep 1000\"";
+    let mut rig = Rig::up(&format!("[service.alpha]\ncommand = \"sleep 1000\"\n{beside}"));
     rig.wait_state("alpha", "running");
     assert_eq!(rig.ctl(&["status", "alpha"]).code, 0);
     assert_eq!(rig.ctl(&["stop", "alpha"]).code, 0);
@@ -104,7 +105,8 @@ fn exit_codes_of_berthctl() {
     assert_eq!(said.code, 4);
     assert!(said.err.contains("alpha"), "{said:?}");
     assert_eq!(rig.ctl(&["strt"]).code, 2);
-    // With nothing left to run, `berth up` has ended by itself.
+    // With nothing left to run, `berth up` ends by itself.
+    assert_eq!(rig.ctl(&["stop", "beside"]).code, 0);
     assert_eq!(rig.wait_end(), 0);
     assert_eq!(rig.ctl(&["status"]).code, 5);
 }

@@ -3,6 +3,15 @@
 //! Each test runs a supervisor of its own in namespaces of its own ([`rig`]), talks to it
 //! with the real `berthctl`, and leaves the machine as it was: the rig checks that no
 //! process, cgroup or file is left when it is dropped.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    missing_docs,
+    reason = "a test that panics has failed, as it should; helpers are tests too"
+)]
 
 mod basics;
 mod daemons;

@@ -46,8 +46,10 @@ pub(super) fn notify(mut it: Running, word: Notify, cx: &mut Cx<'_>) -> State {
                 *watchdog = next_watchdog(cx);
             }
         }
-        Notify::WatchdogTrigger => return bark(&it, "it triggered its watchdog".to_owned(), cx),
-        Notify::ExtendTimeout(_) => {}
+        Notify::WatchdogTrigger if it.pulse != Pulse::Frozen => {
+            return bark(&it, "it triggered its watchdog".to_owned(), cx);
+        }
+        Notify::WatchdogTrigger | Notify::ExtendTimeout(_) => {}
     }
     State::Running(it)
 }
@@ -203,11 +205,13 @@ pub(super) fn freeze(mut it: Running, on: bool, cx: &mut Cx<'_>) -> State {
     State::Running(it)
 }
 
-/// Ends what runs beside the command.
+/// Ends what runs beside the command, and lets move what is to end.
 pub(super) fn end_hooks(it: &Running, cx: &mut Cx<'_>) {
     health::end(&it.health, it.run, cx);
-    if let Pulse::Alive { reload: Some(_), .. } = it.pulse {
-        kill_reload(it.run, cx);
+    match it.pulse {
+        Pulse::Alive { reload: Some(_), .. } => kill_reload(it.run, cx),
+        Pulse::Alive { reload: None, .. } => {}
+        Pulse::Frozen => cx.out.push(Action::Freeze { unit: cx.id, run: it.run, on: false }),
     }
 }
 

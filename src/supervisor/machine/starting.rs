@@ -11,6 +11,7 @@ use super::super::{Action, Exit, Hook, Run};
 use super::state::{
     Checks, Ending, On, PrepareStep, Preparing, Probe, StartStep, Starting, State, Wait,
 };
+use super::stopping::Manner;
 use super::terms::later;
 use super::transition::Cx;
 use super::{health, running, stopping, words};
@@ -125,11 +126,13 @@ pub(super) fn executed(it: Starting, cx: &mut Cx<'_>) -> State {
 /// The readiness probe succeeded.
 pub(super) fn ready(it: Starting, cx: &mut Cx<'_>) -> State {
     match it.step {
-        StartStep::Ready => {
+        StartStep::Ready if is_watched(cx) => {
             cx.out.push(Action::StopWatching { unit: cx.id, run: it.run });
             next_post(it, 0, cx)
         }
-        StartStep::Exec | StartStep::Work | StartStep::Hook(_) => State::Starting(it),
+        StartStep::Exec | StartStep::Ready | StartStep::Work | StartStep::Hook(_) => {
+            State::Starting(it)
+        }
     }
 }
 
@@ -155,7 +158,7 @@ pub(super) fn hook_ended(
         (StartStep::Hook(index), Hook::StartPost(ended)) if index == ended => {
             match failure("start-post", result, cx) {
                 None => next_post(it, index.saturating_add(1), cx),
-                Some(why) => fail(&it, why, cx),
+                Some(why) => post_failed(&it, why, cx),
             }
         }
         (StartStep::Ready, Hook::Health) => match health::ended(&mut it.health, result, cx) {
@@ -175,6 +178,16 @@ pub(super) fn hook_ended(
             State::Starting(it)
         }
     }
+}
+
+/// A `start-post` hook has failed; the command runs on (but for a oneshot's).
+fn post_failed(it: &Starting, why: String, cx: &mut Cx<'_>) -> State {
+    health::end(&it.health, it.run, cx);
+    let ending = Ending::Failed(why);
+    if cx.terms.oneshot() {
+        return stopping::after_main(it.run, ending, cx);
+    }
+    stopping::end(it.run, ending, Manner::Signal(cx.terms.stop_signal()), cx)
 }
 
 /// The service has said something.
@@ -244,6 +257,19 @@ fn fail(it: &Starting, why: String, cx: &mut Cx<'_>) -> State {
     stopping::leave_starting(it, Ending::Failed(why), cx)
 }
 
+/// Whether the loop looks out for readiness.
+fn is_watched(cx: &Cx<'_>) -> bool {
+    match cx.terms.ready() {
+        Ready::Exec | Ready::Health => false,
+        Ready::Notify
+        | Ready::Fd(_)
+        | Ready::Tcp { .. }
+        | Ready::Unix(_)
+        | Ready::Path(_)
+        | Ready::Log(_) => !cx.terms.oneshot(),
+    }
+}
+
 /// Ends what the start has begun beside the command.
 pub(super) fn end_hooks(it: &Starting, cx: &mut Cx<'_>) {
     let run: Run = it.run;
@@ -251,10 +277,10 @@ pub(super) fn end_hooks(it: &Starting, cx: &mut Cx<'_>) {
         StartStep::Hook(index) => {
             cx.out.push(Action::KillHook { unit: cx.id, run, hook: Hook::StartPost(index) });
         }
-        StartStep::Ready | StartStep::Exec => {
+        StartStep::Ready | StartStep::Exec if is_watched(cx) => {
             cx.out.push(Action::StopWatching { unit: cx.id, run });
         }
-        StartStep::Work => {}
+        StartStep::Ready | StartStep::Exec | StartStep::Work => {}
     }
     health::end(&it.health, run, cx);
 }

@@ -11,8 +11,8 @@ use super::super::event::Notify;
 use super::super::view::{ResultName, StateName};
 use super::super::{Action, Exit, Hook, Run, Time};
 use super::state::{
-    Ending, Goal, Phase, PrepareStep, Preparing, Pulse, Running, StartStep, Starting, State,
-    Stopping, Wait,
+    Ending, Goal, Phase, PrepareStep, Preparing, Running, StartStep, Starting, State, Stopping,
+    Wait,
 };
 use super::terms::later;
 use super::transition::Cx;
@@ -120,9 +120,6 @@ pub(super) fn leave_starting(it: &Starting, ending: Ending, cx: &mut Cx<'_>) -> 
 pub(super) fn leave_running(it: Running, cx: &mut Cx<'_>) -> State {
     running::end_hooks(&it, cx);
     running::over(&it, cx);
-    if it.pulse == Pulse::Frozen {
-        cx.out.push(Action::Freeze { unit: cx.id, run: it.run, on: false });
-    }
     stopping(it.run, Phase::Dependents, Ending::Asked)
 }
 
