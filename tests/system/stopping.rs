@@ -157,15 +157,19 @@ fn dependents_go_first() {
     rig.wait_state("web", "running");
     rig.wait_state("watcher", "running");
     rig.ctl_ok(&["stop", "db"]);
+    rig.wait_for("the console to show it", |rig| rig.out().contains("db: inactive"));
     let out = rig.out();
+    assert!(out.contains("db: stopping: waits until its dependents have stopped"), "{out}");
+    assert!(out.contains("web: stopping\n"), "{out}");
     let at = |text: &str| out.rfind(text).unwrap_or_else(|| panic!("no {text:?} in {out}"));
     assert!(at("web: inactive") < at("app: inactive") && at("app: inactive") < at("db: inactive"));
     assert_eq!(rig.state("watcher"), "running", "what only wants it stays");
     // Shutdown in reverse order as well.
+    let before = out.len();
     rig.ctl_ok(&["start", "web"]);
     rig.ctl_ok(&["shutdown", "exit"]);
     assert_eq!(rig.wait_end(), 0);
-    let out = rig.out();
+    let out = rig.out().split_off(before);
     let at = |text: &str| out.rfind(text).unwrap_or_else(|| panic!("no {text:?} in {out}"));
     assert!(at("web: inactive") < at("app: inactive") && at("app: inactive") < at("db: inactive"));
     assert!(at("watcher: inactive") < at("db: inactive"));
