@@ -19,6 +19,7 @@ use crate::container::{self, Child, Context, Plan, Program, Stdio};
 use crate::log::record::Stream;
 use crate::supervisor::action::Notice;
 use crate::supervisor::event::Fact;
+use crate::supervisor::view::StateName;
 use crate::supervisor::{Action, Hook, Run, UnitId};
 use crate::sys::{pidfd, signal, socket};
 use crate::unit::model::{LogDriver, Ready, Service, Unit};
@@ -241,6 +242,12 @@ impl Daemon {
             && error.raw_os_error() != Some(libc::ESRCH)
         {
             self.complain(id, &format!("cannot send signal {signal}: {error}"));
+        }
+        // What is stopped (SIGSTOP) hears of its end only when it goes on.
+        let ends = self.machine.view(id).is_some_and(|view| view.state == StateName::Stopping);
+        if ends && signal != libc::SIGKILL {
+            // The signal before it has told of any failure.
+            let _ = self.signal_main(id, libc::SIGCONT);
         }
     }
 

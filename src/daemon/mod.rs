@@ -233,9 +233,7 @@ impl Daemon {
         }
         for report in self.logger.reports(&self.poller) {
             match report {
-                logger::Report::Matched(unit, run) => {
-                    self.fact(unit, run, crate::supervisor::event::Fact::Ready);
-                }
+                logger::Report::Matched(unit, run) => self.line_matched(unit, run),
                 logger::Report::Trouble(text) => self.journal.say(&text),
             }
         }

@@ -117,6 +117,24 @@ fn by_a_line_of_its_log() {
 }
 
 #[test]
+fn a_line_of_start_pre_counts_once_the_command_runs() {
+    let mut rig = Rig::up(
+        r#"
+        [service.it]
+        command = "sleep 1000"
+        start-pre = [["echo", "listening"], ["sh", "-c", "until test -e /mnt/go; do sleep 0.01; done"]]
+        ready = "log:^listening$"
+        mounts = [@SHARE@]
+        "#,
+    );
+    rig.wait_log("it", "listening");
+    assert_eq!(rig.state("it"), "preparing");
+    fs::write(rig.path("share/go"), "").unwrap();
+    rig.wait_state("it", "running");
+    assert_eq!(rig.finish(), 0);
+}
+
+#[test]
 fn without_a_container_too() {
     let mut rig = Rig::up(
         r#"
