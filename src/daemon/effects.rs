@@ -284,7 +284,7 @@ impl Daemon {
 
     fn announce(&mut self, notice: &Notice) {
         let Some(unit) = self.machine.unit(notice.unit).cloned() else { return };
-        let event = self.event(&unit.name, notice);
+        let event = Self::event(&unit.name, notice);
         let state = event.state.to_string();
         let line = if notice.why.is_empty() {
             format!("{}: {state}", unit.name)
