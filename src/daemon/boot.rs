@@ -19,10 +19,10 @@ use crate::container::Host;
 use crate::log::record::Stream;
 use crate::protocol::Error;
 use crate::protocol::method::ApplyReply;
-use crate::supervisor::Machine;
 use crate::supervisor::request::{ApplyPlan, Request, Wish};
+use crate::supervisor::{JobId, Machine};
 use crate::sys::limits::{self, Resource};
-use crate::sys::{mount, reap, signal};
+use crate::sys::{memory, mount, reap, signal};
 use crate::unit::diagnostic::Spot;
 use crate::unit::model::{self, Unit, UnitSet};
 use crate::unit::{self, Loaded, Previous, limits as bounds};
@@ -67,7 +67,8 @@ pub fn run(options: Options) -> ExitCode {
 fn start(options: Options) -> Result<Daemon, Fatal> {
     let clock = Clock::start();
     if std::process::id() == 1 {
-        mount::leave_initial_root().map_err(|error| Fatal::new("leave the initial root", &error))?;
+        mount::leave_initial_root()
+            .map_err(|error| Fatal::new("leave the initial root", &error))?;
     }
     let fatal = |what: &'static str| move |error: std::io::Error| Fatal::new(what, &error);
     let host = Host::new().map_err(|error| Fatal::new("prepare for containers", &error))?;
@@ -100,7 +101,7 @@ fn start(options: Options) -> Result<Daemon, Fatal> {
         readers: BTreeMap::new(),
         next_reader: 0,
         inputs: VecDeque::new(),
-        units: Arc::new(UnitSet::default()),
+        besides: UnitSet::default(),
         instances: Vec::new(),
         children: false,
     };
@@ -143,8 +144,7 @@ impl Daemon {
         }
         let number = self.next_reader;
         self.next_reader = self.next_reader.wrapping_add(1);
-        let previous =
-            Previous { set: UnitSet::clone(&self.units), instances: self.instances.clone() };
+        let previous = Previous { set: self.in_force(), instances: self.instances.clone() };
         let reader = reader::start(&mut self.poller, number, &sources.layers(), &previous, purpose)
             .map_err(|error| format!("cannot start the unit reader: {error}"))?;
         self.pids.insert(reader.pid, Owner::Reader);
@@ -198,11 +198,7 @@ impl Daemon {
                 .boot_failed(&format!("no unit is called {target}, so there is nothing to start"));
         };
         self.phase = Phase::Up;
-        self.units = Arc::new(loaded.set);
-        self.wish(Request { job: None, wish: Wish::Apply(self.units.clone()) });
-        // The names are known to the machine only after it has thought about them.
-        let mut actions = Vec::new();
-        self.think(&mut actions);
+        self.put_in_force(loaded.set, None);
         // Whoever finds the socket finds the units.
         if let Err(error) = self.control.listen(&mut self.poller, &self.options.control_socket()) {
             self.journal.say(&format!("cannot make the control socket: {error}"));
@@ -250,8 +246,23 @@ impl Daemon {
 
     fn apply_now(&mut self, loaded: Loaded) {
         self.say_mistakes(&loaded);
-        self.units = Arc::new(loaded.set);
-        self.wish(Request { job: None, wish: Wish::Apply(self.units.clone()) });
+        self.put_in_force(loaded.set, None);
+    }
+
+    /// Hands units to the machine, which alone keeps them, and lets it think: what is
+    /// asked next is asked of these.
+    fn put_in_force(&mut self, set: UnitSet, job: Option<JobId>) {
+        let UnitSet { volumes, templates, .. } = &set;
+        self.besides =
+            UnitSet { units: Vec::new(), volumes: volumes.clone(), templates: templates.clone() };
+        self.wish(Request { job, wish: Wish::Apply(Arc::new(set)) });
+        self.think(&mut Vec::new());
+        memory::trim();
+    }
+
+    /// Everything in force.
+    fn in_force(&self) -> UnitSet {
+        UnitSet { units: self.machine.definitions(), ..self.besides.clone() }
     }
 
     /// `berthctl apply`.
@@ -268,9 +279,8 @@ impl Daemon {
             self.reply(client, &piece, true);
         }
         self.flush_client(client);
-        self.units = Arc::new(loaded.set);
         let job = self.control.new_job(client, "");
-        self.wish(Request { job: Some(job), wish: Wish::Apply(self.units.clone()) });
+        self.put_in_force(loaded.set, Some(job));
     }
 
     fn finish_apply(&mut self, client: u64, result: Result<ApplyReply, Error>) {
@@ -297,17 +307,14 @@ impl Daemon {
             return;
         }
         let template = format!("{template}@");
-        let found = self.units.templates.iter().find(|unit| unit.name == template);
+        let found = self.besides.templates.iter().find(|unit| unit.name == template);
         let Some(Ok(unit)) = found.map(|it| unit::instantiate(it, instance)) else {
             return;
         };
-        let mut set = UnitSet::clone(&self.units);
+        let mut set = self.in_force();
         self.instances.push(unit.name.clone());
         set.units.push(unit);
         set.units.sort_by(|a, b| a.name.cmp(&b.name));
-        self.units = Arc::new(set);
-        self.wish(Request { job: None, wish: Wish::Apply(self.units.clone()) });
-        let mut actions = Vec::new();
-        self.think(&mut actions);
+        self.put_in_force(set, None);
     }
 }

@@ -30,7 +30,6 @@ pub use options::{Options, Sources};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
-use std::sync::Arc;
 
 use clock::Clock;
 use console::Console;
@@ -99,8 +98,8 @@ struct Daemon {
     readers: BTreeMap<u64, Reader>,
     next_reader: u64,
     inputs: VecDeque<Input>,
-    /// The units in force, to find templates in and to keep the old version of a broken one.
-    units: Arc<UnitSet>,
+    /// Templates and volumes in force; the units themselves are the machine's.
+    besides: UnitSet,
     /// Instances of templates that somebody started by name.
     instances: Vec<String>,
     stdout: Rc<OwnedFd>,

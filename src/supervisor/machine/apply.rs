@@ -55,6 +55,13 @@ impl Machine {
         plan
     }
 
+    /// The units as the last [`Wish::Apply`](super::super::request::Wish::Apply) has left
+    /// them, sorted by name: also those whose newest definition waits for the end of a run.
+    pub fn definitions(&self) -> Vec<Unit> {
+        let slots = self.names.values().filter_map(|&id| self.slots.get(id));
+        slots.filter(|slot| !slot.removed()).map(|slot| Unit::clone(slot.newest())).collect()
+    }
+
     /// These units from now on.
     pub(super) fn apply(&mut self, set: &UnitSet, now: Time, out: &mut Vec<Action>) {
         let old_links = self.links_of_wanted();
