@@ -22,7 +22,7 @@ use crate::protocol::method::ApplyReply;
 use crate::supervisor::Machine;
 use crate::supervisor::request::{ApplyPlan, Request, Wish};
 use crate::sys::limits::{self, Resource};
-use crate::sys::{mount, reap, signal};
+use crate::sys::{memory, mount, reap, signal};
 use crate::unit::diagnostic::Spot;
 use crate::unit::model::{self, Unit, UnitSet};
 use crate::unit::{self, Loaded, Previous, limits as bounds};
@@ -67,7 +67,8 @@ pub fn run(options: Options) -> ExitCode {
 fn start(options: Options) -> Result<Daemon, Fatal> {
     let clock = Clock::start();
     if std::process::id() == 1 {
-        mount::leave_initial_root().map_err(|error| Fatal::new("leave the initial root", &error))?;
+        mount::leave_initial_root()
+            .map_err(|error| Fatal::new("leave the initial root", &error))?;
     }
     let fatal = |what: &'static str| move |error: std::io::Error| Fatal::new(what, &error);
     let host = Host::new().map_err(|error| Fatal::new("prepare for containers", &error))?;
@@ -208,8 +209,8 @@ impl Daemon {
         let names = loaded.set.units.iter().map(|unit| unit.name.len());
         self.start_console(names.max().unwrap_or(0).max(OWN_LOG.len()));
         self.say_mistakes(&loaded);
-        let known = |unit: &Unit| unit.name == self.options.target;
-        let target = loaded.set.units.iter().find(|unit| known(unit)).map(|unit| unit.name.clone());
+        let known = |unit: &&Arc<Unit>| unit.name == self.options.target;
+        let target = loaded.set.units.iter().find(known).map(|unit| unit.name.clone());
         let Some(target) = target else {
             let target = &self.options.target;
             return self
@@ -219,8 +220,8 @@ impl Daemon {
         let units = self.bring_into_force(loaded.set);
         self.wish(Request { job: None, wish: Wish::Apply(units) });
         // The names are known to the machine only after it has thought about them.
-        let mut actions = Vec::new();
-        self.think(&mut actions);
+        self.think(&mut Vec::new());
+        memory::trim();
         // Whoever finds the socket finds the units.
         if let Err(error) = self.control.listen(&mut self.poller, &self.options.control_socket()) {
             self.journal.say(&format!("cannot make the control socket: {error}"));
@@ -318,7 +319,7 @@ impl Daemon {
             let is_new = self.units.units.iter().any(|unit| unit.name == *name)
                 && !set.units.iter().any(|unit| unit.name == *name);
             if is_new && let Some(Ok(unit)) = instance(set, name) {
-                missing.push(unit);
+                missing.push(Arc::new(unit));
             }
         }
         if !missing.is_empty() {
@@ -368,7 +369,7 @@ impl Daemon {
         }
         let mut set = UnitSet::clone(&self.units);
         self.instances.push(unit.name.clone());
-        set.units.push(unit);
+        set.units.push(Arc::new(unit));
         set.units.sort_by(|a, b| a.name.cmp(&b.name));
         let units = self.bring_into_force(set);
         self.wish(Request { job: None, wish: Wish::Apply(units) });

@@ -105,7 +105,7 @@ struct Daemon {
     /// SIGHUP came while units were being read.
     read_again: bool,
     inputs: VecDeque<Input>,
-    /// The units in force, to find templates in and to keep the old version of a broken one.
+    /// What is in force; the units themselves are shared with the machine.
     units: Arc<UnitSet>,
     /// Instances of templates that somebody started by name.
     instances: Vec<String>,

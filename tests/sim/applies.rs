@@ -1,12 +1,14 @@
 //! Examples: what `apply` touches, and what it does not.
 
+use std::sync::Arc;
+
 use crate::story::{Draft, Story, seconds, service, target};
 use crate::supervisor::view::StateName::{Inactive, Preparing, Running, Stopping, Waiting};
 use crate::supervisor::{Exit, Machine};
 use crate::unit::model::{RestartPolicy, UnitSet};
 
 fn plan(machine: &Machine, units: Vec<Draft>) -> [Vec<String>; 4] {
-    let units = units.into_iter().map(|draft| draft.0).collect();
+    let units = units.into_iter().map(|draft| Arc::new(draft.0)).collect();
     let set = UnitSet { units, volumes: Vec::new(), templates: Vec::new() };
     let plan = machine.plan_apply(&set);
     [plan.add, plan.change, plan.restart, plan.remove]

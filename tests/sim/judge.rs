@@ -82,7 +82,7 @@ impl Judge {
     pub fn applied(&mut self, set: &UnitSet, find: impl Fn(&str) -> Option<UnitId>) {
         self.units.clear();
         for unit in &set.units {
-            self.units.insert(unit.name.clone(), Arc::new(unit.clone()));
+            self.units.insert(unit.name.clone(), Arc::clone(unit));
             if let Some(id) = find(&unit.name) {
                 self.ids.insert(unit.name.clone(), id);
                 self.names.insert(id, unit.name.clone());

@@ -68,6 +68,7 @@ impl Daemon {
         };
         let live = self.lives.get(&id).filter(|live| live.cleaning.is_none());
         let live = live.ok_or_else(not_running)?;
+        let plan = self.plan(id).ok_or_else(not_running)?;
         if live.main.is_none() {
             return Err(not_running());
         }
@@ -89,16 +90,9 @@ impl Daemon {
         let (ends, theirs) = pipes(call).map_err(|error| failed("make pipes", &error))?;
         let standard = theirs.stdio();
         let program = Program::Exec(&exec);
-        let child = container::process(
-            &self.host,
-            &live.plan,
-            &live.group,
-            live.inside(),
-            program,
-            &standard,
-        )
-        .map_err(|error| failed("start it", &error))?;
-        let plan = live.plan.clone();
+        let child =
+            container::process(&self.host, &plan, &live.group, live.inside(), program, &standard)
+                .map_err(|error| failed("start it", &error))?;
         let session = self.control.new_session();
         self.pids.insert(child.pid, Owner::Exec(session));
         let status = self
