@@ -92,7 +92,7 @@ fn defaults_are_what_the_table_says() {
     let unit = |text: &str| -> Unit {
         let loaded = check(text);
         assert!(loaded.is_clean(), "{text}\n{}", loaded.report());
-        loaded.set.units.into_iter().find(|unit| unit.name == "x").unwrap()
+        Unit::clone(loaded.set.units.iter().find(|unit| unit.name == "x").unwrap())
     };
     let mut compared = 0;
     each(|section, setting| {
