@@ -89,6 +89,12 @@ impl Judge {
             }
         }
         self.intended.clear();
+        // A link that was taken away does not bind again when it comes back.
+        for run in self.live.values_mut() {
+            if let Some(newest) = self.units.get(&run.definition.name) {
+                run.needs.retain(|name| newest.requires.contains(name));
+            }
+        }
     }
 
     pub fn job(&mut self, job: JobId, bound: Option<Time>) {

@@ -3,7 +3,8 @@
 //!
 //! A change that the processes of a running unit would not notice (links, restart policy,
 //! timeouts, texts) is taken over in place; any other waits until the run that is there
-//! has gone, which it is told to.
+//! has gone, which it is told to. A new `requires` starts what it names; it takes a unit
+//! that is up down only if what it names is just going down or does not exist.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
