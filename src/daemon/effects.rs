@@ -56,9 +56,9 @@ impl Daemon {
     fn try_prepare(&mut self, id: UnitId, run: Run) -> Result<bool, String> {
         let unit = self.machine.unit(id).cloned().ok_or("the unit has gone")?;
         let service = unit.service().ok_or("a target has nothing to run")?;
-        let plan = self.compile(&unit).ok_or("a target has nothing to run")?;
+        let plan = Rc::new(self.compile(&unit).ok_or("a target has nothing to run")?);
         let group = container::group(&self.claim.root, &unit, &unit.name)?;
-        let mut live = Live::new(run, unit.clone(), Rc::new(plan), group);
+        let mut live = Live::new(run, unit.clone(), plan.clone(), group);
         let prepared = self.open_output(&mut live, service, id);
         let has_init = service.has_init();
         self.lives.insert(id, live);
@@ -67,7 +67,7 @@ impl Daemon {
             return Ok(false);
         }
         let live = self.lives.get(&id).ok_or("its preparation is gone")?;
-        let child = container::sandbox(&self.host, &live.plan, &live.group)
+        let child = container::sandbox(&self.host, &plan, &live.group)
             .map_err(|error| error.to_string())?;
         self.started(id, run, Role::Sandbox, child).map(|()| true)
     }
@@ -121,6 +121,7 @@ impl Daemon {
     }
 
     fn try_run_main(&mut self, id: UnitId, run: Run) -> Result<(), String> {
+        let plan = self.plan(id).ok_or("its preparation is gone")?;
         let Some(live) = self.lives.get_mut(&id).filter(|live| live.run == run) else {
             return Err("its preparation is gone".to_owned());
         };
@@ -147,7 +148,7 @@ impl Daemon {
         let stdio = Stdio { named: &named, ..live.stdio() };
         let sandbox = live.sandbox.as_ref().map(|it| it.pidfd.as_fd());
         let child =
-            container::process(&self.host, &live.plan, &live.group, sandbox, Program::Main, &stdio)
+            container::process(&self.host, &plan, &live.group, sandbox, Program::Main, &stdio)
                 .map_err(|error| error.to_string())?;
         if !hooks::any(service) {
             live.output = None;
@@ -162,6 +163,7 @@ impl Daemon {
     }
 
     fn try_run_hook(&mut self, id: UnitId, run: Run, hook: Hook) -> Result<(), String> {
+        let plan = self.plan(id).ok_or("its run is over")?;
         let Some(live) = self.lives.get_mut(&id).filter(|live| live.run == run) else {
             return Err("its run is over".to_owned());
         };
@@ -169,8 +171,8 @@ impl Daemon {
         let service = unit.service().ok_or("a target has no commands")?;
         let child = match hooks::program(service, hook).ok_or("there is no such command")? {
             HookProgram::Command(program) => {
-                let (plan, group) = (&live.plan, &live.group);
-                container::process(&self.host, plan, group, live.inside(), program, &live.stdio())
+                let group = &live.group;
+                container::process(&self.host, &plan, group, live.inside(), program, &live.stdio())
                     .map_err(|error| error.to_string())?
             }
             HookProgram::Probe(target) => {
@@ -198,10 +200,11 @@ impl Daemon {
         target: &Target,
         patience: Patience,
     ) -> Result<(), String> {
+        let plan = self.plan(id).ok_or("its run is over")?;
         let live = self.lives.get_mut(&id).ok_or("its run is over")?;
         let inside = live.holder().ok_or("it has no process")?;
-        let process = probe::start(&live.plan, inside, target, patience)
-            .map_err(|error| error.to_string())?;
+        let process =
+            probe::start(&plan, inside, target, patience).map_err(|error| error.to_string())?;
         let (pid, pidfd) = (process.pid, process.pidfd);
         self.pids.insert(pid, super::Owner::Run(id, run, role));
         live.put(role, Process { pid, pidfd, progress: Progress::Executed });
@@ -284,7 +287,7 @@ impl Daemon {
 
     fn announce(&mut self, notice: &Notice) {
         let Some(unit) = self.machine.unit(notice.unit).cloned() else { return };
-        let event = self.event(&unit.name, notice);
+        let event = Self::event(&unit.name, notice);
         let state = event.state.to_string();
         let line = if notice.why.is_empty() {
             format!("{}: {state}", unit.name)
@@ -299,6 +302,15 @@ impl Daemon {
     pub(super) fn complain(&mut self, id: UnitId, text: &str) {
         let name = self.machine.unit(id).map_or("?", |unit| unit.name.as_str()).to_owned();
         self.journal.say(&format!("{name}: {text}"));
+    }
+
+    /// The steps of a live run.
+    pub(super) fn plan(&self, id: UnitId) -> Option<Rc<Plan>> {
+        let live = self.lives.get(&id)?;
+        match &live.plan {
+            Some(plan) => Some(plan.clone()),
+            None => self.compile(&live.unit).map(Rc::new),
+        }
     }
 
     /// The steps of a unit.

@@ -74,8 +74,9 @@ pub struct Live {
     pub run: Run,
     /// The definition it was started with.
     pub unit: Arc<Unit>,
-    /// The compiled steps.
-    pub plan: Rc<Plan>,
+    /// The compiled steps, until the command was executed: what is made later (hooks,
+    /// `exec`) is rare, and compiles them again.
+    pub plan: Option<Rc<Plan>>,
     /// Its cgroup.
     pub group: Group,
     /// Process 1 of its pid namespace.
@@ -146,7 +147,7 @@ impl Live {
         Self {
             run,
             unit,
-            plan,
+            plan: Some(plan),
             group,
             sandbox: None,
             main: None,

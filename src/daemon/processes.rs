@@ -57,8 +57,13 @@ impl Daemon {
     fn settle(&mut self, id: UnitId, run: Run, role: Role) {
         loop {
             let Some(live) = self.lives.get_mut(&id).filter(|live| live.run == run) else { return };
-            let plan = live.plan.clone();
-            let Some(process) = live.process(role) else { return };
+            let Some(Progress::SettingUp(_)) = live.process(role).map(|it| &it.progress) else {
+                return;
+            };
+            let Some(plan) = self.plan(id) else { return };
+            let Some(process) = self.lives.get_mut(&id).and_then(|live| live.process(role)) else {
+                return;
+            };
             let Progress::SettingUp(status) = &mut process.progress else { return };
             let progress = match status.get_mut().read(&plan) {
                 Status::Pending => return,
@@ -70,6 +75,7 @@ impl Daemon {
                 Status::Failed(text) => Progress::Failed(text),
             };
             let executed = matches!(progress, Progress::Executed);
+            let Some(live) = self.lives.get_mut(&id) else { return };
             let early = live.matched;
             let Some(process) = live.process(role) else { return };
             if let Progress::SettingUp(status) = std::mem::replace(&mut process.progress, progress)
@@ -79,6 +85,9 @@ impl Daemon {
             match (executed, role) {
                 (true, Role::Sandbox) => self.fact(id, run, Fact::Prepared),
                 (true, Role::Main) => {
+                    if let Some(live) = self.lives.get_mut(&id) {
+                        live.plan = None;
+                    }
                     self.fact(id, run, Fact::MainExecuted);
                     if early {
                         self.fact(id, run, Fact::Ready);
@@ -162,6 +171,7 @@ impl Daemon {
             Some(Owner::Helper) => {
                 self.control.helpers = self.control.helpers.saturating_sub(1);
             }
+            Some(Owner::Stopped) => self.stopped_written(exit),
             Some(Owner::Exec(session)) => self.exec_ended(session, exit),
             Some(Owner::Console) => self.console_ended(),
             // The reader's answer (or its absence) comes through its pipe; an orphan has

@@ -18,6 +18,24 @@ pub fn open(pid: i32) -> io::Result<OwnedFd> {
 /// # Errors
 /// `ESRCH` when it has been reaped, `EPERM`, `EINVAL` for a number that is no signal.
 pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    send(pidfd, signal, 0)
+}
+
+/// The same to all of its process group, or on a kernel that cannot (before Linux 6.9) to
+/// itself.
+///
+/// # Errors
+/// As [`send_signal`].
+pub fn send_signal_to_group(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    /// `PIDFD_SIGNAL_PROCESS_GROUP` (linux/pidfd.h).
+    const PROCESS_GROUP: libc::c_uint = 1 << 2;
+    match send(pidfd, signal, PROCESS_GROUP) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => send(pidfd, signal, 0),
+        other => other,
+    }
+}
+
+fn send(pidfd: BorrowedFd<'_>, signal: i32, flags: libc::c_uint) -> io::Result<()> {
     // SAFETY: no pointers but null.
     super::check_long(unsafe {
         libc::syscall(
@@ -25,7 +43,7 @@ pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
             pidfd.as_raw_fd(),
             signal,
             std::ptr::null::<libc::siginfo_t>(),
-            0,
+            flags,
         )
     })
     .map(drop)
