@@ -390,7 +390,8 @@ impl Daemon {
         self.drain_notify(id, run);
         let Some(live) = self.lives.get_mut(&id).filter(|live| live.run == run) else { return };
         let Some(foreign) = &mut live.foreign_main else { return };
-        let exit = match pidfd::exit_status(foreign.watched.as_fd()) {
+        let pid = live.main.as_ref().map_or(0, |main| main.pid);
+        let exit = match pidfd::exit_status(foreign.watched.as_fd(), pid) {
             Known::Ended(ended) => exit(ended),
             // Its parent is about to reap it; the next turn looks again.
             Known::NotYet if foreign.looks < LOOKS => {

@@ -162,14 +162,15 @@ fn what_never_becomes_ready_has_failed_in_time_and_leaves_nothing() {
         ("log", "log:never"),
         ("health", "health"),
     ];
-    let mut units = "[service.keep]\ncommand = \"sleep 1000\"\n".to_owned();
-    for (name, ready) in forms {
-        let health = if name == "health" { "health = { command = \"false\" }" } else { "" };
-        units.push_str(&format!(
+    let unit = |(name, ready): &(&str, &str)| {
+        let health = if *name == "health" { "health = { command = \"false\" }" } else { "" };
+        format!(
             "[service.{name}]\ncommand = \"sleep 999\"\nready = \"{ready}\"\n{health}\n\
              start-timeout = \"400ms\"\nrestart = \"no\"\n"
-        ));
-    }
+        )
+    };
+    let units: String = forms.iter().map(unit).collect();
+    let units = format!("[service.keep]\ncommand = \"sleep 1000\"\n{units}");
     let mut rig = Rig::up(&units);
     for (name, _) in forms {
         rig.wait_state(name, "failed");

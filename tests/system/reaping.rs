@@ -160,3 +160,68 @@ fn fifty_cycles_leave_the_supervisor_as_it_was() {
     rig.wait_for("the supervisor to hold what it held", |rig| Holdings::of(rig) == before);
     assert_eq!(rig.finish(), 0);
 }
+
+#[test]
+fn with_nothing_to_do_the_supervisor_does_nothing() {
+    // Each of these leaves a descriptor that is ready for ever to whoever asks wrongly.
+    let mut rig = Rig::up(
+        r#"
+        [service.silent]
+        command = ["sh", "-c", "exec >&- 2>&-; exec sleep 1000"]
+        [service.dropped]
+        command = ["sh", "-c", "exec 3>&-; exec sleep 1000"]
+        ready = "fd:3"
+        [service.chatty]
+        isolation = "none"
+        command = ["perl", "-e", '''@PERL@ notify("READY=1", "MAINPID=1"); sleep''']
+        ready = "notify"
+        [service.backoff]
+        command = "false"
+        restart-delay = "10min"
+        restart-delay-max = "10min"
+        [service.orphans]
+        init = false
+        stop-timeout = "50ms"
+        command = ["perl", "-e", '''@PERL@ for (1..5) { exit 0 if fork == 0 } sleep 1 while 1''']
+        [service.follows]
+        command = ["perl", "-e", '''@PERL@ my $n = fork; if ($n == 0) { sleep 1 while 1 } notify("READY=1", "MAINPID=$n"); sleep 1 while 1''']
+        ready = "notify"
+        [service.frozen]
+        command = "sleep 1000"
+        "#,
+    );
+    for (unit, state) in [
+        ("silent", "running"),
+        ("dropped", "starting"),
+        ("chatty", "running"),
+        ("backoff", "backoff"),
+        ("follows", "running"),
+        ("frozen", "running"),
+    ] {
+        rig.wait_state(unit, state);
+    }
+    rig.ctl_ok(&["freeze", "frozen"]);
+    let berth = rig.berth_pid();
+    let switches = || -> u64 {
+        let status = fs::read_to_string(format!("/proc/{berth}/status")).unwrap();
+        let counts = status.lines().filter(|line| line.contains("ctxt_switches"));
+        counts.map(|line| line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()).sum()
+    };
+    let stat = || fs::read_to_string(format!("/proc/{berth}/schedstat")).unwrap();
+    let nanoseconds = || -> u64 { stat().split_whitespace().next().unwrap().parse().unwrap() };
+    let quiet = |rig: &Rig| {
+        let (woken, used) = (switches(), nanoseconds());
+        let since = std::time::Instant::now();
+        rig.wait_for("a second to pass", |_| since.elapsed().as_millis() > 1000);
+        (switches() - woken, nanoseconds() - used)
+    };
+    let (woken, used) = quiet(&rig);
+    assert!(woken <= 5 && used < 5_000_000, "woken {woken} times, {used} ns\n{}", rig.story());
+    // It can be seen when it does something.
+    let (woken, used) = (switches(), nanoseconds());
+    for _ in 0..10 {
+        rig.ctl_ok(&["list"]);
+    }
+    assert!(switches() - woken > 5 && nanoseconds() > used);
+    assert_eq!(rig.finish(), 0);
+}

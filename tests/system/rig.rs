@@ -15,7 +15,7 @@ pub const BERTH: &str = env!("CARGO_BIN_EXE_berth");
 pub const BERTHCTL: &str = env!("CARGO_BIN_EXE_berthctl");
 
 /// What services written in Perl (which every Debian has) begin with, as `@PERL@` in a
-/// unit file: unbuffered, and able to speak sd_notify(3).
+/// unit file: unbuffered, and able to speak `sd_notify(3)`.
 const PERL: &str = "use strict; use Socket; $| = 1; sub notify { \
     socket(my $s, AF_UNIX, SOCK_DGRAM, 0) or die $!; \
     send($s, join(qq(\\n), @_), 0, pack_sockaddr_un($ENV{NOTIFY_SOCKET})) or die $! }";

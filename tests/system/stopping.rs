@@ -286,3 +286,25 @@ fn after_shutdown_no_group_of_berth_is_left() {
     let left: Vec<&PathBuf> = groups.iter().filter(|group| Path::new(group).exists()).collect();
     assert!(left.is_empty(), "{left:?}");
 }
+
+#[test]
+fn what_forks_without_end_is_stopped_too() {
+    let mut rig = Rig::up(
+        r#"
+        [service.keep]
+        command = "sleep 1000"
+        [service.bomb]
+        isolation = "none"
+        command = ["sh", "-c", "trap '' TERM; grow() { while :; do (grow &) 2>/dev/null; done; }; echo up; grow"]
+        ready = "log:up"
+        stop-timeout = "100ms"
+        limits = { pids = 60 }
+        "#,
+    );
+    rig.wait_state("bomb", "running");
+    rig.wait_for("it to grow", |rig| rig.descendants("sh").len() > 30);
+    rig.ctl_ok(&["stop", "bomb"]);
+    assert_eq!(rig.descendants("sh").len(), 1, "only the rig's own shell");
+    assert_eq!(groups(&rig, "bomb"), Vec::<PathBuf>::new());
+    assert_eq!(rig.finish(), 0);
+}
