@@ -114,6 +114,7 @@ fn start(options: Options) -> Result<Daemon, Fatal> {
     if let Some(why) = daemon.claim.root.missing().map(str::to_owned) {
         daemon.journal.say(&format!("no control groups here, limits are not enforced: {why}"));
     }
+    daemon.start_console();
     let sources = daemon.options.sources.clone();
     daemon.start_reader(sources, Purpose::Boot).map_err(Fatal)?;
     Ok(daemon)
@@ -207,7 +208,9 @@ impl Daemon {
             return self.boot_refused();
         }
         let names = loaded.set.units.iter().map(|unit| unit.name.len());
-        self.start_console(names.max().unwrap_or(0).max(OWN_LOG.len()));
+        if let Some(console) = &self.console {
+            console.begin(names.max().unwrap_or(0).max(OWN_LOG.len()));
+        }
         self.say_mistakes(&loaded);
         let known = |unit: &&Arc<Unit>| unit.name == self.options.target;
         let target = loaded.set.units.iter().find(known).map(|unit| unit.name.clone());
@@ -242,10 +245,10 @@ impl Daemon {
         }
     }
 
-    fn start_console(&mut self, width: usize) {
+    fn start_console(&mut self) {
         let since = self.clock.wall(crate::supervisor::Time::default());
         let all = self.options.is_up() && !self.options.quiet;
-        let what = if all { Show::All(width) } else { Show::Own };
+        let what = if all { Show::All } else { Show::Own };
         match console::start(&self.options.log_directory(), since, what) {
             Ok((console, pid)) => {
                 self.console = Some(console);

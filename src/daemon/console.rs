@@ -2,7 +2,9 @@
 //! has to say.
 //!
 //! It follows the log files like any other reader, so a terminal that is stopped holds up
-//! nobody: not the logger, not a service, not the supervisor.
+//! nobody: not the logger, not a service, not the supervisor. It is forked before there are
+//! units, so that it holds no copy of them, and waits until it is told how wide their names
+//! are.
 
 use std::io::{IsTerminal, Write};
 use std::ops::ControlFlow;
@@ -20,7 +22,7 @@ use crate::sys::{fork, signal};
 /// The child, as the supervisor holds it.
 #[derive(Debug)]
 pub struct Console {
-    /// Closing it tells the child to show the rest and end.
+    /// Brings the child the width of the names; closing it tells it to show the rest and end.
     pub lifeline: Option<OwnedFd>,
     /// To end a child whose terminal is stopped.
     pub pidfd: OwnedFd,
@@ -29,9 +31,8 @@ pub struct Console {
 /// What is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Show {
-    /// Everything, on the standard output, each line with its unit's name; the longest name
-    /// has this width.
-    All(usize),
+    /// Everything, on the standard output, each line with its unit's name.
+    All,
     /// What berth itself says, on the standard error.
     Own,
 }
@@ -55,18 +56,42 @@ pub fn start(directory: &Path, since: Timestamp, what: Show) -> std::io::Result<
     Ok((Console { lifeline: Some(lifeline), pidfd: process.pidfd }, process.pid))
 }
 
+impl Console {
+    /// From now on output is shown; the longest name of a unit has `width` bytes.
+    pub fn begin(&self, width: usize) {
+        if let Some(lifeline) = &self.lifeline {
+            // One byte into an empty pipe cannot fail but for the child's end, of which
+            // the reaper tells. A name has at most 64 bytes.
+            let _ = rustix::io::write(lifeline, &[u8::try_from(width).unwrap_or(u8::MAX)]);
+        }
+    }
+}
+
+/// Waits for [`Console::begin`]; `None`: it never comes, nothing is to be shown.
+fn width(end: &OwnedFd) -> Option<usize> {
+    let mut byte = [0; 1];
+    loop {
+        match rustix::io::read(end, &mut byte) {
+            Err(rustix::io::Errno::INTR) => {}
+            Ok(1..) => return byte.first().map(|&width| width.into()),
+            Ok(0) | Err(_) => return None,
+        }
+    }
+}
+
 fn show(directory: &Path, since: Timestamp, what: Show, end: OwnedFd) -> i32 {
+    let Some(width) = width(&end) else { return 0 };
     let mut stdout = std::io::stdout();
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|it| !it.is_empty());
     let colour = stdout.is_terminal() && !no_colour;
     let units = match what {
-        Show::All(_) => Vec::new(),
+        Show::All => Vec::new(),
         Show::Own => vec![OWN_LOG.to_owned()],
     };
     let query = Query { units, since: Some(since), follow: true, until_fd: Some(end), lines: None };
     let result = read::read(directory, query, &mut |entry| {
         let written = match what {
-            Show::All(width) => {
+            Show::All => {
                 stdout.write_all(&render_line(&entry, colour, width)).and_then(|()| stdout.flush())
             }
             Show::Own => {

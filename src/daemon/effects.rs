@@ -56,9 +56,8 @@ impl Daemon {
     fn try_prepare(&mut self, id: UnitId, run: Run) -> Result<bool, String> {
         let unit = self.machine.unit(id).cloned().ok_or("the unit has gone")?;
         let service = unit.service().ok_or("a target has nothing to run")?;
-        let plan = Rc::new(self.compile(&unit).ok_or("a target has nothing to run")?);
         let group = container::group(&self.claim.root, &unit, &unit.name)?;
-        let mut live = Live::new(run, unit.clone(), plan.clone(), group);
+        let mut live = Live::new(run, unit.clone(), group);
         let prepared = self.open_output(&mut live, service, id);
         let has_init = service.has_init();
         self.lives.insert(id, live);
@@ -66,6 +65,7 @@ impl Daemon {
         if !has_init {
             return Ok(false);
         }
+        let plan = self.plan(id).ok_or("its preparation is gone")?;
         let live = self.lives.get(&id).ok_or("its preparation is gone")?;
         let child = container::sandbox(&self.host, &plan, &live.group)
             .map_err(|error| error.to_string())?;
@@ -304,13 +304,10 @@ impl Daemon {
         self.journal.say(&format!("{name}: {text}"));
     }
 
-    /// The steps of a live run.
-    pub(super) fn plan(&self, id: UnitId) -> Option<Rc<Plan>> {
-        let live = self.lives.get(&id)?;
-        match &live.plan {
-            Some(plan) => Some(plan.clone()),
-            None => self.compile(&live.unit).map(Rc::new),
-        }
+    /// The steps of a live run. Compiled whenever a process is made, which takes far less
+    /// than that: kept, they would be a third of what a running service takes here.
+    pub(super) fn plan(&self, id: UnitId) -> Option<Plan> {
+        self.compile(&self.lives.get(&id)?.unit)
     }
 
     /// The steps of a unit.

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::poller::{Role, Watched};
-use crate::container::{Channel, Plan, Stdio};
+use crate::container::{Channel, Stdio};
 use crate::supervisor::{Hook, Run, Time};
 use crate::sys::cgroup::Group;
 use crate::unit::model::{Namespaces, Service, Unit};
@@ -74,9 +74,6 @@ pub struct Live {
     pub run: Run,
     /// The definition it was started with.
     pub unit: Arc<Unit>,
-    /// The compiled steps, until the command was executed: what is made later (hooks,
-    /// `exec`) is rare, and compiles them again.
-    pub plan: Option<Rc<Plan>>,
     /// Its cgroup.
     pub group: Group,
     /// Process 1 of its pid namespace.
@@ -143,11 +140,10 @@ impl Live {
 
 impl Live {
     /// A run that has nothing yet but its definition and its cgroup.
-    pub fn new(run: Run, unit: Arc<Unit>, plan: Rc<Plan>, group: Group) -> Self {
+    pub fn new(run: Run, unit: Arc<Unit>, group: Group) -> Self {
         Self {
             run,
             unit,
-            plan: Some(plan),
             group,
             sandbox: None,
             main: None,

@@ -85,9 +85,6 @@ impl Daemon {
             match (executed, role) {
                 (true, Role::Sandbox) => self.fact(id, run, Fact::Prepared),
                 (true, Role::Main) => {
-                    if let Some(live) = self.lives.get_mut(&id) {
-                        live.plan = None;
-                    }
                     self.fact(id, run, Fact::MainExecuted);
                     if early {
                         self.fact(id, run, Fact::Ready);

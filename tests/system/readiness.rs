@@ -11,8 +11,8 @@ use crate::rig::Rig;
 fn becomes_ready(rig: &mut Rig, it: &str, user: &str) {
     rig.wait_state(it, "starting");
     rig.wait_state(user, "waiting");
-    let status = rig.status(it);
-    assert_eq!((&status["ready"], &status["why"]), (&false.into(), &"not ready yet".into()));
+    rig.wait_for("the program to run", |rig| rig.status(it)["why"] == "not ready yet");
+    assert_eq!(rig.status(it)["ready"], false);
     assert_eq!(rig.status(user)["why"], format!("waits for {it}"));
     fs::write(rig.path("share/go"), "").unwrap();
     rig.wait_state(it, "running");

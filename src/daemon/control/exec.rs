@@ -48,7 +48,7 @@ enum Stage {
 #[derive(Debug)]
 struct Setup {
     status: Watched<Channel>,
-    plan: std::rc::Rc<container::Plan>,
+    plan: container::Plan,
     stream: UnixStream,
     rest: Vec<u8>,
     pidfd: OwnedFd,
@@ -111,8 +111,7 @@ impl Daemon {
         loop {
             let Some(session) = self.control.sessions.get_mut(&number) else { return };
             let Stage::SettingUp(setup) = &mut session.stage else { return };
-            let plan = setup.plan.clone();
-            match setup.status.get_mut().read(&plan) {
+            match setup.status.get_mut().read(&setup.plan) {
                 Status::Pending => return,
                 Status::Socket(SocketKind::Terminal, fd) => setup.ends = Ends::Terminal(fd),
                 Status::Socket(SocketKind::Notify | SocketKind::Syslog, _) => {}
