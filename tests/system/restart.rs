@@ -106,6 +106,7 @@ fn the_limit_ends_in_failed_and_reset_and_start_begin_anew() {
     assert_eq!(at_once, 5);
     rig.ctl_ok(&["reset", "it"]);
     assert_eq!((rig.state("it").as_str(), rig.restarts("it")), ("inactive", 0));
+    assert!(rig.status("it")["result"].is_null());
     rig.ctl(&["start", "it"]);
     rig.wait_for("five more", |rig| rig.restarts("it") == 5 && rig.state("it") == "failed");
     assert_eq!(rig.finish(), 0);
