@@ -296,14 +296,14 @@ fn what_forks_without_end_is_stopped_too() {
         command = "sleep 1000"
         [service.bomb]
         isolation = "none"
-        command = ["perl", "-e", '''$SIG{TERM} = "IGNORE"; $| = 1; print "up\n"; while (1) { fork; select(undef, undef, undef, 0.003) }''']
+        command = ["perl", "-e", '''$SIG{TERM} = "IGNORE"; $| = 1; print "up\n"; while (1) { fork; select(undef, undef, undef, 0.02) }''']
         ready = "log:up"
         stop-timeout = "100ms"
-        limits = { pids = 60 }
+        limits = { pids = 40 }
         "#,
     );
     rig.wait_state("bomb", "running");
-    rig.wait_for("it to grow", |rig| rig.descendants("perl").len() > 30);
+    rig.wait_for("it to grow", |rig| rig.descendants("perl").len() > 20);
     rig.ctl_ok(&["stop", "bomb"]);
     assert_eq!(rig.descendants("perl"), [0; 0]);
     assert_eq!(groups(&rig, "bomb"), Vec::<PathBuf>::new());
