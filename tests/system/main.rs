@@ -15,6 +15,7 @@
 
 mod basics;
 mod daemons;
+mod groupless;
 mod health;
 mod hooks;
 mod notify;

@@ -47,6 +47,8 @@ pub enum Mode {
     UpAsInit,
     /// `berth --config`, not process 1.
     Boot,
+    /// `berth up` where no control groups are mounted.
+    UpWithoutGroups,
 }
 
 /// A running supervisor.
@@ -101,6 +103,10 @@ impl Rig {
         command.args(["--mount-proc", "--"]);
         let script = match mode {
             Mode::UpAsInit => "ip link set lo up; exec \"$@\"",
+            Mode::UpWithoutGroups => {
+                "ip link set lo up; awk '/ - cgroup2? /{print $5}' /proc/self/mountinfo | \
+                 xargs -n 1 umount -l; \"$@\"; exit $?"
+            }
             // The last command keeps the shell from becoming berth.
             Mode::Up | Mode::Boot => "ip link set lo up; \"$@\"; exit $?",
         };
