@@ -5,4 +5,8 @@
 //! process, cgroup or file is left when it is dropped.
 
 mod basics;
+mod control;
+mod exec;
+mod logs;
 mod rig;
+mod wire;

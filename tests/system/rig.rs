@@ -132,7 +132,11 @@ impl Rig {
 
     /// Runs `berthctl`.
     pub fn ctl(&self, arguments: &[&str]) -> Said {
-        self.ctl_command(arguments).output().unwrap().into()
+        let mut command = Command::new("timeout");
+        command.args(["--signal=KILL", "60"]).arg(BERTHCTL);
+        command.arg("--runtime-dir").arg(self.path("run")).args(arguments);
+        command.env("NO_COLOR", "1").stdin(Stdio::null());
+        command.output().unwrap().into()
     }
 
     /// Runs `berthctl`, which must succeed; what it wrote.
@@ -232,6 +236,26 @@ impl Rig {
             let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
             pid = children.split_whitespace().next().expect("no child").parse().unwrap();
         }
+    }
+
+    /// Children of berth that go on running its program and own a client's connection.
+    pub fn helpers(&self) -> usize {
+        let berth = self.berth_pid();
+        let children = format!("/proc/{berth}/task/{berth}/children");
+        let children = fs::read_to_string(children).unwrap();
+        let name = |pid: &str| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        children.split_whitespace().filter(|pid| name(pid).trim() == "berth-helper").count()
+    }
+
+    /// How many descriptors berth has open.
+    pub fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.berth_pid())).unwrap().count()
+    }
+
+    /// Bytes of memory that berth uses (RSS).
+    pub fn memory(&self) -> usize {
+        let text = fs::read_to_string(format!("/proc/{}/statm", self.berth_pid())).unwrap();
+        text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
     }
 
     /// Sends a signal to berth itself.
