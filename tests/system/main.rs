@@ -4,9 +4,11 @@
 //! with the real `berthctl`, and leaves the machine as it was: the rig checks that no
 //! process, cgroup or file is left when it is dropped.
 
+mod apply;
 mod basics;
 mod control;
 mod exec;
+mod killed;
 mod logs;
 mod rig;
 mod wire;

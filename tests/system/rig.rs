@@ -41,6 +41,8 @@ pub enum Mode {
     UpAsInit,
     /// `berth --config`, not process 1.
     Boot,
+    /// The same, and when it is killed, another one in the same namespaces.
+    Revived,
 }
 
 /// A running supervisor.
@@ -59,7 +61,7 @@ impl Rig {
     pub fn start(mode: Mode, units: &str, arguments: &[&str]) -> Self {
         let mut rig = Self::prepare(units);
         rig.launch(mode, arguments);
-        rig.wait_for("the control socket", |rig| rig.ctl(&["list"]).code == 0);
+        rig.wait_control();
         rig
     }
 
@@ -80,7 +82,9 @@ impl Rig {
     /// The unit file, with `@DIR@` standing for the rig's directory.
     pub fn write_units(&self, units: &str) {
         let directory = self.directory.path().display().to_string();
-        fs::write(self.path("units/test.toml"), units.replace("@DIR@", &directory)).unwrap();
+        // In one step: whoever reads meanwhile finds the old file or the new one.
+        fs::write(self.path("test.toml"), units.replace("@DIR@", &directory)).unwrap();
+        fs::rename(self.path("test.toml"), self.path("units/test.toml")).unwrap();
     }
 
     /// Starts the supervisor in mount, pid, network, ipc and uts namespaces of its own. All
@@ -89,12 +93,17 @@ impl Rig {
         let mut command = Command::new("unshare");
         command.args(["--mount", "--pid", "--fork", "--kill-child", "--net", "--ipc", "--uts"]);
         command.args(["--mount-proc", "--"]);
-        if mode != Mode::UpAsInit {
+        match mode {
+            Mode::UpAsInit => {}
             // The second command keeps the shell from becoming berth.
-            command.args(["sh", "-c", "\"$@\"; exit $?", "sh"]);
+            Mode::Up | Mode::Boot => drop(command.args(["sh", "-c", "\"$@\"; exit $?", "sh"])),
+            Mode::Revived => {
+                let script = "until \"$@\"; code=$?; [ $code -ne 137 ]; do :; done; exit $code";
+                command.args(["sh", "-c", script, "sh"]);
+            }
         }
         command.arg(BERTH);
-        if mode == Mode::Boot {
+        if matches!(mode, Mode::Boot | Mode::Revived) {
             command.arg("--config").arg(self.path("units"));
         } else {
             command.arg("up");
@@ -102,7 +111,7 @@ impl Rig {
         command.arg("--runtime-dir").arg(self.path("run"));
         command.arg("--state-dir").arg(self.path("state"));
         command.args(arguments);
-        if mode != Mode::Boot {
+        if matches!(mode, Mode::Up | Mode::UpAsInit) {
             command.arg(self.path("units"));
         }
         let output = |name: &str| {
@@ -227,14 +236,19 @@ impl Rig {
 
     /// The pid of berth itself, as this process sees it.
     pub fn berth_pid(&self) -> i32 {
-        let mut pid = i32::try_from(self.child.as_ref().unwrap().id()).unwrap();
+        self.find_berth().expect("there is no berth")
+    }
+
+    fn find_berth(&self) -> Option<i32> {
+        let mut pid = i32::try_from(self.child.as_ref()?.id()).ok()?;
         loop {
-            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
             if name.trim() == "berth" {
-                return pid;
+                return Some(pid);
             }
-            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-            pid = children.split_whitespace().next().expect("no child").parse().unwrap();
+            // What a killed one left has become the shell's, and is older.
+            let children = format!("/proc/{pid}/task/{pid}/children");
+            pid = fs::read_to_string(children).ok()?.split_whitespace().last()?.parse().ok()?;
         }
     }
 
@@ -269,6 +283,19 @@ impl Rig {
             child.kill().unwrap();
             child.wait().unwrap();
         }
+    }
+
+    /// Kills berth alone, which [`Mode::Revived`] starts again at once.
+    pub fn kill_berth(&self) {
+        self.wait_for("berth to run", |rig| rig.find_berth().is_some());
+        let pid = self.berth_pid();
+        self.signal(nix::sys::signal::Signal::SIGKILL);
+        self.wait_for("another berth", |rig| rig.find_berth().is_some_and(|new| new != pid));
+    }
+
+    /// Waits until the control socket answers.
+    pub fn wait_control(&self) {
+        self.wait_for("the control socket", |rig| rig.ctl(&["list"]).code == 0);
     }
 
     /// The cgroups that berth made, which its lock file names.
