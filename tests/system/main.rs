@@ -13,10 +13,15 @@
     reason = "a test that panics has failed, as it should; helpers are tests too"
 )]
 
+mod apply;
 mod basics;
+mod control;
 mod daemons;
+mod exec;
 mod health;
 mod hooks;
+mod killed;
+mod logs;
 mod notify;
 mod readiness;
 mod real;
@@ -24,3 +29,4 @@ mod reaping;
 mod restart;
 mod rig;
 mod stopping;
+mod wire;
