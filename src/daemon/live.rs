@@ -12,7 +12,7 @@ use super::poller::{Role, Watched};
 use crate::container::{Channel, Stdio};
 use crate::supervisor::{Hook, Run, Time};
 use crate::sys::cgroup::Group;
-use crate::unit::model::{Namespaces, Unit};
+use crate::unit::model::{Namespaces, Service, Unit};
 
 /// One process of a run, from its clone to its reaping.
 #[derive(Debug)]
@@ -180,14 +180,31 @@ impl Live {
         }
     }
 
+    /// The sandbox that the command joins; `None`: the unit has no init, the command makes
+    /// its namespaces itself.
+    ///
+    /// # Errors
+    /// The init has ended. To go on without would be to make a world that nobody asked for.
+    pub fn world(&self) -> Result<Option<BorrowedFd<'_>>, String> {
+        let sandbox = self.sandbox.as_ref().map(|it| it.pidfd.as_fd());
+        if sandbox.is_none() && self.unit.service().is_some_and(Service::has_init) {
+            return Err("process 1 of its pid namespace has ended".to_owned());
+        }
+        Ok(sandbox)
+    }
+
     /// Whose namespaces a hook or a probe joins. Without an init the main process is what
     /// holds them; without namespaces there is nothing to join.
-    pub fn inside(&self) -> Option<BorrowedFd<'_>> {
-        let service = self.unit.service()?;
-        if service.namespaces.value == Namespaces::NONE {
-            return None;
+    ///
+    /// # Errors
+    /// As [`Self::world`].
+    pub fn inside(&self) -> Result<Option<BorrowedFd<'_>>, String> {
+        let world = self.world()?;
+        let namespaces = self.unit.service().map(|service| service.namespaces.value);
+        if namespaces.is_none_or(|namespaces| namespaces == Namespaces::NONE) {
+            return Ok(None);
         }
-        self.holder()
+        Ok(world.or_else(|| self.holder()))
     }
 
     /// The process that has the unit's namespaces.

@@ -230,7 +230,15 @@ impl Daemon {
             return false;
         }
         let processes = live.group.processes(PROCESSES).unwrap_or_default();
-        processes.iter().any(|pid| !self.pids.contains_key(pid))
+        processes.iter().any(|&pid| !self.pids.contains_key(&pid) && !self.of_a_visitor(pid))
+    }
+
+    /// Whether a process of a unit was started by a hook, a health check or `exec` that still
+    /// runs: each of them leads a session of its own.
+    fn of_a_visitor(&self, pid: i32) -> bool {
+        let session = rustix::process::getsid(rustix::process::Pid::from_raw(pid));
+        let leader = session.ok().and_then(|leader| self.pids.get(&leader.as_raw_nonzero().get()));
+        matches!(leader, Some(Owner::Run(_, _, Role::Hook(_)) | Owner::Exec(_)))
     }
 
     /// Readiness by a line of the log. One that `start-pre` wrote counts once the command runs.

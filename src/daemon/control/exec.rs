@@ -90,9 +90,9 @@ impl Daemon {
         let (ends, theirs) = pipes(call).map_err(|error| failed("make pipes", &error))?;
         let standard = theirs.stdio();
         let program = Program::Exec(&exec);
-        let child =
-            container::process(&self.host, &plan, &live.group, live.inside(), program, &standard)
-                .map_err(|error| failed("start it", &error))?;
+        let inside = live.inside().map_err(|text| failed("join it", &text))?;
+        let child = container::process(&self.host, &plan, &live.group, inside, program, &standard)
+            .map_err(|error| failed("start it", &error))?;
         let session = self.control.new_session();
         self.pids.insert(child.pid, Owner::Exec(session));
         let status = self
