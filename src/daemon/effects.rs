@@ -60,7 +60,7 @@ impl Daemon {
         let mut live = Live::new(run, unit.clone(), group);
         let prepared = self.open_output(&mut live, service, id);
         let has_init = service.has_init();
-        self.lives.insert(id, live);
+        self.lives.insert(id, Box::new(live));
         prepared?;
         if !has_init {
             return Ok(false);
@@ -99,7 +99,7 @@ impl Daemon {
                         stream,
                         fd: read,
                         settings: service.log.clone(),
-                        watch: watch.clone().map(|expression| (expression, id, live.run)),
+                        watch: watch.clone().map(|expression| Box::new((expression, id, live.run))),
                     };
                     live.streams.push(self.logger.attach(&self.poller, attached));
                     ends.push(Rc::new(write));

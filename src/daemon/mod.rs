@@ -58,6 +58,9 @@ pub use crate::unit::names::OWN as OWN_LOG;
 /// at once must not keep the loop from its other work.
 const INPUTS_A_TURN: usize = 4096;
 
+/// Room for inputs that is kept: what a quiet supervisor needs.
+const FEW: usize = 64;
+
 /// Signals taken in one turn.
 const SIGNALS_A_TURN: usize = 64;
 
@@ -95,7 +98,7 @@ struct Daemon {
     claim: Claim,
     phase: Phase,
     /// Live runs, one a unit at most.
-    lives: BTreeMap<UnitId, Live>,
+    lives: BTreeMap<UnitId, Box<Live>>,
     /// Those of them that are being cleaned.
     cleaning: BTreeSet<UnitId>,
     /// Children that have not been reaped.
@@ -145,6 +148,17 @@ impl Daemon {
             self.on_time();
             self.think(&mut actions);
             self.look_for_an_end();
+            self.slim(&mut actions);
+        }
+    }
+
+    /// After a wave of starts or stops: gives back the room that only the wave needed. The
+    /// smaller the supervisor, the less every fork of it costs.
+    fn slim(&mut self, actions: &mut Vec<Action>) {
+        if self.inputs.is_empty() && self.inputs.capacity() > FEW {
+            self.inputs.shrink_to(FEW);
+            actions.shrink_to(FEW);
+            self.poller.slim();
         }
     }
 

@@ -134,6 +134,7 @@ impl Daemon {
                 Ok(Some(dead)) => {
                     // Everything it said comes first, while its number is still its own.
                     let owner = self.pids.remove(&dead.pid);
+                    self.host.ended(dead.pid);
                     if let Some(Owner::Run(id, run, role)) = owner {
                         self.before_end(id, run, role);
                     }

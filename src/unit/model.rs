@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::rare::RareLimits;
+
 /// A value and the line of the unit file (from 1) that gave it; 0 when it is a default.
 ///
 /// Equality ignores the line: a unit that only moved within its file did not change.
@@ -171,7 +173,7 @@ pub struct Service {
     /// Longest silence between two `WATCHDOG=1`; `None`: no watchdog.
     pub watchdog: Option<Duration>,
     /// Resource limits.
-    pub limits: Limits,
+    pub limits: RareLimits,
     /// Health check.
     pub health: Option<Health>,
     /// Where its output goes.

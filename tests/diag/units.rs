@@ -116,7 +116,8 @@ fn expected_web() -> Service {
             nice: Some(at(-5)),
             core: Some(at(u64::MAX)),
             ..Limits::default()
-        },
+        }
+        .into(),
         health: Some(Health {
             check: at(HealthCheck::Command(words(&["curl", "-fk", "https://localhost/"]))),
             interval: Duration::from_secs(10),

@@ -141,6 +141,7 @@ fn a_child_that_is_killed_is_not_a_success() {
         berth::container::process(&rig.host, &plan, &frozen, None, program, &stdio).unwrap();
     frozen.kill().unwrap();
     berth::sys::reap::wait_pidfd(child.pidfd.as_fd()).unwrap();
+    rig.host.ended(child.pid);
     let text = super::rig::executed(&mut child.status, &plan, &mut Vec::new()).unwrap_err();
     assert_eq!(text, "killed before its program was executed");
     let mut frozen = frozen;

@@ -109,7 +109,8 @@ fn every_limit_is_set_or_said() {
         pids: at(33),
         io_weight: at(30),
         ..berth::unit::model::Limits::default()
-    };
+    }
+    .into();
     let running = rig.up(&unit).unwrap();
     let said = running.group.unenforced().to_vec();
     let paths = rig.root.as_ref().unwrap().paths();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::rng::Rng;
 use crate::unit::model::{
-    At, ExitMatch, Health, HealthCheck, Kind, Limits, Log, Namespaces, Ready, Restart,
+    At, ExitMatch, Health, HealthCheck, Kind, Log, Namespaces, RareLimits, Ready, Restart,
     RestartPolicy, Rootfs, Service, Unit, UnitSet, Writable,
 };
 
@@ -50,7 +50,7 @@ pub fn plain_service() -> Service {
         start_post: Vec::new(),
         stop_post: Vec::new(),
         watchdog: None,
-        limits: Limits::default(),
+        limits: RareLimits::default(),
         health: None,
         log: Log::default(),
     }

@@ -13,11 +13,16 @@
     reason = "a test that panics has failed, as it should; helpers are tests too"
 )]
 
+mod apply;
 mod basics;
+mod control;
 mod daemons;
+mod exec;
 mod groupless;
 mod health;
 mod hooks;
+mod killed;
+mod logs;
 mod notify;
 mod readiness;
 mod real;
@@ -25,3 +30,4 @@ mod reaping;
 mod restart;
 mod rig;
 mod stopping;
+mod wire;

@@ -16,8 +16,8 @@ use crate::daemon::{Daemon, Owner};
 use crate::protocol::Error;
 use crate::protocol::method::Exec;
 use crate::supervisor::{Exit, UnitId};
+use crate::sys::fork;
 use crate::sys::pty::Size;
-use crate::sys::{fork, signal};
 use crate::unit::model::User;
 use crate::unit::settings::value;
 
@@ -145,8 +145,7 @@ impl Daemon {
                 keep.extend(ends.descriptors());
                 let options = fork::Options { keep: &keep, ..fork::Options::default() };
                 let process = fork::child(&options, || {
-                    // A client that hangs up is an error of write(2), not a signal.
-                    if signal::ignore_all().is_err() {
+                    if super::helper::prepare().is_err() {
                         return 1;
                     }
                     relay::run(&stream, &rest, &pidfd, &ends, &end)

@@ -68,8 +68,7 @@ impl Daemon {
         let keep = [stream.as_fd()];
         let options = fork::Options { keep: &keep, ..fork::Options::default() };
         let process = fork::child(&options, || {
-            // A client that hangs up is an error of write(2), not a signal.
-            if signal::ignore_all().is_err() {
+            if prepare().is_err() {
                 return 1;
             }
             serve_logs(&stream, mode, &directory, call, since)
@@ -80,6 +79,14 @@ impl Daemon {
         }
         Ok(())
     }
+}
+
+/// In every helper, first of all.
+pub(super) fn prepare() -> std::io::Result<()> {
+    // For people who look at `ps`; nothing depends on it.
+    let _ = rustix::thread::set_name(c"berth-helper");
+    // A client that hangs up is an error of write(2), not a signal.
+    signal::ignore_all()
 }
 
 /// In the helper: every entry, then the end.
