@@ -76,7 +76,7 @@ impl Daemon {
             };
             let executed = matches!(progress, Progress::Executed);
             let Some(live) = self.lives.get_mut(&id) else { return };
-            let early = live.matched;
+            let early = live.early;
             let Some(process) = live.process(role) else { return };
             if let Progress::SettingUp(status) = std::mem::replace(&mut process.progress, progress)
             {
@@ -181,13 +181,21 @@ impl Daemon {
     fn process_ended(&mut self, id: UnitId, run: Run, role: Role, exit: Exit) {
         let Some(live) = self.lives.get_mut(&id).filter(|live| live.run == run) else { return };
         let Some(process) = live.take(role) else { return };
+        let early = live.early;
         if role == Role::Main {
             self.forget_foreign_main(id);
         }
         let failed = match process.progress {
-            Progress::SettingUp(status) => {
+            Progress::SettingUp(mut status) => {
+                let executed = status.get_mut().is_executing() && role != Role::Sandbox;
                 self.poller.close(status);
-                Some("it was killed while it was being set up".to_owned())
+                if executed && role == Role::Main {
+                    self.fact(id, run, Fact::MainExecuted);
+                    if early {
+                        self.fact(id, run, Fact::Ready);
+                    }
+                }
+                (!executed).then(|| "it was killed while it was being set up".to_owned())
             }
             Progress::Executed => None,
             Progress::Failed(text) => Some(text),
@@ -245,8 +253,13 @@ impl Daemon {
     /// Readiness by a line of the log. One that `start-pre` wrote counts once the command runs.
     pub(super) fn line_matched(&mut self, id: UnitId, run: Run) {
         self.settle(id, run, Role::Main);
+        self.ready(id, run);
+    }
+
+    /// It is ready. As long as it is not known that its program runs, that is kept.
+    fn ready(&mut self, id: UnitId, run: Run) {
         let Some(live) = self.lives.get_mut(&id).filter(|live| live.run == run) else { return };
-        live.matched = true;
+        live.early = true;
         if live.main.as_ref().is_some_and(|it| matches!(it.progress, Progress::Executed)) {
             self.fact(id, run, Fact::Ready);
         }
@@ -266,7 +279,7 @@ impl Daemon {
         if over && let Some(pipe) = live.ready_pipe.take() {
             self.poller.close(pipe);
             if buffer.contains(&b'\n') {
-                self.fact(id, run, Fact::Ready);
+                self.ready(id, run);
             }
         }
     }
@@ -293,15 +306,16 @@ impl Daemon {
                 continue;
             }
             let message = notify::parse(buffer.get(..message.length).unwrap_or_default());
-            let wanted = self
-                .lives
-                .get(&id)
-                .and_then(|live| live.unit.service())
-                .is_some_and(|service| service.ready == Ready::Notify);
+            let Some(live) = self.lives.get(&id) else { return };
+            // Of a service that is ready by other means, or of `start-pre`, READY=1 is none; it
+            // only ends the reloading of one that is ready.
+            let by_notify = live.unit.service().is_some_and(|it| it.ready == Ready::Notify);
+            let counts = by_notify && live.main.is_some();
             for fact in message.facts {
-                // READY=1 of a service that is ready by other means ends its reloading, no more.
-                if fact != Fact::Ready || wanted {
-                    self.fact(id, run, fact);
+                match fact {
+                    Fact::Ready if counts => self.ready(id, run),
+                    Fact::Ready if self.machine.view(id).is_none_or(|view| !view.ready) => {}
+                    other => self.fact(id, run, other),
                 }
             }
             if let Some(number) = message.main_pid {

@@ -119,7 +119,8 @@ impl Rig {
         };
         command.args(["sh", "-c", script, "sh"]);
         command.arg(BERTH);
-        if matches!(mode, Mode::Boot | Mode::Revived) {
+        let boots = matches!(mode, Mode::Boot | Mode::Revived);
+        if boots {
             command.arg("--config").arg(self.path("units"));
         } else {
             command.arg("up");
@@ -127,7 +128,7 @@ impl Rig {
         command.arg("--runtime-dir").arg(self.path("run"));
         command.arg("--state-dir").arg(self.path("state"));
         command.args(arguments);
-        if matches!(mode, Mode::Up | Mode::UpAsInit) {
+        if !boots {
             command.arg(self.path("units"));
         }
         let output = |name: &str| {
