@@ -11,4 +11,5 @@ mod exec;
 mod killed;
 mod logs;
 mod rig;
+mod verbs;
 mod wire;
