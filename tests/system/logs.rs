@@ -62,15 +62,6 @@ fn nothing_is_lost_when_a_service_ends() {
     assert_eq!(rig.ctl(&["logs", "nobody"]).code, 4);
 }
 
-/// The logger's pid.
-fn logger(rig: &Rig) -> i32 {
-    let berth = rig.berth_pid();
-    let children = fs::read_to_string(format!("/proc/{berth}/task/{berth}/children")).unwrap();
-    let mut children = children.split_whitespace().map(|pid| pid.parse().unwrap());
-    let name = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    children.find(|pid| name(pid).trim() == "berth-logger").expect("no logger")
-}
-
 #[test]
 fn a_killed_logger_costs_no_line() {
     let script = "i=0; while [ $i -lt 30000 ]; do echo line $i; i=$((i+1)); done; exec sleep 1000";
@@ -81,19 +72,12 @@ fn a_killed_logger_costs_no_line() {
     let mut last = 0;
     for round in 1..=3 {
         rig.wait_log("a", &format!("line {}", round * 3000));
-        let pid = logger(&rig);
+        let pid = rig.child("berth-logger").expect("no logger");
         assert_ne!(pid, last);
         kill(pid);
         last = pid;
         rig.wait_for("another logger", |rig| {
-            let berth = rig.berth_pid();
-            let children =
-                fs::read_to_string(format!("/proc/{berth}/task/{berth}/children")).unwrap();
-            children.split_whitespace().any(|pid| {
-                pid != last.to_string()
-                    && fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim()
-                        == "berth-logger"
-            })
+            rig.child("berth-logger").is_some_and(|it| it != last)
         });
     }
     rig.wait_log("a", "line 29999");

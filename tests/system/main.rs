@@ -4,6 +4,16 @@
 //! with the real `berthctl`, and leaves the machine as it was: the rig checks that no
 //! process, cgroup or file is left when it is dropped.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::format_collect,
+    reason = "helpers of tests may fail like tests"
+)]
+
 mod apply;
 mod basics;
 mod control;
