@@ -233,7 +233,7 @@ fn a_client_that_is_killed_takes_its_command_along() {
             });
         }
     }
-    rig.wait_for("helpers to end", |rig| rig.children("berth-helper").len() == 0);
+    rig.wait_for("helpers to end", |rig| rig.children("berth-helper").is_empty());
     rig.wait_for("descriptors to be closed", |rig| rig.descriptors() <= before);
 }
 

@@ -107,8 +107,8 @@ impl Daemon {
             .map_err(|error| failed("watch it", &error))?;
         let (stream, rest) = self.take_client(number)?;
         let setup = Setup { status: channel, plan, stream, rest, pidfd: child.pidfd, ends };
-        let stage = Stage::SettingUp(Box::new(setup));
-        self.control.sessions.insert(session, Session { unit: id, pid: child.pid, stage });
+        let begun = Session { unit: id, pid: child.pid, stage: Stage::SettingUp(Box::new(setup)) };
+        self.control.sessions.insert(session, begun);
         Ok(())
     }
 
