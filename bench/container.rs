@@ -1,10 +1,11 @@
 //! Starts and ends containers as the supervisor does, and says how long one takes.
 //!
-//!     bench-container ROOTFS COUNT [plain]
+//!     bench-container ROOTFS COUNT [plain|host]
 //!
 //! ROOTFS holds a static program /tiny. The same work as `floor_container.c`, with all
 //! that a real start has besides: plan, status channel, init, accounting, killing the
-//! group. `plain` is a process without namespaces. Prints nanoseconds for each.
+//! group. `plain` is a process without namespaces, `host`
+//! a container on the host's tree (ROOTFS not below a private directory). Prints nanoseconds for each.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -33,12 +34,16 @@ fn main() {
     let root = Tree::discover().unwrap().open(&format!("bench-{}", std::process::id())).unwrap();
     let mut unit = units::unit("web", &["/tiny"]);
     let service = units::service(&mut unit);
-    if arguments.get(3).is_some_and(|word| word == "plain") {
-        service.namespaces.value = Namespaces::NONE;
-        service.command.value = vec![format!("{rootfs}/tiny")];
-    } else {
-        service.rootfs = At::default_value(Rootfs::Directory(rootfs));
-        service.writable = Writable::Ephemeral;
+    match arguments.get(3).map(String::as_str) {
+        Some("plain") => {
+            service.namespaces.value = Namespaces::NONE;
+            service.command.value = vec![format!("{rootfs}/tiny")];
+        }
+        Some("host") => service.command.value = vec![format!("{rootfs}/tiny")],
+        _ => {
+            service.rootfs = At::default_value(Rootfs::Directory(rootfs));
+            service.writable = Writable::Ephemeral;
+        }
     }
     let context = Context { runtime: "/run/berth", state: "/var/lib/berth", hidden: &[] };
     let plan = container::compile(&unit, &context).unwrap();

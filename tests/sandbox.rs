@@ -32,6 +32,8 @@ mod probes;
 mod process;
 #[path = "sandbox/rig.rs"]
 mod rig;
+#[path = "sandbox/system.rs"]
+mod system;
 #[path = "sandbox/tree.rs"]
 mod tree;
 #[path = "sandbox/units.rs"]
@@ -48,5 +50,6 @@ fn main() {
         ending::TESTS,
         failures::TESTS,
         probes::TESTS,
+        system::TESTS,
     ]);
 }

@@ -3,10 +3,33 @@
 //! `SIM_SEEDS=N` changes how many seeds are run, `SIM_FIRST=N` where they begin;
 //! `scripts/sim SEED` replays one with a trace.
 
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on must stop, and says where"
+)]
+
 use berth::{supervisor, unit};
 
 #[path = "sim/mod.rs"]
 mod sim;
+#[path = "sim/story.rs"]
+mod story;
+
+// Examples: the documentation of what the machine does.
+#[path = "sim/applies.rs"]
+mod applies;
+#[path = "sim/restarts.rs"]
+mod restarts;
+#[path = "sim/starts.rs"]
+mod starts;
+#[path = "sim/stops.rs"]
+mod stops;
+
+use std::io::Write as _;
 
 use supervisor::Machine;
 
@@ -53,9 +76,21 @@ fn no_seed_breaks_a_rule() {
 fn replay() {
     let seed = number("SIM_SEED").expect("SIM_SEED names the seed to replay");
     let outcome = sim::run(seed, Machine::new(seed), true);
-    println!("{}", outcome.trace);
+    // A reader that has seen enough (`| head`) is no failure.
+    let _ = std::io::stdout().write_all(outcome.trace.as_bytes());
     match outcome.verdict {
         Ok(()) => println!("seed {seed}: every rule was kept; {:?}", outcome.tally),
         Err(why) => panic!("seed {seed}: {why}"),
+    }
+}
+
+/// What an event costs with a thousand units, in the build it is called in:
+/// `cargo test --release --test sim -- --ignored --nocapture thousand`.
+#[test]
+#[ignore = "a measurement, not a test"]
+fn a_thousand_services() {
+    for count in [1_000, 5_000] {
+        let (events, time) = story::boot_and_shut_down(count);
+        println!("{count} services: {events} inputs, {:?} each", time / events);
     }
 }

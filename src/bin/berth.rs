@@ -60,7 +60,11 @@ fn parse(mut parser: lexopt::Parser) -> Result<Ask, lexopt::Error> {
             }
             Value(word) if verb.is_none() => match word.to_str() {
                 Some(word @ ("up" | "check")) => verb = Some(word.to_owned()),
-                _ => return Err(format!("unknown verb {word:?}; verbs are up and check").into()),
+                _ => {
+                    return Err(
+                        format!("unknown verb {}; verbs are up and check", word.display()).into()
+                    );
+                }
             },
             Value(path) => files.push(PathBuf::from(path)),
             _ => return Err(argument.unexpected()),
@@ -91,5 +95,5 @@ fn directory(value: OsString) -> Result<PathBuf, lexopt::Error> {
 }
 
 fn text(value: OsString) -> Result<String, lexopt::Error> {
-    value.into_string().map_err(|value| format!("{value:?} is not UTF-8").into())
+    value.into_string().map_err(|value| format!("{} is not UTF-8", value.display()).into())
 }

@@ -8,12 +8,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use super::environment::{self, Variables, c_string};
 use super::launch::{self, Host, Program, Stdio};
+use super::pad::{Given, Ticket};
 use super::plan::Plan;
 use super::status::{self, Failure, Place};
 use super::step::Step;
 use super::steps::State;
-use crate::sys::cgroup::Group;
-use crate::sys::{clone, fd, identity, namespace, path, signal};
+use crate::sys::{clone, fd, identity, limits, namespace, path, signal};
 
 /// Descriptors that are neither standard nor named are moved to this number or above.
 const PRIVATE_FDS: RawFd = 64;
@@ -26,53 +26,40 @@ const FAILED: i32 = 125;
 #[derive(Debug)]
 pub enum Job<'a> {
     /// The tiny init of a new world.
-    Sandbox {
-        /// Has the init.
-        host: &'a Host,
-        /// Says how.
-        plan: &'a Plan,
-        /// It is in it; for the version 1 groups.
-        group: &'a Group,
-        /// The child's end.
-        channel: OwnedFd,
-    },
-    /// A process of the unit.
-    Process {
-        /// Has `/dev/null`.
-        host: &'a Host,
-        /// Says how.
-        plan: &'a Plan,
-        /// It is in it; for the version 1 groups.
-        group: &'a Group,
-        /// Whose namespaces it enters.
-        inside: Option<BorrowedFd<'a>>,
-        /// What it executes.
-        program: Program<'a>,
-        /// Its descriptors.
-        stdio: &'a Stdio<'a>,
-        /// The child's end.
-        channel: OwnedFd,
-    },
+    Sandbox,
+    /// A process of the unit that executes this.
+    Process(Program<'a>),
+}
+
+/// A child as it is made.
+#[derive(Debug)]
+pub struct Task<'a> {
+    /// Has the init and `/dev/null`.
+    pub host: &'a Host,
+    /// Says how.
+    pub plan: &'a Plan,
+    /// What it is to become.
+    pub job: Job<'a>,
+    /// Its descriptors.
+    pub given: Given<'a>,
+    /// If it shares the supervisor's descriptors: how to leave them.
+    pub ticket: Option<Ticket<'a>>,
 }
 
 /// The whole life of a child.
-pub fn run(job: Job<'_>) -> ! {
+pub fn run(task: &Task<'_>) -> ! {
     // If something here unwinds, the copy of the supervisor must not go on with its loop.
     let _guard = clone::ExitGuard;
-    match job {
-        Job::Sandbox { host, plan, group, channel } => {
-            let outcome = begin(&channel, &Stdio::default(), host, group, None, Some(&host.init));
-            match outcome {
-                Ok(fds) => become_init(plan, fds),
-                Err(error) => fail(channel.as_fd(), Place::Begin, &error.into()),
-            }
-        }
-        Job::Process { host, plan, group, inside, program, stdio, channel } => {
-            match begin(&channel, stdio, host, group, inside, None) {
-                Ok(fds) => become_program(plan, program, stdio, fds),
-                Err(error) => fail(channel.as_fd(), Place::Begin, &error.into()),
-            }
-        }
+    let Task { host, plan, job, given, ticket } = task;
+    let channel = given.channel;
+    if let Some(Err(error)) = ticket.map(|ticket| ticket.redeem()) {
+        fail(channel, Place::Begin, &error.into());
+    }
+    let init = matches!(job, Job::Sandbox).then_some(&host.init);
+    match (begin(given, host, init), job) {
+        (Ok(fds), Job::Sandbox) => become_init(plan, fds),
+        (Ok(fds), Job::Process(program)) => become_program(plan, *program, &given.stdio, fds),
+        (Err(error), _) => fail(channel, Place::Begin, &error.into()),
     }
 }
 
@@ -90,24 +77,18 @@ struct Fds {
 }
 
 /// Puts the descriptors in their places, closes all others, resets signals.
-fn begin(
-    channel: &OwnedFd,
-    stdio: &Stdio<'_>,
-    host: &Host,
-    group: &Group,
-    inside: Option<BorrowedFd<'_>>,
-    init: Option<&OwnedFd>,
-) -> io::Result<Fds> {
+fn begin(given: &Given<'_>, host: &Host, init: Option<&OwnedFd>) -> io::Result<Fds> {
     identity::hide_memory()?;
     // What the steps make has exactly the mode they say.
     identity::set_umask(0);
     let up = |fd: BorrowedFd<'_>| fd::duplicate_above(fd, PRIVATE_FDS);
     let fds = Fds {
-        channel: up(channel.as_fd())?,
-        procs: group.legacy_procs().map(up).collect::<io::Result<_>>()?,
-        inside: inside.map(up).transpose()?,
+        channel: up(given.channel)?,
+        procs: given.procs.iter().copied().map(up).collect::<io::Result<_>>()?,
+        inside: given.inside.map(up).transpose()?,
         init: init.map(|init| up(init.as_fd())).transpose()?,
     };
+    let stdio = &given.stdio;
     let standard = [(0, stdio.stdin), (1, stdio.stdout), (2, stdio.stderr)];
     let standard = standard.map(|(number, fd)| (number, fd.unwrap_or(host.null.as_fd())));
     let wanted: Vec<(RawFd, BorrowedFd<'_>)> =
@@ -126,6 +107,7 @@ fn begin(
         // Closed above; dropping would close the number a second time.
         std::mem::forget(fd);
     }
+    limits::set_soft_files(host.soft_files)?;
     signal::reset()?;
     Ok(fds)
 }
@@ -238,7 +220,10 @@ fn execute(channel: BorrowedFd<'_>, argv: &[String], variables: &Variables) -> F
             }
             Some(libc::ENOENT | libc::ENOTDIR) => {}
             Some(libc::EACCES) => denied = Some(candidate),
-            _ => return Failure::text(format!("\"{program}\": {error}")),
+            errno => {
+                let text = status::errno_text(errno.unwrap_or_default());
+                return Failure::text(format!("\"{program}\": {text}"));
+            }
         }
     }
     Failure::text(match denied {

@@ -3,20 +3,28 @@
 //! What must hold: the caller has one thread, and whatever happens the supervisor goes on
 //! making its children in its own pid namespace. If the kernel refuses the way back,
 //! [`Host`] refuses to launch anything until it has succeeded.
+//!
+//! What is not promised: until it executes its program, a process that joins a running
+//! unit is a copy of the supervisor in that unit's pid namespace. It cannot be looked into
+//! by those without `CAP_SYS_PTRACE` over the host's user namespace, so it is safe from
+//! units that dropped that capability or have a user namespace of their own, and from no
+//! others. The sandbox's init is safe from all: it has executed before anybody else is in.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
-use super::child::{self, Job};
+use super::child::{self, Job, Task};
 use super::environment::Variables;
+use super::pad::{Given, Pad};
 use super::plan::Plan;
 use super::status::Channel;
 use crate::sys::cgroup::Group;
-use crate::sys::clone::{self, Process, Side, namespace};
+use crate::sys::clone::{self, Files, Process, Side, namespace};
 use crate::sys::pty::Size;
-use crate::sys::{memfd, namespace as enter, pidfd, socket};
+use crate::sys::{limits, memfd, namespace as enter, pidfd, socket};
 use crate::unit::model::{Namespaces, User};
 
 /// The tiny init, built by `build.rs`.
@@ -27,24 +35,41 @@ const INIT: &[u8] = include_bytes!(env!("BERTH_INIT"));
 pub struct Host {
     pub(super) init: OwnedFd,
     pub(super) null: OwnedFd,
+    /// The soft limit of descriptors that the supervisor was started with: it raises its own,
+    /// but programs that use select(2) must not inherit that.
+    pub(super) soft_files: Option<u64>,
     pid_namespace: OwnedFd,
     /// Whether the supervisor's children would be made in a unit's pid namespace.
     stranded: Cell<bool>,
+    /// Where children find their descriptors.
+    pad: Rc<RefCell<Pad>>,
 }
 
 impl Host {
-    /// Opens what is needed; `/proc` and `/dev/null` must be there.
+    /// Opens what is needed; `/proc` and `/dev/null` must be there. To be called before the
+    /// supervisor changes its own limits.
     ///
     /// # Errors
     /// As open(2) and `memfd_create(2)`.
     pub fn new() -> io::Result<Self> {
         let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+        let null = OwnedFd::from(null);
+        let init = memfd::sealed_program("berth-init", INIT)?;
+        let pad = Pad::new(null.try_clone()?, &[null.as_fd(), init.as_fd()])?;
         Ok(Self {
-            init: memfd::sealed_program("berth-init", INIT)?,
-            null: null.into(),
+            init,
+            null,
+            pad: Rc::new(RefCell::new(pad)),
+            soft_files: limits::soft_files(),
             pid_namespace: enter::own_pid_namespace()?,
             stranded: Cell::new(false),
         })
+    }
+
+    /// A process that [`sandbox`] or [`process`] has made is about to be reaped: what it may
+    /// not have taken is let go of. To be called before its status is read for the last time.
+    pub fn ended(&self, pid: i32) {
+        self.pad.borrow_mut().ended(pid);
     }
 
     /// Goes back to the supervisor's own pid namespace, if it is not there.
@@ -184,8 +209,7 @@ pub fn sandbox(host: &Host, plan: &Plan, group: &Group) -> Result<Child, LaunchE
         return Err(LaunchError::NoSandbox);
     }
     host.recover()?;
-    let job = |channel| Job::Sandbox { host, plan, group, channel };
-    start(clone_flags(plan.namespaces), group, job)
+    start(host, plan, group, clone_flags(plan.namespaces), None, Stdio::default(), Job::Sandbox)
 }
 
 /// Makes a process of a unit: its command, a hook, a health check, something for `exec`.
@@ -205,13 +229,13 @@ pub fn process(
     stdio: &Stdio<'_>,
 ) -> Result<Child, LaunchError> {
     host.recover()?;
-    let job = |channel| Job::Process { host, plan, group, inside, program, stdio, channel };
+    let start = |flags| start(host, plan, group, flags, inside, *stdio, Job::Process(program));
     match inside {
-        None => start(clone_flags(plan.namespaces), group, job),
+        None => start(clone_flags(plan.namespaces)),
         Some(sandbox) if plan.namespaces.pid => {
             enter::enter(sandbox, namespace::PID).map_err(LaunchError::Enter)?;
             host.stranded.set(true);
-            let child = start(0, group, job);
+            let child = start(0);
             if let Err(error) = host.recover() {
                 if let Ok(child) = &child {
                     // It only fails if the child has ended by itself.
@@ -221,20 +245,44 @@ pub fn process(
             }
             child
         }
-        Some(_) => start(0, group, job),
+        Some(_) => start(0),
     }
 }
 
-fn start<'a>(
-    flags: u64,
+/// Makes a child in its group, with the given descriptors and a status channel.
+fn start(
+    host: &Host,
+    plan: &Plan,
     group: &Group,
-    job: impl FnOnce(OwnedFd) -> Job<'a>,
+    flags: u64,
+    inside: Option<BorrowedFd<'_>>,
+    stdio: Stdio<'_>,
+    job: Job<'_>,
 ) -> Result<Child, LaunchError> {
     let (ours, theirs) = socket::seqpacket_pair().map_err(LaunchError::Channel)?;
-    match clone::clone3(flags, group.fd()).map_err(LaunchError::Clone)? {
-        Side::Parent(Process { pid, pidfd }) => {
-            Ok(Child { pid, pidfd, status: Channel::new(ours) })
+    let procs = group.legacy_procs().collect();
+    let given = Given { channel: theirs.as_fd(), stdio, procs, inside };
+    let mut pad = host.pad.borrow_mut();
+    let (given, ticket) = match pad.put(&given) {
+        Some((given, ticket)) => (given, Some(ticket)),
+        None => (given, None),
+    };
+    let files = if ticket.is_some() { Files::Shared } else { Files::Copied };
+    let place = ticket.map(|ticket| ticket.index);
+    match clone::clone3(flags, group.fd(), files) {
+        Ok(Side::Child) => child::run(&Task { host, plan, job, given, ticket }),
+        Ok(Side::Parent(Process { pid, pidfd })) => {
+            if let Some(index) = place {
+                pad.taken(index, pid);
+            }
+            drop(pad);
+            Ok(Child { pid, pidfd, status: Channel::new(ours, host.pad.clone()) })
         }
-        Side::Child => child::run(job(theirs)),
+        Err(error) => {
+            if let Some(index) = place {
+                pad.release(index.into());
+            }
+            Err(LaunchError::Clone(error))
+        }
     }
 }

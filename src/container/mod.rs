@@ -10,6 +10,7 @@
 pub mod child;
 pub mod environment;
 pub mod launch;
+mod pad;
 pub mod plan;
 pub mod probe;
 pub mod status;

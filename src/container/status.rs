@@ -2,11 +2,14 @@
 //! before the program is executed, and sockets on their way. Close-on-exec does the rest:
 //! the end after "about to execute" is success.
 
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::rc::Rc;
 
 use nix::errno::Errno;
 
+use super::pad::Pad;
 use super::plan::Plan;
 use super::step::Datagram;
 use crate::sys::socket;
@@ -184,6 +187,7 @@ pub enum Status {
 pub struct Channel {
     fd: OwnedFd,
     executing: bool,
+    pad: Rc<RefCell<Pad>>,
 }
 
 impl AsFd for Channel {
@@ -199,12 +203,14 @@ impl AsRawFd for Channel {
 }
 
 impl Channel {
-    pub(super) fn new(fd: OwnedFd) -> Self {
-        Self { fd, executing: false }
+    pub(super) fn new(fd: OwnedFd, pad: Rc<RefCell<Pad>>) -> Self {
+        Self { fd, executing: false, pad }
     }
 
     /// Reads the next message, without waiting.
     pub fn read(&mut self, plan: &Plan) -> Status {
+        // The supervisor's own hold on the child's end would hide that it was closed.
+        self.pad.borrow_mut().collect();
         let mut buffer = [0; HEADER + DETAIL_MAX];
         let mut message = match socket::receive(self.fd.as_fd(), &mut buffer) {
             Ok(Some(message)) => message,
@@ -256,12 +262,17 @@ fn describe(place: Place, plan: &Plan) -> (String, u32) {
     }
 }
 
+/// `No such file or directory (ENOENT)`.
+pub fn errno_text(errno: i32) -> String {
+    let errno = Errno::from_raw(errno);
+    format!("{} ({errno:?})", errno.desc())
+}
+
 /// `mount volume db on /var/lib/mysql: No such file or directory (ENOENT) at web.toml:12`.
 pub fn sentence(plan: &Plan, what: &str, line: u32, errno: i32, detail: &str) -> String {
     let mut text = what.to_owned();
     if errno != 0 {
-        let errno = Errno::from_raw(errno);
-        text = format!("{text}: {} ({errno:?})", errno.desc());
+        text = format!("{text}: {}", errno_text(errno));
     }
     if !detail.is_empty() {
         // What cannot be executed is named by the child: it looked for it.

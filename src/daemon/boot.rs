@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::console::Show;
 use super::control::Phase as Owed;
 use super::poller::{Poller, Source};
 use super::reader::{self, Purpose, Turn};
@@ -20,16 +21,24 @@ use crate::protocol::Error;
 use crate::protocol::method::ApplyReply;
 use crate::supervisor::Machine;
 use crate::supervisor::request::{ApplyPlan, Request, Wish};
-use crate::sys::{reap, signal};
+use crate::sys::limits::{self, Resource};
+use crate::sys::{memory, mount, reap, signal};
 use crate::unit::diagnostic::Spot;
 use crate::unit::model::{self, Unit, UnitSet};
-use crate::unit::{self, Loaded, Previous};
+use crate::unit::{self, Loaded, Previous, limits as bounds};
 
 /// Usage or unit files are wrong.
 const BAD_USAGE: u8 = 2;
 
 /// `berth check`: every mistake, and 1 if there is one.
 pub fn check(paths: &[PathBuf]) -> ExitCode {
+    // What a file does to its reader it does to this process alone.
+    let bound = limits::set(Resource::AddressSpace, bounds::READER_ADDRESS_SPACE)
+        .and_then(|()| limits::set(Resource::Cpu, bounds::READER_CPU_SECONDS));
+    if let Err(error) = bound {
+        let _ = writeln!(std::io::stderr(), "berth: cannot limit the unit reader: {error}");
+        return ExitCode::from(1);
+    }
     let loaded = unit::read(&[unit::Source::Given(paths.to_vec())], &Previous::default());
     // There is nobody to tell that stderr is closed; the exit code still says it.
     let _ = std::io::stderr().write_all(loaded.report().as_bytes());
@@ -57,6 +66,10 @@ pub fn run(options: Options) -> ExitCode {
 /// Everything up to the first turn.
 fn start(options: Options) -> Result<Daemon, Fatal> {
     let clock = Clock::start();
+    if std::process::id() == 1 {
+        mount::leave_initial_root()
+            .map_err(|error| Fatal::new("leave the initial root", &error))?;
+    }
     let fatal = |what: &'static str| move |error: std::io::Error| Fatal::new(what, &error);
     let host = Host::new().map_err(|error| Fatal::new("prepare for containers", &error))?;
     startup::raise_descriptor_limit().map_err(fatal("raise the limit of descriptors"))?;
@@ -69,11 +82,10 @@ fn start(options: Options) -> Result<Daemon, Fatal> {
     let signals = signal::block_all()
         .and_then(|fd| poller.input(fd, Source::Signals))
         .map_err(fatal("take signals"))?;
-    let seed = u64::from(std::process::id()) ^ clock.wall(clock.now()).as_nanosecond() as u64;
     let mut daemon = Daemon {
-        journal: Journal::new(!options.is_up()),
+        journal: Journal::default(),
         logger: Logger::new(options.log_directory()),
-        machine: Machine::new(seed),
+        machine: Machine::new(startup::seed()),
         stdout: Rc::new(startup::duplicate(std::io::stdout())?),
         stderr: Rc::new(startup::duplicate(std::io::stderr())?),
         options,
@@ -102,6 +114,7 @@ fn start(options: Options) -> Result<Daemon, Fatal> {
     if let Some(why) = daemon.claim.root.missing().map(str::to_owned) {
         daemon.journal.say(&format!("no control groups here, limits are not enforced: {why}"));
     }
+    daemon.start_console();
     let sources = daemon.options.sources.clone();
     daemon.start_reader(sources, Purpose::Boot).map_err(Fatal)?;
     Ok(daemon)
@@ -190,31 +203,29 @@ impl Daemon {
 
     /// The units are there for the first time.
     fn boot(&mut self, loaded: Loaded) {
-        let up = self.options.is_up();
-        if !loaded.is_clean() {
-            let text = loaded.report();
-            let _ = std::io::stderr().write_all(text.as_bytes());
-            if up {
-                return self.boot_refused();
-            }
+        if self.options.is_up() && !loaded.is_clean() {
+            // Nothing runs yet that a slow terminal could hold up.
+            let _ = std::io::stderr().write_all(loaded.report().as_bytes());
+            return self.boot_refused();
         }
-        let known = |unit: &Unit| unit.name == self.options.target;
-        let target = loaded.set.units.iter().find(|unit| known(unit)).map(|unit| unit.name.clone());
+        let names = loaded.set.units.iter().map(|unit| unit.name.len());
+        if let Some(console) = &self.console {
+            console.begin(names.max().unwrap_or(0).max(OWN_LOG.len()));
+        }
+        self.say_mistakes(&loaded);
+        let known = |unit: &&Arc<Unit>| unit.name == self.options.target;
+        let target = loaded.set.units.iter().find(known).map(|unit| unit.name.clone());
         let Some(target) = target else {
             let target = &self.options.target;
             return self
                 .boot_failed(&format!("no unit is called {target}, so there is nothing to start"));
         };
-        if up && !self.options.quiet {
-            let names = loaded.set.units.iter().map(|unit| unit.name.len());
-            self.start_console(names.max().unwrap_or(0).max(OWN_LOG.len()));
-        }
         self.phase = Phase::Up;
         let units = self.bring_into_force(loaded.set);
         self.wish(Request { job: None, wish: Wish::Apply(units) });
         // The names are known to the machine only after it has thought about them.
-        let mut actions = Vec::new();
-        self.think(&mut actions);
+        self.think(&mut Vec::new());
+        memory::trim();
         // Whoever finds the socket finds the units.
         if let Err(error) = self.control.listen(&mut self.poller, &self.options.control_socket()) {
             self.journal.say(&format!("cannot make the control socket: {error}"));
@@ -224,9 +235,22 @@ impl Daemon {
         }
     }
 
-    fn start_console(&mut self, width: usize) {
+    /// Mistakes where nobody waits for them.
+    fn say_mistakes(&mut self, loaded: &Loaded) {
+        for diagnostic in &loaded.diagnostics {
+            let Spot { file, line, column, .. } = &diagnostic.spot;
+            self.journal.say(&format!("{file}:{line}:{column}: error: {}", diagnostic.message));
+        }
+        if loaded.suppressed > 0 {
+            self.journal.say(&format!("and {} mistakes more", loaded.suppressed));
+        }
+    }
+
+    fn start_console(&mut self) {
         let since = self.clock.wall(crate::supervisor::Time::default());
-        match console::start(&self.options.log_directory(), since, width) {
+        let all = self.options.is_up() && !self.options.quiet;
+        let what = if all { Show::All } else { Show::Own };
+        match console::start(&self.options.log_directory(), since, what) {
             Ok((console, pid)) => {
                 self.console = Some(console);
                 self.pids.insert(pid, Owner::Console);
@@ -248,13 +272,7 @@ impl Daemon {
     }
 
     fn apply_now(&mut self, loaded: Loaded) {
-        for diagnostic in &loaded.diagnostics {
-            let Spot { file, line, column, .. } = &diagnostic.spot;
-            self.journal.say(&format!("{file}:{line}:{column}: error: {}", diagnostic.message));
-        }
-        if loaded.suppressed > 0 {
-            self.journal.say(&format!("and {} more mistakes in unit files", loaded.suppressed));
-        }
+        self.say_mistakes(&loaded);
         let units = self.bring_into_force(loaded.set);
         self.wish(Request { job: None, wish: Wish::Apply(units) });
     }
@@ -305,7 +323,7 @@ impl Daemon {
             let is_new = self.units.units.iter().any(|unit| unit.name == *name)
                 && !set.units.iter().any(|unit| unit.name == *name);
             if is_new && let Some(Ok(unit)) = instance(set, name) {
-                missing.push(unit);
+                missing.push(Arc::new(unit));
             }
         }
         if !missing.is_empty() {
@@ -355,7 +373,7 @@ impl Daemon {
         }
         let mut set = UnitSet::clone(&self.units);
         self.instances.push(unit.name.clone());
-        set.units.push(unit);
+        set.units.push(Arc::new(unit));
         set.units.sort_by(|a, b| a.name.cmp(&b.name));
         let units = self.bring_into_force(set);
         self.wish(Request { job: None, wish: Wish::Apply(units) });

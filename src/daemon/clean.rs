@@ -67,7 +67,7 @@ impl Daemon {
     fn cleaned(&mut self, id: UnitId, run: Run) {
         self.cleaning.remove(&id);
         let Some(live) = self.lives.remove(&id) else { return };
-        let Live { cleaning, notify, ready_pipe, foreign_main, streams, hooks, unit, .. } = live;
+        let Live { cleaning, notify, ready_pipe, foreign_main, streams, hooks, unit, .. } = *live;
         let events = cleaning.and_then(|cleaning| cleaning.events);
         let foreign_main = foreign_main.map(|foreign| foreign.watched);
         for watched in [events, notify, ready_pipe, foreign_main].into_iter().flatten() {

@@ -1,7 +1,10 @@
-//! `berth up`: a child that shows the services' output.
+//! A child that shows output: in `berth up` that of the services, else what berth itself
+//! has to say.
 //!
 //! It follows the log files like any other reader, so a terminal that is stopped holds up
-//! nobody: not the logger, not a service, not the supervisor.
+//! nobody: not the logger, not a service, not the supervisor. It is forked before there are
+//! units, so that it holds no copy of them, and waits until it is told how wide their names
+//! are.
 
 use std::io::{IsTerminal, Write};
 use std::ops::ControlFlow;
@@ -11,6 +14,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use super::OWN_LOG;
 use crate::log::read::{self, Query};
 use crate::log::render::render_line;
 use crate::sys::{fork, signal};
@@ -18,17 +22,26 @@ use crate::sys::{fork, signal};
 /// The child, as the supervisor holds it.
 #[derive(Debug)]
 pub struct Console {
-    /// Closing it tells the child to show the rest and end.
+    /// Brings the child the width of the names; closing it tells it to show the rest and end.
     pub lifeline: Option<OwnedFd>,
     /// To end a child whose terminal is stopped.
     pub pidfd: OwnedFd,
 }
 
-/// Starts the child; `width` is that of the longest name.
+/// What is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Show {
+    /// Everything, on the standard output, each line with its unit's name.
+    All,
+    /// What berth itself says, on the standard error.
+    Own,
+}
+
+/// Starts the child.
 ///
 /// # Errors
 /// No process or descriptor is left.
-pub fn start(directory: &Path, since: Timestamp, width: usize) -> std::io::Result<(Console, i32)> {
+pub fn start(directory: &Path, since: Timestamp, what: Show) -> std::io::Result<(Console, i32)> {
     let (end, lifeline) = pipe_with(PipeFlags::CLOEXEC)?;
     let keep = [end.as_fd()];
     let options = fork::Options { keep: &keep, die_with_parent: true, ..fork::Options::default() };
@@ -38,19 +51,55 @@ pub fn start(directory: &Path, since: Timestamp, width: usize) -> std::io::Resul
             return 1;
         }
         let Ok(end) = end.try_clone() else { return 1 };
-        show(directory, since, width, end)
+        show(directory, since, what, end)
     })?;
     Ok((Console { lifeline: Some(lifeline), pidfd: process.pidfd }, process.pid))
 }
 
-fn show(directory: &Path, since: Timestamp, width: usize, end: OwnedFd) -> i32 {
+impl Console {
+    /// From now on output is shown; the longest name of a unit has `width` bytes.
+    pub fn begin(&self, width: usize) {
+        if let Some(lifeline) = &self.lifeline {
+            // One byte into an empty pipe cannot fail but for the child's end, of which
+            // the reaper tells. A name has at most 64 bytes.
+            let _ = rustix::io::write(lifeline, &[u8::try_from(width).unwrap_or(u8::MAX)]);
+        }
+    }
+}
+
+/// Waits for [`Console::begin`]; `None`: it never comes, nothing is to be shown.
+fn width(end: &OwnedFd) -> Option<usize> {
+    let mut byte = [0; 1];
+    loop {
+        match rustix::io::read(end, &mut byte) {
+            Err(rustix::io::Errno::INTR) => {}
+            Ok(1..) => return byte.first().map(|&width| width.into()),
+            Ok(0) | Err(_) => return None,
+        }
+    }
+}
+
+fn show(directory: &Path, since: Timestamp, what: Show, end: OwnedFd) -> i32 {
+    let Some(width) = width(&end) else { return 0 };
     let mut stdout = std::io::stdout();
-    let colour =
-        stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
-    let query = Query { since: Some(since), follow: true, until_fd: Some(end), ..Query::default() };
+    let no_colour = std::env::var_os("NO_COLOR").is_some_and(|it| !it.is_empty());
+    let colour = stdout.is_terminal() && !no_colour;
+    let units = match what {
+        Show::All => Vec::new(),
+        Show::Own => vec![OWN_LOG.to_owned()],
+    };
+    let query = Query { units, since: Some(since), follow: true, until_fd: Some(end), lines: None };
     let result = read::read(directory, query, &mut |entry| {
-        let written = stdout.write_all(&render_line(&entry, colour, width));
-        match written.and_then(|()| stdout.flush()) {
+        let written = match what {
+            Show::All => {
+                stdout.write_all(&render_line(&entry, colour, width)).and_then(|()| stdout.flush())
+            }
+            Show::Own => {
+                let text = String::from_utf8_lossy(&entry.text);
+                writeln!(std::io::stderr(), "berth: {text}")
+            }
+        };
+        match written {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
         }

@@ -19,8 +19,9 @@ use crate::container::{self, Child, Context, Plan, Program, Stdio};
 use crate::log::record::Stream;
 use crate::supervisor::action::Notice;
 use crate::supervisor::event::Fact;
+use crate::supervisor::view::StateName;
 use crate::supervisor::{Action, Hook, Run, UnitId};
-use crate::sys::{pidfd, socket};
+use crate::sys::{pidfd, signal, socket};
 use crate::unit::model::{LogDriver, Ready, Service, Unit};
 
 impl Daemon {
@@ -55,21 +56,18 @@ impl Daemon {
     fn try_prepare(&mut self, id: UnitId, run: Run) -> Result<bool, String> {
         let unit = self.machine.unit(id).cloned().ok_or("the unit has gone")?;
         let service = unit.service().ok_or("a target has nothing to run")?;
-        let plan = self.compile(&unit).ok_or("a target has nothing to run")?;
-        let limits = container::cgroup_limits(&service.limits);
-        let root = &self.claim.root;
-        let group = root
-            .create(&unit.name, &limits, service.limits.strict)
-            .map_err(|error| at_line(&unit, error.line(), &error))?;
-        let mut live = Live::new(run, unit.clone(), Rc::new(plan), group);
+        let group = container::group(&self.claim.root, &unit, &unit.name)?;
+        let mut live = Live::new(run, unit.clone(), group);
         let prepared = self.open_output(&mut live, service, id);
         let has_init = service.has_init();
-        let live = self.lives.entry(id).insert_entry(live).into_mut();
+        self.lives.insert(id, Box::new(live));
         prepared?;
         if !has_init {
             return Ok(false);
         }
-        let child = container::sandbox(&self.host, &live.plan, &live.group)
+        let plan = self.plan(id).ok_or("its preparation is gone")?;
+        let live = self.lives.get(&id).ok_or("its preparation is gone")?;
+        let child = container::sandbox(&self.host, &plan, &live.group)
             .map_err(|error| error.to_string())?;
         self.started(id, run, Role::Sandbox, child).map(|()| true)
     }
@@ -101,7 +99,7 @@ impl Daemon {
                         stream,
                         fd: read,
                         settings: service.log.clone(),
-                        watch: watch.clone().map(|expression| (expression, id, live.run)),
+                        watch: watch.clone().map(|expression| Box::new((expression, id, live.run))),
                     };
                     live.streams.push(self.logger.attach(&self.poller, attached));
                     ends.push(Rc::new(write));
@@ -123,6 +121,7 @@ impl Daemon {
     }
 
     fn try_run_main(&mut self, id: UnitId, run: Run) -> Result<(), String> {
+        let plan = self.plan(id).ok_or("its preparation is gone")?;
         let Some(live) = self.lives.get_mut(&id).filter(|live| live.run == run) else {
             return Err("its preparation is gone".to_owned());
         };
@@ -147,9 +146,9 @@ impl Daemon {
         let named: Vec<_> =
             extra.iter().map(|(number, fd)| (number.cast_signed(), fd.as_fd())).collect();
         let stdio = Stdio { named: &named, ..live.stdio() };
-        let sandbox = live.sandbox.as_ref().map(|it| it.pidfd.as_fd());
+        let sandbox = live.world()?;
         let child =
-            container::process(&self.host, &live.plan, &live.group, sandbox, Program::Main, &stdio)
+            container::process(&self.host, &plan, &live.group, sandbox, Program::Main, &stdio)
                 .map_err(|error| error.to_string())?;
         if !hooks::any(service) {
             live.output = None;
@@ -164,6 +163,7 @@ impl Daemon {
     }
 
     fn try_run_hook(&mut self, id: UnitId, run: Run, hook: Hook) -> Result<(), String> {
+        let plan = self.plan(id).ok_or("its run is over")?;
         let Some(live) = self.lives.get_mut(&id).filter(|live| live.run == run) else {
             return Err("its run is over".to_owned());
         };
@@ -171,8 +171,8 @@ impl Daemon {
         let service = unit.service().ok_or("a target has no commands")?;
         let child = match hooks::program(service, hook).ok_or("there is no such command")? {
             HookProgram::Command(program) => {
-                let (plan, group) = (&live.plan, &live.group);
-                container::process(&self.host, plan, group, live.inside(), program, &live.stdio())
+                let group = &live.group;
+                container::process(&self.host, &plan, group, live.inside()?, program, &live.stdio())
                     .map_err(|error| error.to_string())?
             }
             HookProgram::Probe(target) => {
@@ -200,10 +200,11 @@ impl Daemon {
         target: &Target,
         patience: Patience,
     ) -> Result<(), String> {
+        let plan = self.plan(id).ok_or("its run is over")?;
         let live = self.lives.get_mut(&id).ok_or("its run is over")?;
         let inside = live.holder().ok_or("it has no process")?;
-        let process = probe::start(&live.plan, inside, target, patience)
-            .map_err(|error| error.to_string())?;
+        let process =
+            probe::start(&plan, inside, target, patience).map_err(|error| error.to_string())?;
         let (pid, pidfd) = (process.pid, process.pidfd);
         self.pids.insert(pid, super::Owner::Run(id, run, role));
         live.put(role, Process { pid, pidfd, progress: Progress::Executed });
@@ -245,14 +246,23 @@ impl Daemon {
         {
             self.complain(id, &format!("cannot send signal {signal}: {error}"));
         }
+        // What is stopped (SIGSTOP) hears of its end only when it goes on.
+        let ends = self.machine.view(id).is_some_and(|view| view.state == StateName::Stopping);
+        if ends && signal != libc::SIGKILL {
+            // The signal before it has told of any failure.
+            let _ = self.signal_main(id, libc::SIGCONT);
+        }
     }
 
-    /// SIGKILL for one process of a run, if it is there.
+    /// SIGKILL for one process of a run, if it is there, and for those it has started that
+    /// are still of its process group: a check that hangs often waits for a child of its own.
     pub(super) fn kill_role(&mut self, id: UnitId, run: Run, role: Role) {
         let live = self.lives.get_mut(&id).filter(|live| live.run == run);
         if let Some(process) = live.and_then(|live| live.process(role)) {
-            // It may have ended by itself; it is reaped either way.
+            // It may have ended by itself; it is reaped either way. Until then its number is
+            // its own. Without a session of its own (yet) there is no such group.
             let _ = pidfd::send_signal(process.pidfd.as_fd(), libc::SIGKILL);
+            let _ = signal::send_to_group(process.pid, libc::SIGKILL);
         }
     }
 
@@ -294,6 +304,12 @@ impl Daemon {
         self.journal.say(&format!("{name}: {text}"));
     }
 
+    /// The steps of a live run. Compiled whenever a process is made, which takes far less
+    /// than that: kept, they would be a third of what a running service takes here.
+    pub(super) fn plan(&self, id: UnitId) -> Option<Plan> {
+        self.compile(&self.lives.get(&id)?.unit)
+    }
+
     /// The steps of a unit.
     fn compile(&self, unit: &Unit) -> Option<Plan> {
         let context = Context {
@@ -303,11 +319,6 @@ impl Daemon {
         };
         container::compile(unit, &context)
     }
-}
-
-/// An error of a limit, with the line that asked for it.
-fn at_line(unit: &Unit, line: u32, error: &dyn std::fmt::Display) -> String {
-    if line == 0 { error.to_string() } else { format!("{error} at {}:{line}", unit.file) }
 }
 
 /// The notify socket of a unit without a mount namespace. Its name is the unit's, so one

@@ -164,10 +164,12 @@ impl Daemon {
     }
 
     fn show_the_rest(&mut self, code: u8) {
+        let Some(console) = &mut self.console else {
+            self.phase = Phase::Over { code };
+            return;
+        };
+        console.lifeline = None;
         self.phase = Phase::Showing { code, until: self.in_a_while() };
-        if let Some(console) = &mut self.console {
-            console.lifeline = None;
-        }
     }
 
     /// The console has ended: told to, or because its terminal has gone.

@@ -1,8 +1,9 @@
 //! What the supervisor itself has to say.
 //!
-//! Never blocks: the messages go through a pipe to the logger (unit `berth`), and to
-//! stderr where nobody shows them otherwise. If the pipe is full, messages are counted
-//! and the count is said when there is room again.
+//! Never blocks: the messages go through a pipe to the logger (unit `berth`), from whose
+//! files the console shows them. If the pipe is full, messages are counted and the count
+//! is said when there is room again. Only before there is a pipe, which is before the loop
+//! runs, they go to stderr.
 
 use std::io::Write;
 use std::os::fd::OwnedFd;
@@ -14,16 +15,10 @@ const LONGEST: usize = 4000;
 #[derive(Debug, Default)]
 pub struct Journal {
     pipe: Option<OwnedFd>,
-    stderr: bool,
     dropped: u64,
 }
 
 impl Journal {
-    /// Until [`Journal::connect`], messages go to stderr alone.
-    pub fn new(stderr: bool) -> Self {
-        Self { pipe: None, stderr, dropped: 0 }
-    }
-
     /// The non-blocking write end of the logger's pipe.
     pub fn connect(&mut self, pipe: OwnedFd) {
         self.pipe = Some(pipe);
@@ -36,7 +31,7 @@ impl Journal {
 
     /// Says one line.
     pub fn say(&mut self, text: &str) {
-        if self.stderr || self.pipe.is_none() {
+        if self.pipe.is_none() {
             // There is nobody to tell that stderr is gone.
             let _ = writeln!(std::io::stderr(), "berth: {text}");
         }
@@ -73,7 +68,7 @@ mod tests {
     #[test]
     fn a_full_pipe_costs_messages_and_says_so_later() {
         let (read, write) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).unwrap();
-        let mut journal = Journal::new(false);
+        let mut journal = Journal::default();
         journal.connect(write);
         for _ in 0..64 {
             journal.say(&"x".repeat(LONGEST));

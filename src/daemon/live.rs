@@ -9,10 +9,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::poller::{Role, Watched};
-use crate::container::{Channel, Plan, Stdio};
+use crate::container::{Channel, Stdio};
 use crate::supervisor::{Hook, Run, Time};
 use crate::sys::cgroup::Group;
-use crate::unit::model::{Namespaces, Unit};
+use crate::unit::model::{Namespaces, Service, Unit};
 
 /// One process of a run, from its clone to its reaping.
 #[derive(Debug)]
@@ -74,8 +74,6 @@ pub struct Live {
     pub run: Run,
     /// The definition it was started with.
     pub unit: Arc<Unit>,
-    /// The compiled steps.
-    pub plan: Rc<Plan>,
     /// Its cgroup.
     pub group: Group,
     /// Process 1 of its pid namespace.
@@ -92,6 +90,8 @@ pub struct Live {
     pub notify: Option<Watched>,
     /// Read end of the `fd:N` pipe.
     pub ready_pipe: Option<Watched>,
+    /// Whether the line that `ready = "log:…"` waits for was there.
+    pub matched: bool,
     /// A main process that berth did not start (`MAINPID=`).
     pub foreign_main: Option<Foreign>,
     /// Tokens of its streams at the logger.
@@ -140,11 +140,10 @@ impl Live {
 
 impl Live {
     /// A run that has nothing yet but its definition and its cgroup.
-    pub fn new(run: Run, unit: Arc<Unit>, plan: Rc<Plan>, group: Group) -> Self {
+    pub fn new(run: Run, unit: Arc<Unit>, group: Group) -> Self {
         Self {
             run,
             unit,
-            plan,
             group,
             sandbox: None,
             main: None,
@@ -153,6 +152,7 @@ impl Live {
             output: None,
             notify: None,
             ready_pipe: None,
+            matched: false,
             foreign_main: None,
             streams: Vec::new(),
             cleaning: None,
@@ -180,14 +180,31 @@ impl Live {
         }
     }
 
+    /// The sandbox that the command joins; `None`: the unit has no init, the command makes
+    /// its namespaces itself.
+    ///
+    /// # Errors
+    /// The init has ended. To go on without would be to make a world that nobody asked for.
+    pub fn world(&self) -> Result<Option<BorrowedFd<'_>>, String> {
+        let sandbox = self.sandbox.as_ref().map(|it| it.pidfd.as_fd());
+        if sandbox.is_none() && self.unit.service().is_some_and(Service::has_init) {
+            return Err("process 1 of its pid namespace has ended".to_owned());
+        }
+        Ok(sandbox)
+    }
+
     /// Whose namespaces a hook or a probe joins. Without an init the main process is what
     /// holds them; without namespaces there is nothing to join.
-    pub fn inside(&self) -> Option<BorrowedFd<'_>> {
-        let service = self.unit.service()?;
-        if service.namespaces.value == Namespaces::NONE {
-            return None;
+    ///
+    /// # Errors
+    /// As [`Self::world`].
+    pub fn inside(&self) -> Result<Option<BorrowedFd<'_>>, String> {
+        let world = self.world()?;
+        let namespaces = self.unit.service().map(|service| service.namespaces.value);
+        if namespaces.is_none_or(|namespaces| namespaces == Namespaces::NONE) {
+            return Ok(None);
         }
-        self.holder()
+        Ok(world.or_else(|| self.holder()))
     }
 
     /// The process that has the unit's namespaces.

@@ -36,7 +36,7 @@ pub struct Attached {
     /// Where to write.
     pub settings: model::Log,
     /// The expression that makes the unit ready, and whose start waits for it.
-    pub watch: Option<(String, UnitId, Run)>,
+    pub watch: Option<Box<(String, UnitId, Run)>>,
 }
 
 /// What is still to be said to the logger.
@@ -216,7 +216,7 @@ impl Logger {
                     run: attached.run,
                     stream: attached.stream,
                     settings: attached.settings.clone(),
-                    watch: attached.watch.as_ref().map(|(expression, ..)| expression.clone()),
+                    watch: attached.watch.as_ref().map(|watch| watch.0.clone()),
                     again,
                 };
                 channel.send(&message, Some(attached.fd.as_fd()))
@@ -238,7 +238,7 @@ impl Logger {
                 }
                 Ok(Received::Message(FromLogger::Matched { token }, _)) => {
                     let watch = self.streams.get_mut(&token).and_then(|it| it.watch.take());
-                    reports.extend(watch.map(|(_, unit, run)| Report::Matched(unit, run)));
+                    reports.extend(watch.map(|watch| Report::Matched(watch.1, watch.2)));
                 }
                 Ok(Received::Message(FromLogger::Trouble { unit, text }, _)) => {
                     reports.push(Report::Trouble(format!("log of {unit}: {text}")));

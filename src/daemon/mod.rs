@@ -20,7 +20,6 @@ mod logger;
 mod notify;
 mod options;
 pub mod poller;
-mod proc;
 mod processes;
 mod reader;
 mod startup;
@@ -53,11 +52,14 @@ use crate::sys::signal;
 use crate::unit::model::UnitSet;
 
 /// The name under which the supervisor's own messages are logged.
-pub const OWN_LOG: &str = "berth";
+pub use crate::unit::names::OWN as OWN_LOG;
 
 /// Inputs the machine gets in one turn; a unit that restarts without a delay and fails
 /// at once must not keep the loop from its other work.
 const INPUTS_A_TURN: usize = 4096;
+
+/// Room for inputs that is kept: what a quiet supervisor needs.
+const FEW: usize = 64;
 
 /// Signals taken in one turn.
 const SIGNALS_A_TURN: usize = 64;
@@ -96,7 +98,7 @@ struct Daemon {
     claim: Claim,
     phase: Phase,
     /// Live runs, one a unit at most.
-    lives: BTreeMap<UnitId, Live>,
+    lives: BTreeMap<UnitId, Box<Live>>,
     /// Those of them that are being cleaned.
     cleaning: BTreeSet<UnitId>,
     /// Children that have not been reaped.
@@ -106,7 +108,7 @@ struct Daemon {
     /// SIGHUP came while units were being read.
     read_again: bool,
     inputs: VecDeque<Input>,
-    /// The units in force, to find templates in and to keep the old version of a broken one.
+    /// What is in force; the units themselves are shared with the machine.
     units: Arc<UnitSet>,
     /// Instances of templates that somebody started by name.
     instances: Vec<String>,
@@ -139,9 +141,24 @@ impl Daemon {
             if self.children {
                 self.children = self.reap();
             }
+            // Almost always nothing to do: see `Host::recover`.
+            if let Err(error) = self.host.recover() {
+                self.journal.say(&error.to_string());
+            }
             self.on_time();
             self.think(&mut actions);
             self.look_for_an_end();
+            self.slim(&mut actions);
+        }
+    }
+
+    /// After a wave of starts or stops: gives back the room that only the wave needed. The
+    /// smaller the supervisor, the less every fork of it costs.
+    fn slim(&mut self, actions: &mut Vec<Action>) {
+        if self.inputs.is_empty() && self.inputs.capacity() > FEW {
+            self.inputs.shrink_to(FEW);
+            actions.shrink_to(FEW);
+            self.poller.slim();
         }
     }
 
@@ -241,9 +258,7 @@ impl Daemon {
         }
         for report in self.logger.reports(&self.poller) {
             match report {
-                logger::Report::Matched(unit, run) => {
-                    self.fact(unit, run, crate::supervisor::event::Fact::Ready);
-                }
+                logger::Report::Matched(unit, run) => self.line_matched(unit, run),
                 logger::Report::Trouble(text) => self.journal.say(&text),
             }
         }

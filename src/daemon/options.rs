@@ -93,7 +93,7 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// What to start.
     pub target: String,
-    /// `berth up`: do not show the services' output.
+    /// `berth up`: show only what berth itself has to say.
     pub quiet: bool,
     /// `berth up`: end with this service, and with its exit code.
     pub exit_code_from: Option<String>,

@@ -213,6 +213,11 @@ impl Poller {
         Ok(())
     }
 
+    /// Gives back the room of sources that have gone.
+    pub fn slim(&mut self) {
+        self.sources.shrink_to_fit();
+    }
+
     /// Whether a source fetched earlier in this turn is still there.
     pub fn still_there(&self, ready: &ReadySource) -> bool {
         self.sources.contains_key(&ready.key)

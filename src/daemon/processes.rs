@@ -39,8 +39,15 @@ impl Daemon {
     pub(super) fn run_ready(&mut self, id: UnitId, run: Run, part: Part) {
         match part {
             Part::Status(role) => self.settle(id, run, role),
-            Part::Notify => self.drain_notify(id, run),
-            Part::ReadyPipe => self.drain_ready_pipe(id, run),
+            // What the program says comes after its execution, whichever is seen first.
+            Part::Notify => {
+                self.settle(id, run, Role::Main);
+                self.drain_notify(id, run);
+            }
+            Part::ReadyPipe => {
+                self.settle(id, run, Role::Main);
+                self.drain_ready_pipe(id, run);
+            }
             Part::Empty => self.progress_cleaning(id, run),
             Part::ForeignMain => self.foreign_main_ended(id, run),
         }
@@ -50,8 +57,13 @@ impl Daemon {
     fn settle(&mut self, id: UnitId, run: Run, role: Role) {
         loop {
             let Some(live) = self.lives.get_mut(&id).filter(|live| live.run == run) else { return };
-            let plan = live.plan.clone();
-            let Some(process) = live.process(role) else { return };
+            let Some(Progress::SettingUp(_)) = live.process(role).map(|it| &it.progress) else {
+                return;
+            };
+            let Some(plan) = self.plan(id) else { return };
+            let Some(process) = self.lives.get_mut(&id).and_then(|live| live.process(role)) else {
+                return;
+            };
             let Progress::SettingUp(status) = &mut process.progress else { return };
             let progress = match status.get_mut().read(&plan) {
                 Status::Pending => return,
@@ -63,6 +75,9 @@ impl Daemon {
                 Status::Failed(text) => Progress::Failed(text),
             };
             let executed = matches!(progress, Progress::Executed);
+            let Some(live) = self.lives.get_mut(&id) else { return };
+            let early = live.matched;
+            let Some(process) = live.process(role) else { return };
             if let Progress::SettingUp(status) = std::mem::replace(&mut process.progress, progress)
             {
                 self.poller.close(status);
@@ -71,6 +86,9 @@ impl Daemon {
                 (true, Role::Sandbox) => self.fact(id, run, Fact::Prepared),
                 (true, Role::Main) => {
                     self.fact(id, run, Fact::MainExecuted);
+                    if early {
+                        self.fact(id, run, Fact::Ready);
+                    }
                     self.start_probe(id, run);
                 }
                 // A failed setup is reported when the process has ended: then nothing of it
@@ -89,7 +107,7 @@ impl Daemon {
             SocketKind::Notify => match self.poller.input(fd, Source::Run(id, run, Part::Notify)) {
                 Ok(watched) => live.notify = Some(watched),
                 Err(error) => {
-                    self.complain(id, &format!("cannot watch its notify socket: {error}"))
+                    self.complain(id, &format!("cannot watch its notify socket: {error}"));
                 }
             },
             SocketKind::Syslog => {
@@ -116,6 +134,7 @@ impl Daemon {
                 Ok(Some(dead)) => {
                     // Everything it said comes first, while its number is still its own.
                     let owner = self.pids.remove(&dead.pid);
+                    self.host.ended(dead.pid);
                     if let Some(Owner::Run(id, run, role)) = owner {
                         self.before_end(id, run, role);
                     }
@@ -177,8 +196,8 @@ impl Daemon {
             (Role::Sandbox | Role::Main, Some(text)) => {
                 self.fact(id, run, Fact::SetupFailed(text));
             }
-            (Role::Sandbox, None) => {}
             (Role::Main, None) => {
+                self.tell_of_memory(id, run, exit);
                 let left_behind = self.has_left_behind(id);
                 self.fact(id, run, Fact::MainExited { exit, left_behind });
             }
@@ -189,9 +208,17 @@ impl Daemon {
                 self.fact(id, run, Fact::HookEnded { hook, result: Ok(exit) });
             }
             (Role::Probe, None) if exit == Exit::Code(0) => self.fact(id, run, Fact::Ready),
-            (Role::Probe, _) => {}
+            (Role::Sandbox, None) | (Role::Probe, _) => {}
         }
         self.progress_cleaning(id, run);
+    }
+
+    /// Before a bad end is told: whether the kernel killed something for lack of memory.
+    fn tell_of_memory(&mut self, id: UnitId, run: Run, exit: Exit) {
+        let Some(live) = self.lives.get(&id).filter(|_| exit != Exit::Code(0)) else { return };
+        if live.group.oom_kills().is_some_and(|kills| kills > 0) {
+            self.fact(id, run, Fact::OutOfMemory);
+        }
     }
 
     /// Whether processes that the service itself started are still there. Only worth a look
@@ -204,7 +231,25 @@ impl Daemon {
             return false;
         }
         let processes = live.group.processes(PROCESSES).unwrap_or_default();
-        processes.iter().any(|pid| !self.pids.contains_key(pid))
+        processes.iter().any(|&pid| !self.pids.contains_key(&pid) && !self.of_a_visitor(pid))
+    }
+
+    /// Whether a process of a unit was started by a hook, a health check or `exec` that still
+    /// runs: each of them leads a session of its own.
+    fn of_a_visitor(&self, pid: i32) -> bool {
+        let session = rustix::process::getsid(rustix::process::Pid::from_raw(pid));
+        let leader = session.ok().and_then(|leader| self.pids.get(&leader.as_raw_nonzero().get()));
+        matches!(leader, Some(Owner::Run(_, _, Role::Hook(_)) | Owner::Exec(_)))
+    }
+
+    /// Readiness by a line of the log. One that `start-pre` wrote counts once the command runs.
+    pub(super) fn line_matched(&mut self, id: UnitId, run: Run) {
+        self.settle(id, run, Role::Main);
+        let Some(live) = self.lives.get_mut(&id).filter(|live| live.run == run) else { return };
+        live.matched = true;
+        if live.main.as_ref().is_some_and(|it| matches!(it.progress, Progress::Executed)) {
+            self.fact(id, run, Fact::Ready);
+        }
     }
 
     /// Readiness by descriptor: a newline.
@@ -266,48 +311,63 @@ impl Daemon {
     }
 
     /// Whether a process is in the unit's cgroup. One that has ended already cannot be asked;
-    /// it is believed only if the socket can be reached from inside the unit alone.
+    /// it is believed only if the socket can be reached from inside the unit alone. Number 0
+    /// is one that this pid namespace does not see, so none that berth has started.
     fn belongs(&self, id: UnitId, pid: i32) -> bool {
+        if pid <= 0 {
+            return false;
+        }
         let Some(live) = self.lives.get(&id) else { return false };
         if live.started(pid) {
             return true;
         }
         let private = live.unit.service().is_some_and(|it| it.namespaces.value.mount);
-        match (live.group.path(), super::proc::unified_group(pid)) {
-            (Some(path), Some(group)) => path.ends_with(group.trim_start_matches('/')),
-            (None, _) | (_, None) => private,
-        }
+        live.group.holds(pid).unwrap_or(private)
     }
 
     /// `MAINPID=`: another process of the unit is the one that counts.
     fn change_main(&mut self, id: UnitId, run: Run, sender: i32, number: i32) {
         let Some(live) = self.lives.get(&id) else { return };
         let in_pid_namespace = live.unit.service().is_some_and(|it| it.namespaces.value.pid);
-        let pid = if in_pid_namespace {
+        let found = if in_pid_namespace {
             let processes = live.group.processes(PROCESSES).unwrap_or_default();
-            processes.into_iter().find(|&pid| super::proc::number_inside(pid) == Some(number))
+            pidfd::find_inside(&processes, number)
+        } else if self.belongs(id, number) {
+            pidfd::open(number).map(|pidfd| Some((number, pidfd)))
         } else {
-            Some(number).filter(|&pid| self.belongs(id, pid))
+            Ok(None)
         };
-        let Some(pid) = pid else {
-            let text =
-                format!("process {sender} named {number} as main process, which is not its own");
-            return self.complain(id, &text);
+        let (pid, pidfd) = match found {
+            Ok(Some(found)) => found,
+            Ok(None) => {
+                let text = format!(
+                    "process {sender} named {number} as main process, which is not its own"
+                );
+                return self.complain(id, &text);
+            }
+            Err(error) => {
+                return self.complain(id, &format!("cannot find main process {number}: {error}"));
+            }
         };
         if live.main.as_ref().is_some_and(|main| main.pid == pid)
             || live.sandbox.as_ref().is_some_and(|sandbox| sandbox.pid == pid)
         {
             return;
         }
-        if let Err(error) = self.follow_main(id, run, pid) {
+        if let Err(error) = self.follow_main(id, run, pid, pidfd) {
             self.complain(id, &format!("cannot follow main process {pid}: {error}"));
         }
     }
 
     /// Follows a process that berth did not start. If it is (or becomes) berth's child the
     /// reaper hears of its end; the pidfd tells in any case.
-    fn follow_main(&mut self, id: UnitId, run: Run, pid: i32) -> std::io::Result<()> {
-        let handle = pidfd::open(pid)?;
+    fn follow_main(
+        &mut self,
+        id: UnitId,
+        run: Run,
+        pid: i32,
+        handle: OwnedFd,
+    ) -> std::io::Result<()> {
         let watch = handle.try_clone()?;
         let source = Source::Run(id, run, Part::ForeignMain);
         let watched = self.poller.input(watch, source)?;
@@ -336,7 +396,8 @@ impl Daemon {
         self.drain_notify(id, run);
         let Some(live) = self.lives.get_mut(&id).filter(|live| live.run == run) else { return };
         let Some(foreign) = &mut live.foreign_main else { return };
-        let exit = match pidfd::exit_status(foreign.watched.as_fd()) {
+        let pid = live.main.as_ref().map_or(0, |main| main.pid);
+        let exit = match pidfd::exit_status(foreign.watched.as_fd(), pid) {
             Known::Ended(ended) => exit(ended),
             // Its parent is about to reap it; the next turn looks again.
             Known::NotYet if foreign.looks < LOOKS => {
@@ -348,6 +409,7 @@ impl Daemon {
         self.forget_foreign_main(id);
         if let Some(main) = self.lives.get_mut(&id).and_then(|live| live.main.take()) {
             self.pids.remove(&main.pid);
+            self.tell_of_memory(id, run, exit);
             self.fact(id, run, Fact::MainExited { exit, left_behind: false });
         }
         self.progress_cleaning(id, run);

@@ -11,6 +11,7 @@ use rustix::fs::FlockOperation;
 
 use super::Options;
 use crate::sys::cgroup::{self, Root, Tree};
+use crate::sys::limits;
 
 /// Why the supervisor cannot start. One sentence.
 #[derive(Debug)]
@@ -100,6 +101,12 @@ fn identity() -> String {
     format!("{}-{:x}{:08x}", std::process::id(), now.tv_sec, now.tv_nsec)
 }
 
+/// For the jitter of restarts: two machines that boot together must not restart together.
+pub fn seed() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    now.tv_nsec.unsigned_abs() ^ u64::from(std::process::id()).rotate_left(32)
+}
+
 fn record(lock: &mut File, root: &Root) -> io::Result<()> {
     let mut text = format!("{}\n", std::process::id());
     for path in root.paths() {
@@ -129,12 +136,12 @@ fn remove_if_there(path: &Path) -> Result<(), Fatal> {
 }
 
 /// As many descriptors as the kernel lets this process have: a thousand services take seven
-/// thousand. What children get is set back by their own limits.
+/// thousand. Children get back what was there before.
+///
+/// # Errors
+/// As setrlimit(2).
 pub fn raise_descriptor_limit() -> io::Result<()> {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
-    Ok(())
+    limits::set_soft_files(rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum)
 }
 
 /// The supervisor's own standard output or error, for services with `driver = "console"`.

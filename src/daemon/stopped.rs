@@ -140,14 +140,19 @@ impl Daemon {
 
     /// The same units, but no target wants those that stay down.
     pub(super) fn without_stopped(&self, set: &Arc<UnitSet>) -> Arc<UnitSet> {
-        let stays = |unit: &&Unit| self.stopped.names.contains(&unit.name) && remembers(unit);
+        let stays = |unit: &&Arc<Unit>| self.stopped.names.contains(&unit.name) && remembers(unit);
         let down: HashSet<&str> =
             set.units.iter().filter(stays).map(|unit| unit.name.as_str()).collect();
         if down.is_empty() {
             return set.clone();
         }
         let mut without = UnitSet::clone(set);
-        for unit in &mut without.units {
+        for shared in &mut without.units {
+            let names = |list: &[String]| list.iter().any(|name| down.contains(name.as_str()));
+            if !down.contains(shared.name.as_str()) && !names(&shared.wants) {
+                continue;
+            }
+            let unit = Arc::make_mut(shared);
             if down.contains(unit.name.as_str()) {
                 unit.wanted_by.clear();
             }

@@ -42,6 +42,54 @@ pub enum HealthName {
     Unhealthy,
 }
 
+/// `result` of `status --json`: how the latest run ended, or why there was none. The first
+/// cause counts: what is killed because its watchdog ran out has failed by its watchdog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ResultName {
+    /// As it should: by itself with success, or when it was told to.
+    Success,
+    /// With an exit code that is not success.
+    ExitCode,
+    /// By a signal.
+    Signal,
+    /// It was not ready, or not gone, in time.
+    Timeout,
+    /// It gave no sign of life.
+    Watchdog,
+    /// The kernel killed it for lack of memory.
+    OomKill,
+    /// Its health checks failed.
+    Unhealthy,
+    /// Something it requires is not there.
+    Dependency,
+    /// A step before its command ran failed.
+    Resources,
+    /// It did not do what a service does: it went into the background, or ended with
+    /// success before it was ready.
+    Protocol,
+    /// It was restarted too often.
+    StartLimit,
+}
+
+impl ResultName {
+    /// The word itself.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::ExitCode => "exit-code",
+            Self::Signal => "signal",
+            Self::Timeout => "timeout",
+            Self::Watchdog => "watchdog",
+            Self::OomKill => "oom-kill",
+            Self::Unhealthy => "unhealthy",
+            Self::Dependency => "dependency",
+            Self::Resources => "resources",
+            Self::Protocol => "protocol",
+            Self::StartLimit => "start-limit",
+        }
+    }
+}
+
 /// One unit as the machine sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnitView {
@@ -53,6 +101,8 @@ pub struct UnitView {
     pub run: Option<Run>,
     /// How the last main process ended.
     pub exit: Option<Exit>,
+    /// How the latest run ended; `None` before the first end.
+    pub result: Option<ResultName>,
     /// Starts of its own accord since the last `reset` or start by hand.
     pub restarts: u32,
     /// Since when it is in this state.

@@ -22,6 +22,17 @@ pub mod namespace {
     pub const NETWORK: u64 = libc::CLONE_NEWNET as u64;
 }
 
+/// How a child comes to its descriptors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Files {
+    /// It gets a copy of all of them.
+    Copied,
+    /// The parent's, until [`super::fd::unshare_below`]: the child must do nothing with
+    /// descriptors before that.
+    Shared,
+}
+
+const CLONE_FILES: u64 = libc::CLONE_FILES as u64;
 const CLONE_PIDFD: u64 = libc::CLONE_PIDFD as u64;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
@@ -68,7 +79,7 @@ struct Arguments {
 /// # Errors
 /// As clone3(2): `EAGAIN` and `ENOMEM` at limits, `ENOSYS` before Linux 5.3, `EBUSY` when
 /// the cgroup has controllers enabled for its children.
-pub fn clone3(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Side> {
+pub fn clone3(namespaces: u64, cgroup: Option<BorrowedFd<'_>>, files: Files) -> io::Result<Side> {
     let mut pidfd: libc::c_int = -1;
     let mut arguments = Arguments {
         flags: namespaces | CLONE_PIDFD,
@@ -76,6 +87,9 @@ pub fn clone3(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Sid
         exit_signal: libc::SIGCHLD.unsigned_abs().into(),
         ..Arguments::default()
     };
+    if files == Files::Shared {
+        arguments.flags |= CLONE_FILES;
+    }
     if let Some(cgroup) = cgroup {
         arguments.flags |= CLONE_INTO_CGROUP;
         arguments.cgroup = u64::from(cgroup.as_raw_fd().unsigned_abs());

@@ -39,6 +39,18 @@ pub fn close_all_but_numbers(named: &[RawFd], keep: &[BorrowedFd<'_>]) -> io::Re
     close_range(first, u32::MAX)
 }
 
+/// In a child that shares its parent's descriptors: from now on it has its own, and of
+/// those it shared only the ones below `end`.
+///
+/// # Errors
+/// As `close_range(2)`; `ENOMEM`.
+pub fn unshare_below(end: u32) -> io::Result<()> {
+    let flags = libc::CLOSE_RANGE_UNSHARE;
+    // SAFETY: the parent's descriptors stay as they are; this process goes on with low ones.
+    super::check_long(unsafe { libc::syscall(libc::SYS_close_range, end, u32::MAX, flags) })
+        .map(drop)
+}
+
 fn close_range(first: u32, last: u32) -> io::Result<()> {
     // SAFETY: closing numbers this process no longer uses: only called in a child right
     // after it was made, with all the descriptors it goes on with left out.

@@ -6,7 +6,7 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use super::clone::{self, Process, Side};
+use super::clone::{self, Files, Process, Side};
 use super::{fd, limits, signal};
 
 /// What every child of this kind gets before its code runs.
@@ -34,7 +34,7 @@ pub struct Options<'a> {
 /// As clone3(2).
 pub fn child(options: &Options<'_>, code: impl FnOnce() -> i32) -> io::Result<Process> {
     let parent = std::process::id();
-    match clone::clone3(0, options.cgroup)? {
+    match clone::clone3(0, options.cgroup, Files::Copied)? {
         Side::Parent(process) => Ok(process),
         Side::Child => {
             // If `code` unwinds, this guard ends the child before the stack of the copied

@@ -35,6 +35,21 @@ pub fn set(resource: Resource, value: u64) -> io::Result<()> {
     super::check(unsafe { libc::setrlimit(which, &raw const limit) }).map(drop)
 }
 
+/// The soft limit of descriptors of the calling process.
+pub fn soft_files() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).current
+}
+
+/// Sets the soft limit of descriptors and leaves the hard one.
+///
+/// # Errors
+/// `EINVAL` when it is above the hard one.
+pub fn set_soft_files(value: Option<u64>) -> io::Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: value, maximum })?)
+}
+
 /// Nice value of the calling process, -20 to 19.
 ///
 /// # Errors

@@ -12,6 +12,7 @@ pub mod fork;
 pub mod identity;
 pub mod limits;
 pub mod memfd;
+pub mod memory;
 pub mod mount;
 pub mod namespace;
 pub mod net;

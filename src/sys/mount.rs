@@ -202,6 +202,36 @@ pub fn change_root(new_root: BorrowedFd<'_>) -> io::Result<()> {
     Ok(rustix::process::chdir("/")?)
 }
 
+/// Makes sure that the root of the calling process is a mount that another can take the
+/// place of. The initial ramfs is not: where a machine keeps running on it, a copy of the
+/// tree (with all mounts below) is put on top of it and becomes the root; the mounts left
+/// underneath are let go, or their filesystems could never be unmounted. Returns whether
+/// that was needed. For process 1, before it opens anything: it changes what `/` is for
+/// everybody who shares this mount namespace and looks it up anew.
+///
+/// # Errors
+/// As `open_tree(2)`, `move_mount(2)` and chroot(2).
+pub fn leave_initial_root() -> io::Result<bool> {
+    let points = super::path::mounts(super::path::Which::All, usize::MAX)?;
+    if !points.iter().any(|mount| mount.point == "/" && !mount.has_parent) {
+        return Ok(false);
+    }
+    let root = super::path::handle("/")?;
+    let copy = clone_tree(root.as_fd(), "", true)?;
+    attach(copy.as_fd(), root.as_fd())?;
+    // Paths of this process still begin underneath. Those below another go with it.
+    for mount in points.iter().filter(|mount| mount.point != "/") {
+        match rustix::mount::unmount(&mount.point, UnmountFlags::DETACH) {
+            Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    rustix::process::fchdir(&copy)?;
+    rustix::process::chroot(".")?;
+    rustix::process::chdir("/")?;
+    Ok(true)
+}
+
 /// Takes an attached mount away from where it is; it lives on while it is in use.
 ///
 /// # Errors

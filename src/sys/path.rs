@@ -139,6 +139,14 @@ fn make(parent: BorrowedFd<'_>, name: &str, kind: Kind) -> io::Result<()> {
     }
 }
 
+/// Whether `fd` is on an overlay filesystem.
+///
+/// # Errors
+/// As fstatfs(2).
+pub fn is_overlay(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(rustix::fs::fstatfs(fd)?.f_type == libc::OVERLAYFS_SUPER_MAGIC)
+}
+
 /// `/dev/null` of the calling process' tree, checked to be that device.
 ///
 /// # Errors
@@ -199,27 +207,47 @@ pub fn copy_owner_and_mode(
     Ok(rustix::fs::chmodat(parent, name, mode, AtFlags::empty())?)
 }
 
-/// Mount points of the calling process' namespace in the order of mountinfo, each once,
-/// at most `limit`; those of filesystems that only show the kernel are left out.
+/// A line of mountinfo, as much of it as is needed here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mounted {
+    /// Where, as the calling process sees it.
+    pub point: String,
+    /// Whether it is mounted on another: only the very first mount of a namespace is not.
+    pub has_parent: bool,
+}
+
+/// Which mounts [`mounts`] lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// All.
+    All,
+    /// Those of filesystems that hold somebody's files and do not only show the kernel.
+    Files,
+}
+
+/// The mount points of the calling process' namespace in the order of mountinfo, each
+/// once, at most `limit`.
 ///
 /// # Errors
 /// As open(2) and read(2).
-pub fn mount_points(limit: usize) -> io::Result<Vec<String>> {
+pub fn mounts(which: Which, limit: usize) -> io::Result<Vec<Mounted>> {
     use std::io::Read;
     let mut text = String::new();
     std::fs::File::open("/proc/self/mountinfo")?.take(MOUNTINFO_MAX).read_to_string(&mut text)?;
-    let mut points = Vec::new();
+    let mut mounts: Vec<Mounted> = Vec::new();
     for line in text.lines() {
         let Some((left, right)) = line.split_once(" - ") else { continue };
-        let (Some(point), Some(kind)) = (left.split(' ').nth(4), right.split(' ').next()) else {
-            continue;
-        };
+        let fields: Vec<&str> = left.split(' ').collect();
+        let [id, parent, _, _, point, ..] = fields.as_slice() else { continue };
         let point = super::cgroup::tree::unescape(point);
-        if !KERNEL_FILESYSTEMS.contains(&kind) && !points.contains(&point) && points.len() < limit {
-            points.push(point);
+        let kind = right.split(' ').next().unwrap_or_default();
+        let wanted = which == Which::All || !KERNEL_FILESYSTEMS.contains(&kind);
+        let known = mounts.iter().any(|mount| mount.point == point);
+        if wanted && !known && mounts.len() < limit {
+            mounts.push(Mounted { point, has_parent: id != parent });
         }
     }
-    Ok(points)
+    Ok(mounts)
 }
 
 /// Most of mountinfo that is read.

@@ -141,8 +141,8 @@ fn run(service: &Service, table: &mut Table) {
     table.put("critical", *critical);
     table.put("start-timeout", timeout(*start_timeout));
     table.put("stop-timeout", timeout(*stop_timeout));
-    table.put("stop-signal", signal(*stop_signal));
-    table.some("reload-signal", reload_signal.map(signal));
+    table.put("stop-signal", names::signal_name(*stop_signal));
+    table.some("reload-signal", reload_signal.map(names::signal_name));
     for (key, command) in [("reload-command", reload_command), ("stop-command", stop_command)] {
         let none = At::default_value(Vec::new());
         let command = command.as_ref().unwrap_or(&none);
@@ -346,16 +346,8 @@ fn user_text(User { user, group }: &User) -> String {
 fn exit_match(exit: ExitMatch) -> Value {
     match exit {
         ExitMatch::Code(code) => json!(code),
-        ExitMatch::Signal(number) => json!(signal(number)),
+        ExitMatch::Signal(number) => json!(names::signal_name(number)),
     }
-}
-
-/// `TERM`, `RTMIN+3`.
-fn signal(number: i32) -> String {
-    let known = nix::sys::signal::Signal::try_from(number).ok();
-    let name = known.map(|known| known.as_str().trim_start_matches("SIG").to_owned());
-    name.filter(|name| names::signal(name) == Some(number))
-        .unwrap_or_else(|| format!("RTMIN+{}", number.saturating_sub(libc::SIGRTMIN())))
 }
 
 /// Octal, as umask and tmpfs take it.

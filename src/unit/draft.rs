@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::model::{
-    At, ExitMatch, Health, HealthCheck, Kind, Limits, Log, Mount, Namespaces, Propagation, Ready,
-    Restart, RestartPolicy, Rootfs, Service, Unit, Writable,
+    At, ExitMatch, Health, HealthCheck, Kind, Log, Mount, Namespaces, Propagation, RareLimits,
+    Ready, Restart, RestartPolicy, Rootfs, Service, Unit, Writable,
 };
 use super::settings::Section;
 use super::text::Place;
@@ -236,7 +236,7 @@ fn default_service() -> Service {
         stop_post: Vec::new(),
         watchdog: None,
         no_new_privileges: true,
-        limits: Limits::default(),
+        limits: RareLimits::default(),
         health: None,
         log: Log::default(),
     }

@@ -102,6 +102,8 @@ impl Raws {
             Some(Mistake::new(place, text).help("leave out the `@`"))
         } else if key.1.ends_with('@') && !names::is_template(&key.1) {
             Some(Mistake::new(place, "a template has one `@`, at its end"))
+        } else if key == (Space::Unit, names::OWN.to_owned()) {
+            Some(Mistake::new(place, "`berth` is the name of the supervisor's own log"))
         } else {
             None
         };

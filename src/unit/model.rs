@@ -6,9 +6,12 @@
 //! A value that a start can fail on carries the line that asked for it ([`At`]), so
 //! that the error can name it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use super::rare::RareLimits;
 
 /// A value and the line of the unit file (from 1) that gave it; 0 when it is a default.
 ///
@@ -41,7 +44,7 @@ impl<T> At<T> {
 pub struct UnitSet {
     /// Services and targets, sorted by name, names unique. Holds an entry for every
     /// name that another unit refers to, and always the target `default`.
-    pub units: Vec<Unit>,
+    pub units: Vec<Arc<Unit>>,
     /// Named volumes, sorted; those only mentioned in a mount are here too.
     pub volumes: Vec<String>,
     /// Templates (`name@`), from which an instance `name@x` is made when it is asked for.
@@ -170,7 +173,7 @@ pub struct Service {
     /// Longest silence between two `WATCHDOG=1`; `None`: no watchdog.
     pub watchdog: Option<Duration>,
     /// Resource limits.
-    pub limits: Limits,
+    pub limits: RareLimits,
     /// Health check.
     pub health: Option<Health>,
     /// Where its output goes.

@@ -32,6 +32,9 @@ pub fn split_instance(name: &str) -> Option<(&str, &str)> {
     (!instance.is_empty()).then_some((template, instance))
 }
 
+/// The name under which the supervisor's own messages are logged; no unit may have it.
+pub const OWN: &str = "berth";
+
 /// The known word that is most likely meant.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Nothing this long is a misspelling, and distance costs time.
@@ -68,6 +71,15 @@ const RTMAX: i32 = 64;
 /// Whether this number is a signal a service can be sent.
 pub fn is_signal(number: i32) -> bool {
     (1..=31).contains(&number) || (RTMIN..=RTMAX).contains(&number)
+}
+
+/// The name of a signal, as [`signal`] reads it: `TERM`, `RTMIN+3`.
+pub fn signal_name(number: i32) -> String {
+    let index = number.checked_sub(1).and_then(|index| usize::try_from(index).ok());
+    match index.and_then(|index| SIGNALS.get(index)) {
+        Some(name) => (*name).to_owned(),
+        None => format!("RTMIN+{}", number.saturating_sub(RTMIN)),
+    }
 }
 
 /// Number of a signal given as `TERM`, `SIGTERM`, `RTMIN+3`, `RTMAX-1` or `15`.

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use berth::unit::model::{MountSource, Rootfs};
 use berth::unit::{Diagnostic, Loaded, Previous, Source, decode, encode, limits, read, settings};
 use nix::sys::stat::Mode;
 use proptest::prelude::*;
@@ -94,6 +95,28 @@ fn a_symlink_to_a_file_is_as_good_as_the_file() {
     let loaded = read(&[Source::directory(folder.path())], &Previous::default());
     assert!(loaded.is_clean(), "{}", loaded.report());
     assert_eq!(loaded.set.units.len(), 3);
+}
+
+#[test]
+fn dotted_paths_are_meant_from_the_directory_of_the_file() {
+    let folder = folder();
+    let text = "[service.x]\ncommand = 'x'\nrootfs = '../root/./x'\nenvironment-files = ['-./e']\n\
+                mounts = [{ type = 'bind', source = './www', target = '/www' }]\n";
+    fs::write(folder.path().join("x.toml"), text).unwrap();
+    let loaded = read(&[Source::directory(folder.path())], &Previous::default());
+    assert!(loaded.is_clean(), "{}", loaded.report());
+    let unit = loaded.set.units.iter().find(|unit| unit.name == "x").unwrap();
+    let service = unit.service().unwrap();
+    let base = folder.path().to_str().unwrap();
+    let above = folder.path().parent().unwrap().join("root/x");
+    assert_eq!(service.rootfs.value, Rootfs::Directory(above.to_str().unwrap().to_owned()));
+    assert_eq!(service.environment_files[0].value, format!("-{base}/e"));
+    let MountSource::Bind { path, .. } = &service.mounts[0].value.source else { panic!() };
+    assert_eq!(*path, format!("{base}/www"));
+    let out = text.replace("../root", &"../".repeat(60));
+    fs::write(folder.path().join("x.toml"), out).unwrap();
+    let loaded = read(&[Source::directory(folder.path())], &Previous::default());
+    assert!(loaded.report().contains("leads out of the file system's root"));
 }
 
 #[test]

@@ -116,7 +116,8 @@ fn expected_web() -> Service {
             nice: Some(at(-5)),
             core: Some(at(u64::MAX)),
             ..Limits::default()
-        },
+        }
+        .into(),
         health: Some(Health {
             check: at(HealthCheck::Command(words(&["curl", "-fk", "https://localhost/"]))),
             interval: Duration::from_secs(10),
@@ -345,7 +346,7 @@ fn only_visible_toml_files_of_the_directory_itself_are_read() {
     let names = |path: &Path| -> Vec<String> {
         let loaded = read(&[Source::directory(path)], &Previous::default());
         assert!(loaded.is_clean(), "{}", loaded.report());
-        loaded.set.units.into_iter().map(|unit| unit.name).collect()
+        loaded.set.units.into_iter().map(|unit| unit.name.clone()).collect()
     };
     assert_eq!(names(folder.path()), ["b", "default"]);
 }

@@ -12,6 +12,7 @@ pub const TESTS: &[Test] = &[
     ("processors_are_limited", processors_are_limited),
     ("a_wrong_value_is_named", a_wrong_value_is_named),
     ("what_cannot_be_enforced_is_said", what_cannot_be_enforced_is_said),
+    ("every_limit_is_set_or_said", every_limit_is_set_or_said),
     ("usage_is_counted", usage_is_counted),
 ];
 
@@ -95,6 +96,59 @@ fn what_cannot_be_enforced_is_said() {
     assert!(text.contains("the limit memory-high cannot be enforced on this host"), "{text}");
 }
 
+fn every_limit_is_set_or_said() {
+    let rig = Rig::new();
+    let mut unit = unit("web", &["sleep", "1000"]);
+    service(&mut unit).limits = berth::unit::model::Limits {
+        memory: at(64 << 20),
+        memory_high: at(32 << 20),
+        swap: at(16 << 20),
+        cpu_milli: at(1500),
+        cpu_weight: at(50),
+        cpuset: at("0".to_owned()),
+        pids: at(33),
+        io_weight: at(30),
+        ..berth::unit::model::Limits::default()
+    }
+    .into();
+    let running = rig.up(&unit).unwrap();
+    let said = running.group.unenforced().to_vec();
+    let paths = rig.root.as_ref().unwrap().paths();
+    // The file of either version and what it holds then.
+    for (name, choices) in [
+        ("memory", vec![("memory.max", "67108864"), ("memory.limit_in_bytes", "67108864")]),
+        ("memory-high", vec![("memory.high", "33554432")]),
+        (
+            "swap",
+            vec![("memory.swap.max", "16777216"), ("memory.memsw.limit_in_bytes", "83886080")],
+        ),
+        ("cpu", vec![("cpu.max", "150000 100000"), ("cpu.cfs_quota_us", "150000")]),
+        ("cpu-weight", vec![("cpu.weight", "50"), ("cpu.shares", "512")]),
+        ("cpuset", vec![("cpuset.cpus", "0")]),
+        ("pids", vec![("pids.max", "33")]),
+        (
+            "io-weight",
+            vec![("io.weight", "default 30"), ("blkio.weight", "150"), ("blkio.bfq.weight", "30")],
+        ),
+    ] {
+        let set = paths.iter().flat_map(|path| choices.iter().map(move |c| (path, c))).any(
+            |(path, (file, value))| {
+                let text = std::fs::read_to_string(path.join("web-1").join(file));
+                text.is_ok_and(|text| text.trim() == *value)
+            },
+        );
+        let said = said.iter().any(|line| line.starts_with(&format!("{name}: ")));
+        assert_ne!(set, said, "{name}");
+    }
+    // Every process of the unit is in all of the groups.
+    let main = running.main.as_ref().unwrap().pid;
+    let groups = std::fs::read_to_string(format!("/proc/{main}/cgroup")).unwrap();
+    let inside = groups.lines().filter(|line| line.ends_with("/web-1")).count();
+    let made = paths.iter().filter(|path| path.join("web-1").exists()).count();
+    assert_eq!(inside, made, "{groups}");
+    running.down();
+}
+
 fn usage_is_counted() {
     let rig = Rig::new();
     let mut unit = unit(
@@ -108,6 +162,13 @@ fn usage_is_counted() {
     assert_eq!(running.group.oom_kills(), Some(0));
     assert!(running.group.cpu_microseconds().unwrap() > 0);
     let pids = running.group.processes(100).unwrap();
-    assert!(pids.contains(&running.main.as_ref().unwrap().pid), "{pids:?}");
+    let main = running.main.as_ref().unwrap().pid;
+    assert!(pids.contains(&main), "{pids:?}");
+    assert!(running.group.holds(main).unwrap());
+    assert!(!running.group.holds(std::process::id().cast_signed()).unwrap());
+    // The service is the second process inside.
+    let (found, _) = berth::sys::pidfd::find_inside(&pids, 2).unwrap().unwrap();
+    assert_eq!(found, main);
+    assert!(berth::sys::pidfd::find_inside(&pids, 4711).unwrap().is_none());
     running.down();
 }

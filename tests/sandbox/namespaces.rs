@@ -12,6 +12,7 @@ pub const TESTS: &[Test] = &[
     ("a_container_shares_nothing", a_container_shares_nothing),
     ("without_init_the_command_is_process_1", without_init_the_command_is_process_1),
     ("a_list_of_namespaces_is_exactly_that", a_list_of_namespaces_is_exactly_that),
+    ("every_combination_works", every_combination_works),
     ("mounts_without_a_network_of_its_own", mounts_without_a_network_of_its_own),
     ("exec_is_where_the_service_is", exec_is_where_the_service_is),
     ("the_host_name_is_the_units", the_host_name_is_the_units),
@@ -73,6 +74,26 @@ fn a_list_of_namespaces_is_exactly_that() {
     expect(&rig.shell(PRINT, |s| s.namespaces.value = list).good(), &["pid"]);
     let list = Namespaces { cgroup: true, uts: true, ..Namespaces::NONE };
     expect(&rig.shell(PRINT, |s| s.namespaces.value = list).good(), &["cgroup", "uts"]);
+}
+
+fn every_combination_works() {
+    let rig = Rig::new();
+    for bits in 0..64u32 {
+        let bit = |n: u32| bits >> n & 1 == 1;
+        let list = Namespaces {
+            cgroup: bit(0),
+            ipc: bit(1),
+            mount: bit(2),
+            network: bit(3),
+            pid: bit(4),
+            uts: bit(5),
+        };
+        // In the order of KINDS.
+        let own = [list.cgroup, list.ipc, list.mount, list.network, list.pid, list.uts];
+        let different: Vec<&str> =
+            KINDS.iter().zip(own).filter(|(_, own)| *own).map(|(kind, _)| *kind).collect();
+        expect(&rig.shell(PRINT, |s| s.namespaces.value = list).good(), &different);
+    }
 }
 
 fn mounts_without_a_network_of_its_own() {

@@ -68,13 +68,13 @@ fn run(test: fn()) -> Result<(), String> {
     remove_directories(pid.unsigned_abs());
     if dead.ended != Ended::Code(0) {
         // The next test begins on a clean host.
-        let own: Vec<_> = Tree::discover().unwrap().own_groups().map(Path::to_owned).collect();
-        let left: Vec<_> = own.iter().map(|own| own.join(format!("berth-rig-{pid}"))).collect();
-        berth::sys::cgroup::tree::kill_leftovers(&left).unwrap();
+        berth::sys::cgroup::tree::kill_leftovers(&groups_of(pid)).unwrap();
         return Err(format!("{:?}", dead.ended));
     }
     let after = host_state();
-    let left: Vec<&String> = after.symmetric_difference(&before).collect();
+    let mut left: Vec<String> = after.symmetric_difference(&before).cloned().collect();
+    let groups = groups_of(pid).into_iter().filter(|path| path.exists());
+    left.extend(groups.map(|path| path.display().to_string()));
     if left.is_empty() { Ok(()) } else { Err(format!("the host has changed: {left:?}")) }
 }
 
@@ -100,21 +100,15 @@ fn host_state() -> BTreeSet<String> {
     for entry in std::fs::read_dir("/proc/self/fd").unwrap() {
         state.insert(format!("fd {}", entry.unwrap().file_name().display()));
     }
-    for path in Tree::discover().unwrap().own_groups() {
-        groups(path, &mut state);
-    }
     let children = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
     state.extend(children.split(' ').filter(|c| !c.is_empty()).map(|c| format!("child {c}")));
     state
 }
 
-fn groups(path: &Path, state: &mut BTreeSet<String>) {
-    for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
-        let name = entry.file_name().display().to_string();
-        if name.starts_with("berth-rig") {
-            state.insert(entry.path().display().to_string());
-        }
-    }
+/// The groups of a test's rig, in every hierarchy. Those of other test runs are theirs.
+fn groups_of(pid: i32) -> Vec<std::path::PathBuf> {
+    let tree = Tree::discover().unwrap();
+    tree.own_groups().map(|own| own.join(format!("berth-rig-{pid}"))).collect()
 }
 
 /// A small supervisor for units of one test.

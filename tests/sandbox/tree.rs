@@ -20,6 +20,7 @@ pub const TESTS: &[Test] = &[
     ("direct_writes_arrive", direct_writes_arrive),
     ("the_root_keeps_owner_and_mode", the_root_keeps_owner_and_mode),
     ("strange_paths_are_fine", strange_paths_are_fine),
+    ("overlays_that_cannot_be_stacked_higher", overlays_that_cannot_be_stacked_higher),
 ];
 
 fn the_hosts_tree_is_read_only() {
@@ -160,4 +161,34 @@ fn strange_paths_are_fine() {
     assert_eq!(rig.run(&unit).good(), "fine\n");
     service(&mut unit).rootfs = At::default_value(Rootfs::Directory(format!("{tree}/")));
     assert_eq!(rig.run(&unit).good(), "fine\n");
+}
+
+fn overlays_that_cannot_be_stacked_higher() {
+    private_mounts();
+    let rig = Rig::new();
+    let tree = rig.tree("rootfs");
+    // The kernel stacks two overlays and no more: as in a container in a container.
+    let mut lower = tree.clone();
+    for name in ["one", "two"] {
+        let layers = rig.path(name);
+        std::fs::create_dir(&layers).unwrap();
+        host_mount(None, &layers, Some("tmpfs"), MsFlags::empty());
+        for part in ["upper", "work", "merged"] {
+            std::fs::create_dir(format!("{layers}/{part}")).unwrap();
+        }
+        let merged = format!("{layers}/merged");
+        let options = format!("lowerdir={lower},upperdir={layers}/upper,workdir={layers}/work");
+        let (kind, flags) = (Some("overlay"), MsFlags::empty());
+        nix::mount::mount(None::<&str>, merged.as_str(), kind, flags, Some(options.as_str()))
+            .unwrap();
+        lower = merged;
+    }
+    for directory in ["dev", "proc", "sys"] {
+        std::fs::create_dir(format!("{lower}/{directory}")).unwrap();
+    }
+    let script = "touch /srv/x 2>/dev/null || echo read-only; ls /proc/self/comm";
+    let output = rig.shell(script, |s| on_tree(s, &lower, Writable::None));
+    assert_eq!(output.good(), "read-only\n/proc/self/comm\n");
+    let text = rig.failure(|s| on_tree(s, &lower, Writable::Ephemeral));
+    assert!(text.contains("(EINVAL): this tree is an overlay itself"), "{text}");
 }

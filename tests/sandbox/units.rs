@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use berth::unit::model::{
-    At, Kind, Limits, Log, Namespaces, Ready, Restart, RestartPolicy, Rootfs, Service, Unit,
+    At, Kind, Log, Namespaces, RareLimits, Ready, Restart, RestartPolicy, Rootfs, Service, Unit,
     Writable,
 };
 
@@ -46,7 +46,7 @@ pub fn unit(name: &str, command: &[&str]) -> Unit {
         start_post: Vec::new(),
         stop_post: Vec::new(),
         watchdog: None,
-        limits: Limits::default(),
+        limits: RareLimits::default(),
         health: None,
         log: Log::default(),
     };

@@ -2,13 +2,14 @@
 //! of what is true, and says so when the machine breaks a rule. It never asks the
 //! machine what it thinks, but for the state it shows at the very end.
 
+mod rules;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::supervisor::action::Notice;
 use crate::supervisor::event::Fact;
-use crate::supervisor::view::StateName;
 use crate::supervisor::{Action, Event, Exit, Hook, JobId, Run, Time, UnitId};
 use crate::unit::model::{ExitMatch, Kind, Ready, RestartPolicy, Service, Unit, UnitSet};
 
@@ -30,6 +31,8 @@ struct Watched {
     exit: Option<Exit>,
     ending: bool,
     cleaning: bool,
+    /// Somebody asked for it to be down.
+    told: bool,
     /// Something of it survives SIGKILL; a shutdown does not wait for that.
     stuck: bool,
     hooks: HashSet<Hook>,
@@ -79,13 +82,19 @@ impl Judge {
     pub fn applied(&mut self, set: &UnitSet, find: impl Fn(&str) -> Option<UnitId>) {
         self.units.clear();
         for unit in &set.units {
-            self.units.insert(unit.name.clone(), Arc::new(unit.clone()));
+            self.units.insert(unit.name.clone(), Arc::clone(unit));
             if let Some(id) = find(&unit.name) {
                 self.ids.insert(unit.name.clone(), id);
                 self.names.insert(id, unit.name.clone());
             }
         }
         self.intended.clear();
+        // A link that was taken away does not bind again when it comes back.
+        for run in self.live.values_mut() {
+            if let Some(newest) = self.units.get(&run.definition.name) {
+                run.needs.retain(|name| newest.requires.contains(name));
+            }
+        }
     }
 
     pub fn job(&mut self, job: JobId, bound: Option<Time>) {
@@ -145,6 +154,9 @@ impl Judge {
     pub fn unwanted(&mut self, name: &str) {
         for name in self.requirers(name) {
             self.intended.remove(&name);
+            for run in self.live.values_mut().filter(|run| run.definition.name == name) {
+                run.told = true;
+            }
         }
     }
 
@@ -167,7 +179,10 @@ impl Judge {
                 let first = run.exit.is_none();
                 run.exit = Some(*exit);
                 let name = run.definition.name.clone();
-                if first && !run.ending && gives_up(run.service(), *exit) {
+                // The policy may have been changed in place.
+                let newest = self.units.get(&name).and_then(|unit| unit.service());
+                let gives_up = gives_up(run.service(), *exit) || gives_up(newest, *exit);
+                if first && !run.ending && gives_up {
                     self.intended.remove(&name);
                 }
             }
@@ -270,23 +285,6 @@ impl Judge {
         }
     }
 
-    /// A target is reached only when what it requires is ready; links it is given later
-    /// are no reason to take it (and all that requires it) down.
-    fn announced(&mut self, notice: &Notice) -> Verdict {
-        self.reached.remove(&notice.unit);
-        let unit = self.names.get(&notice.unit).and_then(|name| self.units.get(name));
-        if let Some(unit) = unit
-            && unit.kind == Kind::Target
-            && notice.state == StateName::Running
-        {
-            if let Some(other) = unit.requires.iter().find(|name| !self.may_be_ready(name)) {
-                return Err(format!("{} is reached, but {other} is not ready", unit.name));
-            }
-            self.reached.insert(notice.unit);
-        }
-        Ok(())
-    }
-
     /// A run that may still be ordered about.
     fn running(&mut self, run: Run) -> Result<&mut Watched, String> {
         match self.live.get_mut(&run) {
@@ -317,6 +315,7 @@ impl Judge {
                 return Err(format!("{name} starts, but {other}, which it requires, is not ready"));
             }
         }
+        self.check_order(&name, &newest)?;
         self.check_conflicts(&name, &newest)?;
         self.done.remove(&id);
         self.of_unit.insert(id, run);
@@ -333,24 +332,11 @@ impl Judge {
             exit: None,
             ending: false,
             cleaning: false,
+            told: false,
             stuck: false,
             hooks: HashSet::new(),
         };
         self.live.insert(run, watched);
-        Ok(())
-    }
-
-    fn check_conflicts(&self, name: &str, unit: &Unit) -> Verdict {
-        for other in self.live.values() {
-            let other_name = self.names.get(&other.unit).cloned().unwrap_or_default();
-            let theirs = self
-                .units
-                .get(&other_name)
-                .is_some_and(|it| it.conflicts.iter().any(|conflict| conflict == name));
-            if theirs || unit.conflicts.contains(&other_name) {
-                return Err(format!("{name} starts while {other_name}, its conflict, is there"));
-            }
-        }
         Ok(())
     }
 
@@ -389,42 +375,6 @@ impl Judge {
             }
             Hook::StartPre(_) | Hook::StartPost(_) | Hook::Reload | Hook::Health => Ok(()),
         }
-    }
-
-    /// A run is told to end. In a shutdown, nothing that needs it may be left.
-    fn ends(&mut self, run: Run) -> Verdict {
-        let watched = self.running(run)?;
-        let was_ready = watched.is_ready();
-        watched.ending = true;
-        let name = watched.definition.name.clone();
-        if !self.closing || !was_ready {
-            return Ok(());
-        }
-        let needs = |other: &&Watched| {
-            let newest = self.units.get(&other.definition.name);
-            other.needs.contains(&name) && newest.is_some_and(|it| it.requires.contains(&name))
-        };
-        let left = self.live.values().filter(|other| !other.stuck).find(needs);
-        match left {
-            Some(other) => {
-                Err(format!("{name} is stopped before {}, which needs it", other.definition.name))
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// At rest, nothing is up without what it required when it began.
-    pub fn nothing_hangs_in_the_air(&self) -> Verdict {
-        for run in self.live.values().filter(|run| run.is_ready()) {
-            let name = &run.definition.name;
-            let Some(newest) = self.units.get(name) else { continue };
-            let gone =
-                |other: &&String| newest.requires.contains(other) && !self.may_be_ready(other);
-            if let Some(other) = run.needs.iter().find(gone) {
-                return Err(format!("{name} is up without {other}, which it requires"));
-            }
-        }
-        Ok(())
     }
 
     /// Jobs that should have ended by now.

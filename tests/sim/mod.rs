@@ -6,8 +6,18 @@
 //! start is asked for, and must end. *Shutdown*: must end within its bound, and nothing
 //! may be left.
 
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on must stop, and says where"
+)]
+
 pub mod judge;
 pub mod rng;
+mod trace;
 pub mod units;
 pub mod world;
 
@@ -16,10 +26,11 @@ use std::time::Duration;
 
 use crate::supervisor::request::Wish;
 use crate::supervisor::view::StateName;
-use crate::supervisor::{Action, Event, Input, JobId, Machine, Request, Time, UnitId};
-use crate::unit::model::{Kind, Unit, UnitSet};
+use crate::supervisor::{Action, Input, JobId, Machine, Request, Time, UnitId};
+use crate::unit::model::{Kind, UnitSet};
 use judge::{Judge, Verdict};
 use rng::Rng;
+use trace::{describe, describe_action, describe_unit};
 use world::World;
 
 /// What one seed has done.
@@ -57,6 +68,9 @@ pub fn run(seed: u64, machine: Machine, traced: bool) -> Outcome {
         shown: Vec::new(),
     };
     let verdict = sim.play();
+    if verdict.is_err() {
+        sim.note_units();
+    }
     sim.tally.time = sim.world.now.0;
     Outcome { verdict, tally: sim.tally, trace: sim.trace.unwrap_or_default() }
 }
@@ -126,8 +140,8 @@ impl Sim {
         self.world.faults = false;
         let begin = self.world.now.0;
         for step in 0..MOST_STEPS {
-            let passed = self.world.now.0 - begin;
-            if step % 8 == 0 && passed >= least && self.at_rest().is_ok() {
+            let passed = self.world.now.0.saturating_sub(begin);
+            if step.is_multiple_of(8) && passed >= least && self.at_rest().is_ok() {
                 return self.check_rest();
             }
             if passed > CALM_BOUND || !self.step()? {
@@ -373,9 +387,9 @@ impl Sim {
         for action in out {
             let definition = self.definition(&action).cloned();
             self.judge.action(now, &action, definition.as_ref())?;
-            self.carry_out(action);
+            self.carry_out(&action);
         }
-        if self.tally.steps % 8 == 0 || self.trace.is_some() {
+        if self.tally.steps.is_multiple_of(8) || self.trace.is_some() {
             self.machine.audit()?;
         }
         Ok(())
@@ -388,8 +402,8 @@ impl Sim {
         }
     }
 
-    fn carry_out(&mut self, action: Action) {
-        match action {
+    fn carry_out(&mut self, action: &Action) {
+        match *action {
             Action::Prepare { unit, run } => {
                 self.tally.runs += 1;
                 if let Some(definition) = self.machine.unit(unit) {
@@ -407,6 +421,16 @@ impl Sim {
             | Action::JobDone { .. }
             | Action::Removed { .. }
             | Action::ShutdownDone => {}
+        }
+    }
+
+    /// Where everybody is, for the end of a trace.
+    fn note_units(&mut self) {
+        let ids: Vec<UnitId> = self.machine.ids().collect();
+        for id in ids {
+            let view = self.machine.view(id);
+            let name = self.machine.unit(id).map(|unit| unit.name.clone());
+            self.note(|| format!("  {}: {view:?}", name.unwrap_or_default()));
         }
     }
 
@@ -444,74 +468,4 @@ impl Sim {
         }
         self.shown = states;
     }
-}
-
-fn describe_unit(unit: &Unit) -> String {
-    let kind = match &unit.kind {
-        Kind::Target => "target".to_owned(),
-        Kind::Service(it) if it.oneshot => format!("oneshot, restart {:?}", it.restart.policy),
-        Kind::Service(it) => format!("service, ready {:?}, {:?}", it.ready, it.restart.policy),
-    };
-    let mut text = format!("  {}: {kind}", unit.name);
-    for (link, names) in [
-        ("requires", &unit.requires),
-        ("wants", &unit.wants),
-        ("after", &unit.after),
-        ("before", &unit.before),
-        ("conflicts", &unit.conflicts),
-        ("wanted-by", &unit.wanted_by),
-    ] {
-        if !names.is_empty() {
-            let _ = write!(text, "; {link} {}", names.join(" "));
-        }
-    }
-    text
-}
-
-fn describe(machine: &Machine, input: &Input) -> String {
-    let name = |id: UnitId| {
-        machine.unit(id).map_or_else(|| format!("#{}", id.0), |unit| unit.name.clone())
-    };
-    match input {
-        Input::Tick => "tick".to_owned(),
-        Input::Event(Event { unit, run, fact }) => {
-            let mut text = format!("{fact:?}");
-            text.truncate(60);
-            format!("{}.{} {text}", name(*unit), run.0)
-        }
-        Input::Request(Request { job, wish }) => {
-            let job = job.map_or_else(String::new, |job| format!(" (job {})", job.0));
-            let text = match wish {
-                Wish::Start(id) => format!("start {}", name(*id)),
-                Wish::Stop(id) => format!("stop {}", name(*id)),
-                Wish::Restart(id) => format!("restart {}", name(*id)),
-                Wish::Reload(id) => format!("reload {}", name(*id)),
-                Wish::Reset(id) => format!("reset {}", name(*id)),
-                Wish::Freeze(id, on) => format!("freeze {} {on}", name(*id)),
-                Wish::Forget(job) => format!("forget job {}", job.0),
-                Wish::Apply(set) => format!("apply {} units", set.units.len()),
-                Wish::Shutdown => "shutdown".to_owned(),
-            };
-            format!("{text}{job}")
-        }
-    }
-}
-
-fn describe_action(action: &Action, name: &impl Fn(&UnitId) -> String) -> Option<String> {
-    Some(match action {
-        Action::Prepare { unit, run } => format!("prepare {}.{}", name(unit), run.0),
-        Action::RunMain { unit, .. } => format!("run {}", name(unit)),
-        Action::RunHook { unit, hook, .. } => format!("hook {} {hook:?}", name(unit)),
-        Action::KillHook { unit, hook, .. } => format!("kill-hook {} {hook:?}", name(unit)),
-        Action::StopWatching { .. } => return None,
-        Action::Signal { unit, signal, .. } => format!("signal {} {signal}", name(unit)),
-        Action::Clean { unit, .. } => format!("clean {}", name(unit)),
-        Action::Freeze { unit, on, .. } => format!("freeze {} {on}", name(unit)),
-        Action::Announce(notice) if notice.why.is_empty() => return None,
-        Action::Announce(notice) => format!("\"{}: {}\"", name(&notice.unit), notice.why),
-        Action::JobDone { job, result: Ok(()) } => format!("job {} ok", job.0),
-        Action::JobDone { job, result: Err(why) } => format!("job {} failed: {why}", job.0),
-        Action::Removed { name, .. } => format!("removed {name}"),
-        Action::ShutdownDone => "shutdown done".to_owned(),
-    })
 }

@@ -3,11 +3,12 @@
 //! Unit `u07` depends only on units of a lower number, so no set has a cycle however
 //! often it is changed; that is what the checker of unit files guarantees.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::rng::Rng;
 use crate::unit::model::{
-    At, ExitMatch, Health, HealthCheck, Kind, Limits, Log, Namespaces, Ready, Restart,
+    At, ExitMatch, Health, HealthCheck, Kind, Log, Namespaces, RareLimits, Ready, Restart,
     RestartPolicy, Rootfs, Service, Unit, UnitSet, Writable,
 };
 
@@ -49,7 +50,7 @@ pub fn plain_service() -> Service {
         start_post: Vec::new(),
         stop_post: Vec::new(),
         watchdog: None,
-        limits: Limits::default(),
+        limits: RareLimits::default(),
         health: None,
         log: Log::default(),
     }
@@ -92,7 +93,7 @@ pub fn random_set(rng: &mut Rng) -> UnitSet {
 /// The same set with something else about it.
 pub fn mutated(rng: &mut Rng, set: &UnitSet) -> UnitSet {
     let count = set.units.len().max(2);
-    let mut units = set.units.clone();
+    let mut units: Vec<Unit> = set.units.iter().map(|unit| Unit::clone(unit)).collect();
     for _ in 0..=rng.index(3) {
         let number = rng.index(count - 1);
         let place = units.iter().position(|unit| unit.name == name(number));
@@ -113,7 +114,8 @@ pub fn mutated(rng: &mut Rng, set: &UnitSet) -> UnitSet {
             (Some(place), _) => {
                 if let Kind::Service(service) = &mut units[place].kind {
                     service.restart = random_restart(rng);
-                    service.stop_timeout = Some(Duration::from_secs(1 + rng.below(20)));
+                    let timeout = Duration::from_secs(1 + rng.below(20));
+                    service.stop_timeout = has_stop_timeout(number).then_some(timeout);
                 }
             }
             (None, _) => units.push(random_unit(rng, number, count - 1)),
@@ -131,6 +133,7 @@ fn finish(rng: &mut Rng, mut units: Vec<Unit>) -> UnitSet {
             unit.requires.retain(|name| names.contains(name));
         }
     }
+    let units = units.into_iter().map(Arc::new).collect();
     UnitSet { units, volumes: Vec::new(), templates: Vec::new() }
 }
 
@@ -143,7 +146,8 @@ fn pick_below(rng: &mut Rng, number: usize, percent: u64) -> Vec<String> {
 /// A unit of this number in a set of `count` and a target.
 fn random_unit(rng: &mut Rng, number: usize, count: usize) -> Unit {
     let target = rng.percent(10);
-    let kind = if target { Kind::Target } else { Kind::Service(Box::new(random_service(rng))) };
+    let kind =
+        if target { Kind::Target } else { Kind::Service(Box::new(random_service(rng, number))) };
     let mut unit = unit(&name(number), kind);
     unit.requires = pick_below(rng, number, 25);
     unit.wants = pick_below(rng, number, 10);
@@ -161,6 +165,12 @@ fn random_unit(rng: &mut Rng, number: usize, count: usize) -> Unit {
         unit.wanted_by = vec![name(count)];
     }
     unit
+}
+
+/// Whether a unit may be killed. The world lets only such a one ignore its stop signal, so
+/// this must not change with a new definition.
+fn has_stop_timeout(number: usize) -> bool {
+    number % 7 != 3
 }
 
 fn random_restart(rng: &mut Rng) -> Restart {
@@ -185,7 +195,7 @@ fn hooks(rng: &mut Rng) -> Vec<At<Vec<String>>> {
     vec![At::default_value(vec!["/bin/hook".to_owned()]); rng.index(most + 1)]
 }
 
-fn random_service(rng: &mut Rng) -> Service {
+fn random_service(rng: &mut Rng, number: usize) -> Service {
     let health = rng.percent(15).then(|| Health {
         check: At::default_value(HealthCheck::Tcp { host: "127.0.0.1".to_owned(), port: 1 }),
         interval: Duration::from_secs(*rng.pick(&[2, 10])),
@@ -218,7 +228,8 @@ fn random_service(rng: &mut Rng) -> Service {
         success_exit_status: if rng.percent(10) { vec![ExitMatch::Code(7)] } else { Vec::new() },
         critical: rng.percent(5),
         start_timeout: rng.percent(85).then(|| Duration::from_secs(*rng.pick(&[1, 60]))),
-        stop_timeout: rng.percent(85).then(|| Duration::from_secs(*rng.pick(&[1, 10, 90]))),
+        stop_timeout: has_stop_timeout(number)
+            .then(|| Duration::from_secs(*rng.pick(&[1, 10, 90]))),
         stop_signal: *rng.pick(&[15, 2]),
         reload_signal: rng.percent(30).then_some(1),
         reload_command: command(rng, 15),

@@ -95,9 +95,8 @@ fn interrupt_and_terminate_end_everything() {
 
 #[test]
 fn exit_codes_of_berthctl() {
-    // One that does not end by itself when nothing is left to run.
-    let units = "[service.alpha]\ncommand = \"sleep 1000\"";
-    let mut rig = Rig::start(Mode::Boot, units, &[]);
+    let beside = "[service.beside]\ncommand = \"sleep 1000\"";
+    let mut rig = Rig::up(&format!("[service.alpha]\ncommand = \"sleep 1000\"\n{beside}"));
     rig.wait_state("alpha", "running");
     assert_eq!(rig.ctl(&["status", "alpha"]).code, 0);
     assert_eq!(rig.ctl(&["stop", "alpha"]).code, 0);
@@ -106,6 +105,8 @@ fn exit_codes_of_berthctl() {
     assert_eq!(said.code, 4);
     assert!(said.err.contains("alpha"), "{said:?}");
     assert_eq!(rig.ctl(&["strt"]).code, 2);
-    assert_eq!(rig.finish(), 0);
+    // With nothing left to run, `berth up` ends by itself.
+    assert_eq!(rig.ctl(&["stop", "beside"]).code, 0);
+    assert_eq!(rig.wait_end(), 0);
     assert_eq!(rig.ctl(&["status"]).code, 5);
 }

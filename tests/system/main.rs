@@ -3,7 +3,6 @@
 //! Each test runs a supervisor of its own in namespaces of its own ([`rig`]), talks to it
 //! with the real `berthctl`, and leaves the machine as it was: the rig checks that no
 //! process, cgroup or file is left when it is dropped.
-
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -11,15 +10,26 @@
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
     clippy::format_collect,
-    reason = "helpers of tests may fail like tests"
+    missing_docs,
+    reason = "a test that panics has failed, as it should; helpers are tests too"
 )]
 
 mod apply;
 mod basics;
 mod control;
+mod daemons;
 mod exec;
+mod groupless;
+mod health;
+mod hooks;
 mod killed;
 mod logs;
+mod notify;
+mod readiness;
+mod real;
+mod reaping;
+mod restart;
 mod rig;
+mod stopping;
 mod verbs;
 mod wire;

@@ -14,6 +14,12 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub const BERTH: &str = env!("CARGO_BIN_EXE_berth");
 pub const BERTHCTL: &str = env!("CARGO_BIN_EXE_berthctl");
 
+/// What services written in Perl (which every Debian has) begin with, as `@PERL@` in a
+/// unit file: unbuffered, and able to speak `sd_notify(3)`.
+const PERL: &str = "use strict; use Socket; $| = 1; sub notify { \
+    socket(my $s, AF_UNIX, SOCK_DGRAM, 0) or die $!; \
+    send($s, join(qq(\\n), @_), 0, pack_sockaddr_un($ENV{NOTIFY_SOCKET})) or die $! }";
+
 /// What a command said.
 #[derive(Debug)]
 pub struct Said {
@@ -43,6 +49,8 @@ pub enum Mode {
     Boot,
     /// The same, and when it is killed, another one in the same namespaces.
     Revived,
+    /// `berth up` where no control groups are mounted.
+    UpWithoutGroups,
 }
 
 /// A running supervisor.
@@ -70,6 +78,7 @@ impl Rig {
         let directory = tempfile::Builder::new().prefix("berth-test-").tempdir().unwrap();
         let rig = Self { directory, child: None };
         fs::create_dir(rig.path("units")).unwrap();
+        fs::create_dir(rig.path("share")).unwrap();
         rig.write_units(units);
         rig
     }
@@ -79,9 +88,12 @@ impl Rig {
         self.directory.path().join(name)
     }
 
-    /// The unit file, with `@DIR@` standing for the rig's directory.
+    /// The unit file, with `@DIR@` standing for the rig's directory, `@SHARE@` for a mount
+    /// that shows its `share` as `/mnt`, and `@PERL@` for [`PERL`].
     pub fn write_units(&self, units: &str) {
         let directory = self.directory.path().display().to_string();
+        let share = "{ type = \"bind\", source = \"@DIR@/share\", target = \"/mnt\" }";
+        let units = units.replace("@SHARE@", share).replace("@PERL@", PERL);
         // In one step: whoever reads meanwhile finds the old file or the new one.
         fs::write(self.path("test.toml"), units.replace("@DIR@", &directory)).unwrap();
         fs::rename(self.path("test.toml"), self.path("units/test.toml")).unwrap();
@@ -93,15 +105,19 @@ impl Rig {
         let mut command = Command::new("unshare");
         command.args(["--mount", "--pid", "--fork", "--kill-child", "--net", "--ipc", "--uts"]);
         command.args(["--mount-proc", "--"]);
-        match mode {
-            Mode::UpAsInit => {}
-            // The second command keeps the shell from becoming berth.
-            Mode::Up | Mode::Boot => drop(command.args(["sh", "-c", "\"$@\"; exit $?", "sh"])),
-            Mode::Revived => {
-                let script = "until \"$@\"; code=$?; [ $code -ne 137 ]; do :; done; exit $code";
-                command.args(["sh", "-c", script, "sh"]);
+        let script = match mode {
+            Mode::UpAsInit => "ip link set lo up; exec \"$@\"",
+            Mode::UpWithoutGroups => {
+                "ip link set lo up; awk '/ - cgroup2? /{print $5}' /proc/self/mountinfo | \
+                 xargs -n 1 umount -l; \"$@\"; exit $?"
             }
-        }
+            // The last command keeps the shell from becoming berth.
+            Mode::Up | Mode::Boot => "ip link set lo up; \"$@\"; exit $?",
+            Mode::Revived => {
+                "ip link set lo up; until \"$@\"; code=$?; [ $code -ne 137 ]; do :; done; exit $code"
+            }
+        };
+        command.args(["sh", "-c", script, "sh"]);
         command.arg(BERTH);
         if matches!(mode, Mode::Boot | Mode::Revived) {
             command.arg("--config").arg(self.path("units"));
@@ -191,6 +207,80 @@ impl Rig {
     /// Waits until the unit is in this state.
     pub fn wait_state(&self, unit: &str, state: &str) {
         self.wait_for(&format!("{unit} to be {state}"), |rig| rig.state(unit) == state);
+    }
+
+    /// Its `result`, `why` and `exit`.
+    pub fn verdict(&self, unit: &str) -> (String, String, Value) {
+        let status = self.status(unit);
+        let text = |name: &str| status[name].as_str().unwrap_or_default().to_owned();
+        (text("result"), text("why"), status["exit"].clone())
+    }
+
+    /// How often it was restarted.
+    pub fn restarts(&self, unit: &str) -> u64 {
+        self.status(unit)["restarts"].as_u64().unwrap()
+    }
+
+    /// Its logged lines of one stream (`stdout`, `stderr`).
+    pub fn stream(&self, unit: &str, stream: &str) -> Vec<String> {
+        let text = self.ctl_ok(&["logs", "--json", unit]);
+        let entries = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let of_stream = entries.filter(|entry| entry["stream"] == stream);
+        of_stream.map(|entry| entry["text"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// The lines of berth's own output about a unit: its changes of state, in order.
+    pub fn notices(&self, unit: &str) -> Vec<String> {
+        let mark = format!("{unit}: ");
+        let out = self.out();
+        let own = out.lines().filter_map(|line| line.split_once("| "));
+        let own = own.filter(|(name, _)| name.trim() == "berth");
+        let about = own.filter_map(|(_, text)| text.strip_prefix(&mark));
+        about.map(str::to_owned).collect()
+    }
+
+    /// The number that this process knows for one in the rig's pid namespace.
+    pub fn host_pid(&self, pid: i64) -> i32 {
+        let inside = |own: i32| {
+            let status = fs::read_to_string(format!("/proc/{own}/status")).unwrap_or_default();
+            let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+            // The first number is this process's view, the second the rig's.
+            let number = numbers.and_then(|numbers| numbers.split_whitespace().nth(1));
+            number.is_some_and(|number| number.parse() == Ok(pid))
+        };
+        let found = self.all_descendants().into_iter().find(|&pid| inside(pid));
+        found.expect("no such process")
+    }
+
+    /// Numbers, as this process sees them, of all processes below the rig.
+    pub fn all_descendants(&self) -> Vec<i32> {
+        let rig = self.child.as_ref().unwrap().id();
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let pids = processes.filter_map(|entry| {
+            let pid: i32 = entry.file_name().to_string_lossy().parse().ok()?;
+            is_descendant(pid, rig).then_some(pid)
+        });
+        pids.collect()
+    }
+
+    /// Those of them with this name.
+    pub fn descendants(&self, comm: &str) -> Vec<i32> {
+        let mut pids = self.all_descendants();
+        pids.retain(|pid| {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            name.trim() == comm
+        });
+        pids
+    }
+
+    /// How many of them have this text in their command line, where NUL divides arguments.
+    pub fn commands(&self, text: &str) -> usize {
+        let mut pids = self.all_descendants();
+        pids.retain(|pid| {
+            let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&command).contains(text)
+        });
+        pids.len()
     }
 
     /// Waits until its log holds this text.
@@ -334,6 +424,17 @@ impl Drop for Rig {
             remove_groups(&group);
         }
     }
+}
+
+/// Whether a process descends from another.
+fn is_descendant(pid: i32, ancestor: u32) -> bool {
+    let mut pid = pid.unsigned_abs();
+    while pid > 1 && pid != ancestor {
+        let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap();
+        pid = parent.trim().parse().unwrap();
+    }
+    pid == ancestor
 }
 
 /// Removes what a berth that was killed could not.

@@ -10,7 +10,7 @@ use crate::container::plan::is_at_or_below;
 use crate::container::status::Failure;
 use crate::container::step::Upper;
 use crate::sys::mount::{self, Attributes, Filesystem, Travel};
-use crate::sys::path::{self, Kind};
+use crate::sys::path::{self, Kind, Which};
 
 /// Most of the host's mounts that a unit gets to see.
 const HOST_MOUNTS_MAX: usize = 1024;
@@ -78,7 +78,17 @@ pub(super) fn overlay(lower: &str, upper: &Upper, bind_will_do: bool) -> Result<
             attach_on_root(tree.as_fd())?;
             Ok(Tree { mount: tree, bound: false })
         }
-        Err(failure) if bind_will_do && failure.detail.contains("stacking depth") => bound(lower),
+        // The kernel's reason for this goes to its own log only.
+        Err(Failure { errno: libc::EINVAL, detail })
+            if detail.is_empty() && path::is_overlay(lower_fd.as_fd())? =>
+        {
+            if bind_will_do {
+                return bound(lower);
+            }
+            let why = "this tree is an overlay itself, and the kernel stacks no more than two; \
+                       writable = \"none\" works";
+            Err(Failure { errno: libc::EINVAL, detail: why.to_owned() })
+        }
         Err(failure) => Err(failure),
     }
 }
@@ -158,7 +168,7 @@ impl State<'_> {
         mount::change_root(tree.mount.as_fd()).map_err(|error| {
             let hint = match error.raw_os_error() {
                 Some(libc::EINVAL) => {
-                    "the supervisor's root must be a mounted filesystem, not an initial ramfs"
+                    "the supervisor's root must be a mounted filesystem, not the initial ramfs"
                 }
                 _ => "",
             };
@@ -173,22 +183,22 @@ impl State<'_> {
         if tree.bound {
             return Ok(());
         }
-        let points = path::mount_points(HOST_MOUNTS_MAX)?;
+        let mounts = path::mounts(Which::Files, HOST_MOUNTS_MAX)?;
         let read_only = Attributes { read_only: true, ..Attributes::default() };
-        for point in points.iter().filter(|point| {
+        for point in mounts.iter().map(|mount| mount.point.as_str()).filter(|point| {
             *point != "/" && !except.iter().any(|hidden| is_at_or_below(point, hidden))
         }) {
             let copy = match mount::clone_tree(path::here(), point, false) {
                 Ok(copy) => copy,
                 // Gone meanwhile or covered by another mount; another user's FUSE.
                 Err(error) if is_out_of_sight(&error) => continue,
-                Err(error) => return Err(Failure::with(&error, point.as_str())),
+                Err(error) => return Err(Failure::with(&error, point)),
             };
             mount::add_attributes(copy.as_fd(), false, read_only)?;
             let kind = path::kind_of(copy.as_fd())?;
             path::mount_point(tree.mount.as_fd(), point, kind)
                 .and_then(|target| mount::attach(copy.as_fd(), target.as_fd()))
-                .map_err(|error| Failure::with(&error, point.as_str()))?;
+                .map_err(|error| Failure::with(&error, point))?;
         }
         Ok(())
     }

@@ -53,6 +53,10 @@ impl Daemon {
             Call::Reload(call) => self.jobs(number, &call.units, call.wait, Wish::Reload)?,
             Call::Reset(call) => self.jobs(number, &call.units, call.wait, Wish::Reset)?,
             Call::Freeze(call) => {
+                if let Some(why) = self.claim.root.missing() {
+                    let reason = format!("cannot freeze without control groups: {why}");
+                    return Err(Error::Failed { unit: None, reason });
+                }
                 self.jobs(number, &call.units, true, |id| Wish::Freeze(id, true))?;
             }
             Call::Thaw(call) => {

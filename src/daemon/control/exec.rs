@@ -48,7 +48,7 @@ enum Stage {
 #[derive(Debug)]
 struct Setup {
     status: Watched<Channel>,
-    plan: std::rc::Rc<container::Plan>,
+    plan: container::Plan,
     stream: UnixStream,
     rest: Vec<u8>,
     pidfd: OwnedFd,
@@ -68,6 +68,7 @@ impl Daemon {
         };
         let live = self.lives.get(&id).filter(|live| live.cleaning.is_none());
         let live = live.ok_or_else(not_running)?;
+        let plan = self.plan(id).ok_or_else(not_running)?;
         if live.main.is_none() {
             return Err(not_running());
         }
@@ -89,16 +90,9 @@ impl Daemon {
         let (ends, theirs) = pipes(call).map_err(|error| failed("make pipes", &error))?;
         let standard = theirs.stdio();
         let program = Program::Exec(&exec);
-        let child = container::process(
-            &self.host,
-            &live.plan,
-            &live.group,
-            live.inside(),
-            program,
-            &standard,
-        )
-        .map_err(|error| failed("start it", &error))?;
-        let plan = live.plan.clone();
+        let inside = live.inside().map_err(|text| failed("join it", &text))?;
+        let child = container::process(&self.host, &plan, &live.group, inside, program, &standard)
+            .map_err(|error| failed("start it", &error))?;
         let session = self.control.new_session();
         self.pids.insert(child.pid, Owner::Exec(session));
         let channel = self
@@ -117,8 +111,7 @@ impl Daemon {
         loop {
             let Some(session) = self.control.sessions.get_mut(&number) else { return };
             let Stage::SettingUp(setup) = &mut session.stage else { return };
-            let plan = setup.plan.clone();
-            match setup.status.get_mut().read(&plan) {
+            match setup.status.get_mut().read(&setup.plan) {
                 Status::Pending => return,
                 Status::Socket(SocketKind::Terminal, fd) => setup.ends = Ends::Terminal(fd),
                 Status::Socket(SocketKind::Notify | SocketKind::Syslog, _) => {}

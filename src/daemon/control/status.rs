@@ -43,7 +43,7 @@ impl Daemon {
             since: Some(self.clock.wall(view.since).to_string()),
             ready: view.ready,
             health: view.health.map(health),
-            result: result(view.state, view.exit),
+            result: view.result.map(|result| result.word().to_owned()),
             cgroup: live.and_then(|live| live.group.path().map(|path| path.display().to_string())),
             memory: live.and_then(|live| live.group.memory()),
             ports: None,
@@ -148,19 +148,6 @@ fn exit(exit: supervisor::Exit) -> Option<Exit> {
         supervisor::Exit::Signal(signal) => Some(Exit::Signal(signal)),
         supervisor::Exit::Unknown => None,
     }
-}
-
-/// One word for how the last run ended, as in `systemctl show -p Result`.
-fn result(state: StateName, exit: Option<supervisor::Exit>) -> Option<String> {
-    let word = match (state, exit) {
-        (StateName::Failed, None) => "start",
-        (_, Some(supervisor::Exit::Code(0))) => "success",
-        (_, Some(supervisor::Exit::Code(_))) => "exit-code",
-        (_, Some(supervisor::Exit::Signal(_))) => "signal",
-        (_, Some(supervisor::Exit::Unknown)) => "unknown",
-        (_, None) => return None,
-    };
-    Some(word.to_owned())
 }
 
 fn dependency_kind(link: Link) -> DependencyKind {

@@ -150,6 +150,18 @@ impl Machine {
         Some(self.chain(dead.unit))
     }
 
+    /// Why a unit was not started, or was stopped without a fault of its own.
+    fn why_down(&self, slot: &Slot) -> String {
+        let rival =
+            slot.links.iter().filter(|edge| edge.link == Link::Conflicts).find(|edge| {
+                self.slots.get(edge.unit).is_some_and(|other| other.goal != Goal::Down)
+            });
+        match rival {
+            Some(edge) => format!("it conflicts with {}", self.name(edge.unit)),
+            None => "it is down".to_owned(),
+        }
+    }
+
     /// `requires a: requires b: exit code 3`.
     pub(super) fn chain(&self, first: UnitId) -> String {
         let mut text = String::new();
@@ -171,7 +183,13 @@ impl Machine {
                 State::Backoff(it) => it.why.clone(),
                 State::Failed(why) => why.clone(),
                 State::Inactive(why) if !why.is_empty() => why.clone(),
-                _ => "it was stopped".to_owned(),
+                State::Inactive(_) => self.why_down(slot),
+                State::Stopping(_) | State::Receding => "it is stopping".to_owned(),
+                State::Preparing(_)
+                | State::Starting(_)
+                | State::Running(_)
+                | State::Done
+                | State::Reached => "it is not ready yet".to_owned(),
             };
             text.push_str(&why);
             return words::cut(text);

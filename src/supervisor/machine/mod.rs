@@ -1,8 +1,8 @@
 //! The machine itself: units and their links, goals and states, jobs and deadlines.
 //!
 //! [`Machine::handle`] takes one input and carries it through to the end: the unit it is
-//! for makes a transition ([`transition`]), its neighbours are marked, then those that can
-//! act do ([`propagate`]), until nothing moves. No recursion, no clock, no system call;
+//! for makes a transition (`transition`), its neighbours are marked, then those that can
+//! act do (`propagate`), until nothing moves. No recursion, no clock, no system call;
 //! the cost of an event is that of the units it touches.
 //!
 //! What must hold, and is checked by the simulation after each step: never two live runs

@@ -44,6 +44,15 @@ impl Machine {
         let closing = self.is_shutting_down();
         let Some(slot) = self.slots.get_mut(id) else { return };
         let before = slot.face();
+        #[cfg(test)]
+        if self.sabotage == Some(Sabotage::NeverKill)
+            && happening == Happening::Deadline
+            && let State::Stopping(Stopping { phase: Phase::Signalled { deadline, .. }, .. }) =
+                &mut slot.state
+        {
+            *deadline = Some(Time(now.0.saturating_add(std::time::Duration::from_secs(10))));
+            return self.changed(id, before, now, out);
+        }
         let unit = slot.unit.clone();
         let state = std::mem::replace(&mut slot.state, State::Receding);
         let mut cx = Cx {
@@ -297,9 +306,11 @@ impl Machine {
         for (index, edge) in order {
             let Some(other) = self.slots.get(edge.unit) else { continue };
             #[cfg(test)]
-            if (edge.link == Link::Requires && self.broken(Sabotage::IgnoreRequirements))
-                || (edge.link == Link::Conflicts && self.broken(Sabotage::IgnoreConflicts))
-            {
+            if self.broken(match edge.link {
+                Link::Requires => Sabotage::IgnoreRequirements,
+                Link::Wants | Link::After => Sabotage::IgnoreOrder,
+                Link::Conflicts => Sabotage::IgnoreConflicts,
+            }) {
                 continue;
             }
             let face = other.face();
@@ -350,7 +361,7 @@ impl Machine {
     }
 
     /// Whether something has to go down before this unit.
-    fn held(&self, slot: &Slot) -> bool {
+    pub(super) fn held(&self, slot: &Slot) -> bool {
         #[cfg(test)]
         if self.broken(Sabotage::StopInAnyOrder) {
             return false;

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::super::Time;
+use super::super::view::ResultName;
 use super::state::{Backoff, State};
 use super::terms::later;
 use super::transition::Cx;
@@ -93,6 +94,7 @@ fn again(why: String, cx: &mut Cx<'_>) -> State {
     if cx.history.exhausted(cx.now, restart) {
         let times = restart.limit_count;
         let window = words::span(restart.limit_window);
+        cx.memo.result = Some(ResultName::StartLimit);
         return State::Failed(format!("failed after {times} restarts in {window}: {why}"));
     }
     let delay = cx.history.delay(restart, cx.jitter);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::event::Notify;
-use super::super::view::StateName;
+use super::super::view::{ResultName, StateName};
 use super::super::{Action, Exit, Hook, Run};
 use super::state::{Checks, Ending, Probe, Pulse, Running, Starting, State, Word};
 use super::stopping::Manner;
@@ -46,18 +46,23 @@ pub(super) fn notify(mut it: Running, word: Notify, cx: &mut Cx<'_>) -> State {
                 *watchdog = next_watchdog(cx);
             }
         }
-        Notify::WatchdogTrigger => return bark(&it, "it triggered its watchdog".to_owned(), cx),
-        Notify::ExtendTimeout(_) => {}
+        Notify::WatchdogTrigger if it.pulse != Pulse::Frozen => {
+            return bark(&it, "it triggered its watchdog".to_owned(), cx);
+        }
+        Notify::WatchdogTrigger | Notify::ExtendTimeout(_) => {}
     }
     State::Running(it)
 }
 
 /// The command has ended, though nobody asked it to.
 pub(super) fn exited(it: &Running, exit: Exit, left_behind: bool, cx: &mut Cx<'_>) -> State {
-    cx.memo.exit = Some((it.run, exit));
+    let success = stopping::note_exit(it.run, exit, cx);
     end_hooks(it, cx);
-    let ending = match (cx.terms.success(exit), left_behind) {
-        (true, true) => Ending::Failed(stopping::DAEMONISED.to_owned()),
+    let ending = match (success, left_behind) {
+        (true, true) => {
+            cx.memo.blame(ResultName::Protocol);
+            Ending::Failed(stopping::DAEMONISED.to_owned())
+        }
         (true, false) => Ending::Ended,
         (false, _) => Ending::Failed(stopping::exit_text(exit, cx)),
     };
@@ -122,6 +127,7 @@ fn judge(mut it: Running, verdict: health::Verdict, cx: &mut Cx<'_>) -> State {
     }
     end_hooks(&it, cx);
     over(&it, cx);
+    cx.memo.blame(ResultName::Unhealthy);
     stopping::end(it.run, Ending::Failed(why), Manner::Gentle, cx)
 }
 
@@ -129,6 +135,7 @@ fn judge(mut it: Running, verdict: health::Verdict, cx: &mut Cx<'_>) -> State {
 fn bark(it: &Running, why: String, cx: &mut Cx<'_>) -> State {
     end_hooks(it, cx);
     over(it, cx);
+    cx.memo.blame(ResultName::Watchdog);
     stopping::end(it.run, Ending::Failed(why), Manner::Signal(SIGABRT), cx)
 }
 
@@ -198,11 +205,13 @@ pub(super) fn freeze(mut it: Running, on: bool, cx: &mut Cx<'_>) -> State {
     State::Running(it)
 }
 
-/// Ends what runs beside the command.
+/// Ends what runs beside the command, and lets move what is to end.
 pub(super) fn end_hooks(it: &Running, cx: &mut Cx<'_>) {
     health::end(&it.health, it.run, cx);
-    if let Pulse::Alive { reload: Some(_), .. } = it.pulse {
-        kill_reload(it.run, cx);
+    match it.pulse {
+        Pulse::Alive { reload: Some(_), .. } => kill_reload(it.run, cx),
+        Pulse::Alive { reload: None, .. } => {}
+        Pulse::Frozen => cx.out.push(Action::Freeze { unit: cx.id, run: it.run, on: false }),
     }
 }
 

@@ -11,6 +11,8 @@ pub(super) enum Sabotage {
     IgnoreRequirements,
     /// Starts beside what it conflicts with.
     IgnoreConflicts,
+    /// Starts without waiting for what goes first.
+    IgnoreOrder,
     /// Takes events of earlier runs for those of the present one.
     TakeStaleEvents,
     /// Starts again before the old run is cleaned up.
@@ -19,6 +21,8 @@ pub(super) enum Sabotage {
     LoseWaiting,
     /// Forgets the deadline of a stop.
     ForgetStopTimer,
+    /// Waits again and again for who ignores its stop signal.
+    NeverKill,
     /// Ends jobs without telling anybody.
     LoseJobs,
     /// Accepts starts during shutdown.
@@ -75,6 +79,11 @@ fn a_start_beside_a_conflict_is_caught() {
 }
 
 #[test]
+fn a_start_out_of_order_is_caught() {
+    is_caught(Sabotage::IgnoreOrder, &["which goes first, moves"]);
+}
+
+#[test]
 fn an_event_of_an_earlier_run_is_caught() {
     let rules = ["an order for run", "two live runs", "before its preparation", "no rest after"];
     is_caught(Sabotage::TakeStaleEvents, &rules);
@@ -93,6 +102,11 @@ fn a_lost_start_is_caught() {
 #[test]
 fn a_stop_without_a_deadline_is_caught() {
     is_caught(Sabotage::ForgetStopTimer, &["the nearest deadline is", "shutdown does not end"]);
+}
+
+#[test]
+fn a_stop_without_a_bound_is_caught() {
+    is_caught(Sabotage::NeverKill, &["has not ended by", "shutdown does not end", "no rest after"]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What people see of a unit: its view, and why it is in its state.
 
-use super::super::view::{HealthName, UnitView};
+use super::super::view::{HealthName, ResultName, UnitView};
 use super::super::{Run, UnitId};
 use super::graph::Link;
 use super::slot::Slot;
@@ -20,6 +20,7 @@ impl Machine {
             wanted: slot.goal != Goal::Down,
             run: slot.state.run(),
             exit: slot.memo.exit.map(|(_, exit)| exit),
+            result: result(slot),
             restarts: slot.history.restarts,
             since: slot.since,
             ready: face.class == Class::Ready,
@@ -69,10 +70,10 @@ impl Machine {
                 StartStep::Hook(_) => "start-post".to_owned(),
             },
             State::Running(it) => running(it),
-            State::Stopping(it) => stopping(it),
+            State::Stopping(it) => self.stopping(slot, it),
             State::Backoff(it) => format!("{}; {}", it.why, it.plan),
             State::Done | State::Reached => String::new(),
-            State::Receding => WAITS_FOR_DEPENDENTS.to_owned(),
+            State::Receding => self.waits_for_dependents(slot),
         }
     }
 
@@ -85,9 +86,23 @@ impl Machine {
             format!("waits for {name}")
         }
     }
-}
 
-const WAITS_FOR_DEPENDENTS: &str = "waits until its dependents have stopped";
+    fn stopping(&self, slot: &Slot, it: &Stopping) -> String {
+        match (&it.phase, &it.ending) {
+            (Phase::Cleaning { stuck: Some(text) }, _) | (_, Ending::Failed(text)) => text.clone(),
+            (Phase::Dependents, _) => self.waits_for_dependents(slot),
+            (_, Ending::Asked | Ending::Ended) => String::new(),
+        }
+    }
+
+    fn waits_for_dependents(&self, slot: &Slot) -> String {
+        if self.held(slot) {
+            "waits until its dependents have stopped".to_owned()
+        } else {
+            String::new()
+        }
+    }
+}
 
 fn running(it: &Running) -> String {
     match (&it.pulse, it.word) {
@@ -102,11 +117,12 @@ fn running(it: &Running) -> String {
     }
 }
 
-fn stopping(it: &Stopping) -> String {
-    match (&it.phase, &it.ending) {
-        (Phase::Cleaning { stuck: Some(text) }, _) | (_, Ending::Failed(text)) => text.clone(),
-        (Phase::Dependents, _) => WAITS_FOR_DEPENDENTS.to_owned(),
-        (_, Ending::Asked | Ending::Ended) => String::new(),
+fn result(slot: &Slot) -> Option<ResultName> {
+    match &slot.state {
+        State::Waiting(wait) if matches!(wait.on, Some(On::Dead(_) | On::Missing(_))) => {
+            Some(ResultName::Dependency)
+        }
+        _ => slot.memo.result,
     }
 }
 

@@ -6,10 +6,12 @@
 use std::time::Duration;
 
 use super::super::event::Notify;
+use super::super::view::ResultName;
 use super::super::{Action, Exit, Hook, Run};
 use super::state::{
     Checks, Ending, On, PrepareStep, Preparing, Probe, StartStep, Starting, State, Wait,
 };
+use super::stopping::Manner;
 use super::terms::later;
 use super::transition::Cx;
 use super::{health, running, stopping, words};
@@ -41,6 +43,7 @@ pub(super) fn begin(cx: &mut Cx<'_>) -> State {
     cx.memo.run = Some(run);
     cx.memo.status.clear();
     cx.memo.out_of_memory = false;
+    cx.memo.result = None;
     cx.out.push(Action::Prepare { unit: cx.id, run });
     let deadline = cx.terms.start_timeout().map(|timeout| later(cx.now, timeout));
     State::Preparing(Preparing { run, began: cx.now, deadline, step: PrepareStep::Sandbox })
@@ -80,19 +83,21 @@ pub(super) fn pre_ended(
     if hook != Hook::StartPre(index) {
         return State::Preparing(it);
     }
-    match failure("start-pre", result) {
+    match failure("start-pre", result, cx) {
         None => next_pre(it, index.saturating_add(1), cx),
         Some(why) => stopping::after_main(it.run, Ending::Failed(why), cx),
     }
 }
 
 /// How a hook failed, if it did.
-fn failure(name: &str, result: &Result<Exit, String>) -> Option<String> {
-    match result {
-        Ok(Exit::Code(0)) => None,
-        Ok(exit) => Some(format!("{name}: {}", words::exit(*exit))),
-        Err(text) => Some(words::cut(format!("{name}: {text}"))),
-    }
+fn failure(name: &str, result: &Result<Exit, String>, cx: &mut Cx<'_>) -> Option<String> {
+    let (verdict, why) = match result {
+        Ok(Exit::Code(0)) => return None,
+        Ok(exit) => (stopping::verdict(*exit), format!("{name}: {}", words::exit(*exit))),
+        Err(text) => (ResultName::Resources, words::cut(format!("{name}: {text}"))),
+    };
+    cx.memo.blame(verdict);
+    Some(why)
 }
 
 /// The command was executed.
@@ -121,11 +126,13 @@ pub(super) fn executed(it: Starting, cx: &mut Cx<'_>) -> State {
 /// The readiness probe succeeded.
 pub(super) fn ready(it: Starting, cx: &mut Cx<'_>) -> State {
     match it.step {
-        StartStep::Ready => {
+        StartStep::Ready if is_watched(cx) => {
             cx.out.push(Action::StopWatching { unit: cx.id, run: it.run });
             next_post(it, 0, cx)
         }
-        StartStep::Exec | StartStep::Work | StartStep::Hook(_) => State::Starting(it),
+        StartStep::Exec | StartStep::Ready | StartStep::Work | StartStep::Hook(_) => {
+            State::Starting(it)
+        }
     }
 }
 
@@ -149,9 +156,9 @@ pub(super) fn hook_ended(
 ) -> State {
     match (it.step, hook) {
         (StartStep::Hook(index), Hook::StartPost(ended)) if index == ended => {
-            match failure("start-post", result) {
+            match failure("start-post", result, cx) {
                 None => next_post(it, index.saturating_add(1), cx),
-                Some(why) => fail(&it, why, cx),
+                Some(why) => post_failed(&it, why, cx),
             }
         }
         (StartStep::Ready, Hook::Health) => match health::ended(&mut it.health, result, cx) {
@@ -173,6 +180,16 @@ pub(super) fn hook_ended(
     }
 }
 
+/// A `start-post` hook has failed; the command runs on (but for a oneshot's).
+fn post_failed(it: &Starting, why: String, cx: &mut Cx<'_>) -> State {
+    health::end(&it.health, it.run, cx);
+    let ending = Ending::Failed(why);
+    if cx.terms.oneshot() {
+        return stopping::after_main(it.run, ending, cx);
+    }
+    stopping::end(it.run, ending, Manner::Signal(cx.terms.stop_signal()), cx)
+}
+
 /// The service has said something.
 pub(super) fn notify(mut it: Starting, word: Notify, cx: &mut Cx<'_>) -> State {
     match word {
@@ -180,7 +197,10 @@ pub(super) fn notify(mut it: Starting, word: Notify, cx: &mut Cx<'_>) -> State {
         Notify::ExtendTimeout(by) => {
             it.deadline = it.deadline.map(|deadline| deadline.max(later(cx.now, by)));
         }
-        Notify::WatchdogTrigger => return fail(&it, "it triggered its watchdog".to_owned(), cx),
+        Notify::WatchdogTrigger => {
+            cx.memo.blame(ResultName::Watchdog);
+            return fail(&it, "it triggered its watchdog".to_owned(), cx);
+        }
         Notify::Watchdog | Notify::Reloading | Notify::Stopping => {}
     }
     State::Starting(it)
@@ -188,12 +208,12 @@ pub(super) fn notify(mut it: Starting, word: Notify, cx: &mut Cx<'_>) -> State {
 
 /// The command has ended before it was ready (or, for a oneshot, has done its work).
 pub(super) fn exited(it: &Starting, exit: Exit, left_behind: bool, cx: &mut Cx<'_>) -> State {
-    cx.memo.exit = Some((it.run, exit));
-    let success = cx.terms.success(exit);
+    let success = stopping::note_exit(it.run, exit, cx);
     if cx.terms.oneshot() && success && matches!(it.step, StartStep::Exec | StartStep::Work) {
         return next_post(*it, 0, cx);
     }
     end_hooks(it, cx);
+    cx.memo.blame(ResultName::Protocol);
     let why = if !success {
         stopping::exit_text(exit, cx)
     } else if left_behind {
@@ -223,7 +243,8 @@ pub(super) fn deadline(mut it: Starting, cx: &mut Cx<'_>) -> State {
     State::Starting(it)
 }
 
-fn too_slow(cx: &Cx<'_>) -> String {
+fn too_slow(cx: &mut Cx<'_>) -> String {
+    cx.memo.blame(ResultName::Timeout);
     let timeout = words::span(cx.terms.start_timeout().unwrap_or(Duration::ZERO));
     if cx.terms.oneshot() {
         format!("not done within {timeout}")
@@ -236,6 +257,19 @@ fn fail(it: &Starting, why: String, cx: &mut Cx<'_>) -> State {
     stopping::leave_starting(it, Ending::Failed(why), cx)
 }
 
+/// Whether the loop looks out for readiness.
+fn is_watched(cx: &Cx<'_>) -> bool {
+    match cx.terms.ready() {
+        Ready::Exec | Ready::Health => false,
+        Ready::Notify
+        | Ready::Fd(_)
+        | Ready::Tcp { .. }
+        | Ready::Unix(_)
+        | Ready::Path(_)
+        | Ready::Log(_) => !cx.terms.oneshot(),
+    }
+}
+
 /// Ends what the start has begun beside the command.
 pub(super) fn end_hooks(it: &Starting, cx: &mut Cx<'_>) {
     let run: Run = it.run;
@@ -243,10 +277,10 @@ pub(super) fn end_hooks(it: &Starting, cx: &mut Cx<'_>) {
         StartStep::Hook(index) => {
             cx.out.push(Action::KillHook { unit: cx.id, run, hook: Hook::StartPost(index) });
         }
-        StartStep::Ready | StartStep::Exec => {
+        StartStep::Ready | StartStep::Exec if is_watched(cx) => {
             cx.out.push(Action::StopWatching { unit: cx.id, run });
         }
-        StartStep::Work => {}
+        StartStep::Ready | StartStep::Exec | StartStep::Work => {}
     }
     health::end(&it.health, run, cx);
 }

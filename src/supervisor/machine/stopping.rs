@@ -8,11 +8,11 @@
 use std::time::Duration;
 
 use super::super::event::Notify;
-use super::super::view::StateName;
+use super::super::view::{ResultName, StateName};
 use super::super::{Action, Exit, Hook, Run, Time};
 use super::state::{
-    Ending, Goal, Phase, PrepareStep, Preparing, Pulse, Running, StartStep, Starting, State,
-    Stopping, Wait,
+    Ending, Goal, Phase, PrepareStep, Preparing, Running, StartStep, Starting, State, Stopping,
+    Wait,
 };
 use super::terms::later;
 use super::transition::Cx;
@@ -42,6 +42,27 @@ pub(super) const fn asked() -> Ending {
     Ending::Asked
 }
 
+/// Notes how the main process has ended; whether that counts as success.
+pub(super) fn note_exit(run: Run, exit: Exit, cx: &mut Cx<'_>) -> bool {
+    cx.memo.exit = Some((run, exit));
+    let success = cx.terms.success(exit);
+    cx.memo.blame(match verdict(exit) {
+        _ if success => ResultName::Success,
+        _ if cx.memo.out_of_memory => ResultName::OomKill,
+        other => other,
+    });
+    success
+}
+
+/// The word for an end.
+pub(super) const fn verdict(exit: Exit) -> ResultName {
+    match exit {
+        Exit::Code(0) => ResultName::Success,
+        Exit::Code(_) | Exit::Unknown => ResultName::ExitCode,
+        Exit::Signal(_) => ResultName::Signal,
+    }
+}
+
 /// How a process ended, and that memory was short if it was.
 pub(super) fn exit_text(exit: Exit, cx: &Cx<'_>) -> String {
     let text = words::exit(exit);
@@ -59,6 +80,7 @@ pub(super) fn rest() -> State {
 /// `reset` of a failed unit: as if it had never been started.
 pub(super) fn forgotten(cx: &mut Cx<'_>) -> State {
     cx.history.forget();
+    cx.memo.result = None;
     *cx.goal = Goal::Down;
     rest()
 }
@@ -99,9 +121,6 @@ pub(super) fn leave_starting(it: &Starting, ending: Ending, cx: &mut Cx<'_>) -> 
 pub(super) fn leave_running(it: Running, cx: &mut Cx<'_>) -> State {
     running::end_hooks(&it, cx);
     running::over(&it, cx);
-    if it.pulse == Pulse::Frozen {
-        cx.out.push(Action::Freeze { unit: cx.id, run: it.run, on: false });
-    }
     stopping(it.run, Phase::Dependents, Ending::Asked)
 }
 
@@ -179,6 +198,7 @@ fn stopping(run: Run, phase: Phase, ending: Ending) -> State {
 
 /// A step of the set-up failed; nothing of the command is left.
 pub(super) fn setup_failed(run: Run, text: String, cx: &mut Cx<'_>) -> State {
+    cx.memo.blame(ResultName::Resources);
     clean(run, Ending::Failed(words::cut(text)), cx)
 }
 
@@ -212,7 +232,13 @@ pub(super) fn never_ran(it: Stopping, cx: &mut Cx<'_>) -> State {
 
 /// The command has ended.
 pub(super) fn exited(it: Stopping, exit: Exit, cx: &mut Cx<'_>) -> State {
-    cx.memo.exit = Some((it.run, exit));
+    if it.ending == Ending::Asked && exit == Exit::Signal(cx.terms.stop_signal()) {
+        // What it was told to.
+        cx.memo.exit = Some((it.run, exit));
+        cx.memo.blame(ResultName::Success);
+    } else {
+        note_exit(it.run, exit, cx);
+    }
     match it.phase {
         Phase::Command { .. } => {
             cx.out.push(Action::KillHook { unit: cx.id, run: it.run, hook: Hook::Stop });
@@ -268,7 +294,10 @@ pub(super) fn deadline(it: Stopping, cx: &mut Cx<'_>) -> State {
     let passed = |time: Time| time <= cx.now;
     match it.phase {
         Phase::Exec { deadline } if passed(deadline) => kill(it, cx),
-        Phase::Signalled { deadline: Some(time), .. } if passed(time) => kill(it, cx),
+        Phase::Signalled { deadline: Some(time), .. } if passed(time) => {
+            cx.memo.blame(ResultName::Timeout);
+            kill(it, cx)
+        }
         Phase::Hook { deadline } | Phase::Killed { deadline } if passed(deadline) => {
             after_main(it.run, it.ending, cx)
         }

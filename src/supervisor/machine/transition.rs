@@ -12,6 +12,7 @@ use super::state::{Goal, On, State, State as S};
 use super::terms::Terms;
 use super::{running, starting, stopping};
 use crate::supervisor::action::Notice;
+use crate::supervisor::view::ResultName;
 
 /// What can happen to a unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,9 +88,18 @@ pub(super) struct Memo {
     pub status: String,
     /// Whether the kernel killed something of the latest run for lack of memory.
     pub out_of_memory: bool,
+    /// How the latest run ended.
+    pub result: Option<ResultName>,
 }
 
 impl Memo {
+    /// Notes why the latest run ends. Only the first failure counts.
+    pub(super) fn blame(&mut self, result: ResultName) {
+        if matches!(self.result, None | Some(ResultName::Success)) {
+            self.result = Some(result);
+        }
+    }
+
     /// How the latest run's main process ended, if it has.
     pub(super) fn fresh_exit(&self) -> Option<Exit> {
         self.exit.filter(|&(run, _)| Some(run) == self.run).map(|(_, exit)| exit)

@@ -78,11 +78,9 @@ impl Machine {
             return finish(job, Err(why), out);
         }
         let up = slot.face().up;
-        let going = matches!(slot.state, State::Stopping(_) | State::Receding);
         let wanted = self.closure(id);
         self.want(&wanted, now, out);
-        // What is on its way down cannot turn round: it ends, then begins again.
-        if up && (going || kind == JobKind::Restart) {
+        if up && kind == JobKind::Restart {
             self.aim(id, Goal::Cycle, now, out);
         }
         self.add_job(id, job, kind);
@@ -130,7 +128,13 @@ impl Machine {
             }
         }
         for &id in units {
-            if self.slot(id).is_some_and(|slot| slot.goal == Goal::Down) {
+            let Some(slot) = self.slots.get(id) else { continue };
+            // What is on its way down cannot turn round: it ends, then begins again, and
+            // at once, however it came to its end. So does what has a new definition.
+            let going = matches!(slot.state, State::Stopping(_) | State::Receding);
+            if going || (slot.face().up && slot.pending.is_some()) {
+                self.aim(id, Goal::Cycle, now, out);
+            } else if slot.goal == Goal::Down {
                 self.aim(id, Goal::Up, now, out);
             }
             self.deliver(id, Happening::Wake, now, out);

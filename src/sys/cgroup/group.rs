@@ -19,9 +19,18 @@ const REMOVE_MAX: usize = 4096;
 /// Dropping it leaves the directories: [`Group::remove`] takes them away.
 #[derive(Debug, Default)]
 pub struct Group {
-    directory: Option<(OwnedFd, PathBuf)>,
+    directory: Option<Directory>,
     pub(super) legacy: Vec<Legacy>,
     pub(super) unenforced: Vec<String>,
+}
+
+/// A group in version 2.
+#[derive(Debug)]
+struct Directory {
+    fd: OwnedFd,
+    path: PathBuf,
+    /// Its path as in /proc/PID/cgroup.
+    seen_as: PathBuf,
 }
 
 /// A group in a version 1 hierarchy.
@@ -39,19 +48,19 @@ impl Group {
         Self::default()
     }
 
-    pub(super) fn set_directory(&mut self, fd: OwnedFd, path: PathBuf) {
-        self.directory = Some((fd, path));
+    pub(super) fn set_directory(&mut self, fd: OwnedFd, path: PathBuf, seen_as: PathBuf) {
+        self.directory = Some(Directory { fd, path, seen_as });
     }
 
     /// The directory in version 2; `None` when this host has no such tree: the unit's
     /// processes are then ended by its pid namespace or process group.
     pub fn path(&self) -> Option<&Path> {
-        self.directory.as_ref().map(|(_, path)| path.as_path())
+        self.directory.as_ref().map(|directory| directory.path.as_path())
     }
 
     /// For `CLONE_INTO_CGROUP`.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.directory.as_ref().map(|(fd, _)| fd.as_fd())
+        self.directory.as_ref().map(|directory| directory.fd.as_fd())
     }
 
     /// What the calling process writes `0` to in order to be in the version 1 groups.
@@ -109,6 +118,21 @@ impl Group {
         Ok(numbers.filter(|&pid| pid > 0).take(limit).collect())
     }
 
+    /// Whether the process is in it or below. Safe only while the process cannot be
+    /// replaced by another of its number: asked for a sender whose message is being read,
+    /// a stranger that has just got the number of a dead one may be judged in its stead.
+    ///
+    /// # Errors
+    /// As [`Self::kill`]; `NotFound` when there is no such process.
+    pub fn holds(&self, pid: i32) -> io::Result<bool> {
+        let Some(directory) = &self.directory else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        let text = read(Path::new(&format!("/proc/{pid}/cgroup")))?;
+        let path = text.lines().find_map(|line| line.strip_prefix("0::"));
+        Ok(path.is_some_and(|path| Path::new(path).starts_with(&directory.seen_as)))
+    }
+
     /// Bytes of memory charged to it, where something counts them.
     pub fn memory(&self) -> Option<u64> {
         let file = match self.legacy_with("memory") {
@@ -146,7 +170,7 @@ impl Group {
             remove_tree(path).map_err(|error| Error::io("remove", path, error))?;
             self.legacy.pop();
         }
-        if let Some((_, path)) = &self.directory {
+        if let Some(Directory { path, .. }) = &self.directory {
             remove_tree(path).map_err(|error| Error::io("remove", path, error))?;
             self.directory = None;
         }

@@ -23,6 +23,8 @@ pub(super) struct Hierarchy {
     pub controllers: Vec<String>,
     /// The directory of berth's own group.
     pub own: PathBuf,
+    /// Its path as in /proc/self/cgroup.
+    pub path: PathBuf,
 }
 
 /// Where control groups can be made on this host.
@@ -53,11 +55,12 @@ impl Tree {
                 continue;
             };
             let Some(own) = place(&mount, entry.path) else { continue };
+            let path = PathBuf::from(entry.path);
             if mount.kind == "cgroup2" {
-                tree.unified.get_or_insert(Hierarchy { controllers: Vec::new(), own });
+                tree.unified.get_or_insert(Hierarchy { controllers: Vec::new(), own, path });
             } else if !tree.legacy.iter().any(|known| known.own == own) {
                 let controllers = entry.controllers.split(',').map(str::to_owned).collect();
-                tree.legacy.push(Hierarchy { controllers, own });
+                tree.legacy.push(Hierarchy { controllers, own, path });
             }
         }
         tree
@@ -80,9 +83,11 @@ impl Tree {
         let legacy = self.legacy.iter().map(|one| Hierarchy {
             controllers: one.controllers.clone(),
             own: group_above(&one.own, &name).join(&name),
+            path: group_above(&one.path, &name).join(&name),
         });
         let mut root = Root {
             unified: Err(String::new()),
+            seen_as: PathBuf::new(),
             controllers: Vec::new(),
             moved_from: None,
             legacy: legacy.collect(),
@@ -93,6 +98,7 @@ impl Tree {
         };
         let above = group_above(&unified.own, &name);
         let path = above.join(&name);
+        root.seen_as = group_above(&unified.path, &name).join(&name);
         match make_directory(&path) {
             Ok(()) => {
                 let moved;
@@ -185,6 +191,8 @@ fn place(mount: &CgroupMount<'_>, path: &str) -> Option<PathBuf> {
 pub struct Root {
     /// Its directory in version 2, or why there is none.
     pub(super) unified: Result<PathBuf, String>,
+    /// Its path in version 2 as in /proc/PID/cgroup.
+    seen_as: PathBuf,
     /// Version 2 controllers that are enabled for units.
     pub(super) controllers: Vec<String>,
     /// Where this process was before it moved into a group of its own.
@@ -244,7 +252,7 @@ impl Root {
                 }
                 other => other.map_err(|error| Error::io("make", &path, error))?,
             }
-            group.set_directory(open_directory(&path)?, path);
+            group.set_directory(open_directory(&path)?, path, self.seen_as.join(name));
         }
         limits::apply(self, group, name, wanted, strict)
     }

@@ -179,14 +179,15 @@ fn finish(node: &Node, draft: &Draft, cx: &mut Context<'_>) -> Option<Mount> {
             MountSource::Tmpfs { size: mount.size, mode: mount.mode.unwrap_or(0o1777) }
         }
         (_, None) => return cx.refuse(node, "this mount has no `source`"),
-        (MountKind::Bind, Some(path)) => match value::path_problem(&path) {
-            Some(problem) => return refuse_source(draft, node, problem, cx),
-            None => MountSource::Bind {
+        (MountKind::Bind, Some(path)) => {
+            let place = draft.place(Section::Mount, "source").unwrap_or(node.place);
+            let path = value::host_path(&path, place, cx)?;
+            MountSource::Bind {
                 path,
                 propagation: mount.propagation,
                 recursive: mount.recursive.unwrap_or(true),
-            },
-        },
+            }
+        }
         (MountKind::Volume, Some(name)) => {
             let sample = if cx.template { name.replace("%i", "i") } else { name.clone() };
             match names::problem(&sample) {

@@ -62,18 +62,21 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(SERVICE, "environment-files", "list of host paths", "[]", |d, v, cx| {
         let files = value::list(v, "a list of paths", cx, |item, cx| {
             let text = value::text(item, cx)?;
-            match value::path_problem(text.strip_prefix('-').unwrap_or(text)) {
-                Some(problem) => cx.refuse(item, problem),
-                None => Some(cx.at(item.place, text.to_owned())),
-            }
+            let (mark, path) = match text.strip_prefix('-') {
+                Some(path) => ("-", path),
+                None => ("", text),
+            };
+            let path = value::host_path(path, item.place, cx)?;
+            Some(cx.at(item.place, format!("{mark}{path}")))
         });
         put(&mut d.service.environment_files, files);
     })
     .help(
         "Files of `NAME=value` lines, read from the host at each start; they win over \
-         `environment`. A `-` before the path: it may be missing.",
+         `environment`. A `-` before the path: it may be missing. `./` and `../` are meant \
+         from the directory of the unit file.",
     )
-    .good(&["[\"/etc/web.env\", \"-/etc/web.local.env\"]"])
+    .good(&["[\"/etc/web.env\", \"-/etc/web.local.env\"]", "[\"-./web.env\"]"])
     .bad(&["[\"web.env\"]", "[\"/etc/../x\"]", "\"/etc/web.env\""]),
     Setting::new(SERVICE, "umask", "octal mode", "\"0022\"", |d, v, cx| {
         let mode = value::mode(v, cx).and_then(|mode| {

@@ -20,9 +20,12 @@ pub(super) const SETTINGS: &[Setting] = &[
                 "the host's own root cannot be used as a directory",
                 "write rootfs = \"host\"",
             ),
-            text => match value::path_problem(text) {
-                Some(problem) => cx.advise(v, problem, "write \"host\" or the path of a directory"),
-                None => Some(Rootfs::Directory(text.to_owned())),
+            text if !text.contains('/') => {
+                cx.advise(v, "this is not a path", "write \"host\", or the path of a directory")
+            }
+            text => match value::host_path(text, v.place, cx)?.as_str() {
+                "/" => cx.refuse(v, "the host's own root cannot be used as a directory"),
+                path => Some(Rootfs::Directory(path.to_owned())),
             },
         });
         put(&mut d.service.rootfs, rootfs.map(|rootfs| cx.at(v.place, rootfs)));
@@ -30,9 +33,10 @@ pub(super) const SETTINGS: &[Setting] = &[
     .help(
         "The tree that is its root. `\"host\"`: the host's own tree, with `/tmp`, \
          `/run`, `/dev`, `/proc` and `/sys` of its own. Otherwise a directory that \
-         holds a root file system.",
+         holds a root file system; `./` and `../` are meant from the directory of the unit \
+         file.",
     )
-    .good(&["\"/var/lib/berth/rootfs/web\"", "\"host\""])
+    .good(&["\"/var/lib/berth/rootfs/web\"", "\"host\"", "\"./rootfs\""])
     .bad(&["\"web\"", "\"/\"", "\"/a/../b\"", "1"]),
     Setting::new(
         SERVICE,

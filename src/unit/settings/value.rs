@@ -284,6 +284,45 @@ pub fn path_problem(path: &str) -> Option<&'static str> {
     }
 }
 
+/// A path on the host: absolute and without `..`, or beginning with `./` or `../`: then it
+/// is meant from the directory of the file that holds it, as in Compose.
+pub fn host_path(text: &str, place: Place, cx: &mut Context<'_>) -> Option<String> {
+    let full = if text.starts_with("./") || text.starts_with("../") {
+        beside(cx.files.name(place.file), text)
+    } else {
+        Some(text.to_owned())
+    };
+    let Some(full) = full else {
+        cx.out.push(Mistake::new(place, "this path leads out of the file system's root"));
+        return None;
+    };
+    let Some(problem) = path_problem(&full) else { return Some(full) };
+    let mistake = Mistake::new(place, problem);
+    cx.out.push(if full.starts_with('/') {
+        mistake
+    } else {
+        mistake.help("`./` and `../` are meant from the directory of the unit file")
+    });
+    None
+}
+
+/// A path beside a file, made absolute without asking the file system what is a link.
+fn beside(file: &str, path: &str) -> Option<String> {
+    let file = std::path::absolute(file).ok()?;
+    let mut full = file.parent()?.to_str()?.to_owned();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => full.truncate(full.rfind('/')?),
+            name => {
+                full.push('/');
+                full.push_str(name);
+            }
+        }
+    }
+    Some(if full.is_empty() { "/".to_owned() } else { full })
+}
+
 /// An absolute path without `..`.
 pub fn path(node: &Node, cx: &mut Context<'_>) -> Option<String> {
     let path = text(node, cx)?;

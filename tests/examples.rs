@@ -1,0 +1,140 @@
+//! Every example is run, as a person would run it, and does what its comments promise.
+//!
+//! Each in namespaces of its own, with the network of a machine of its own; the rig sees
+//! to it that nothing is left. The root file system of the quickstart is unpacked once.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    missing_docs,
+    dead_code,
+    reason = "a test that panics has failed, as it should; the rig has more than is used here"
+)]
+
+#[path = "system/rig.rs"]
+mod rig;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rig::{Mode, Rig};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// Every example, as the file is called; [`each_example_has_a_test`] compares.
+const TESTED: [&str; 5] = ["hello", "isolation-none", "oneshots", "quickstart", "restart"];
+
+fn file(name: &str) -> PathBuf {
+    Path::new(ROOT).join("examples").join(name).with_extension("toml")
+}
+
+fn run(name: &str) -> Rig {
+    Rig::start(Mode::Up, "", &[file(name).to_str().unwrap()])
+}
+
+#[test]
+fn each_example_has_a_test() {
+    let entries = std::fs::read_dir(Path::new(ROOT).join("examples")).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let mut names: Vec<String> = paths
+        .filter(|path| path.extension().is_some_and(|it| it == "toml"))
+        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    names.sort();
+    assert_eq!(names, TESTED);
+}
+
+#[test]
+fn hello_sees_a_world_of_its_own() {
+    let mut rig = run("hello");
+    rig.wait_log("hello", "hello, it is ");
+    assert_eq!(rig.state("where"), "done");
+    let said = rig.logs("where");
+    for line in [
+        "my host name is where",
+        "processes I see: 1 2 ",
+        "network devices: lo",
+        "files in /tmp: 0, in /run: 0",
+        "/usr is read-only for me",
+    ] {
+        assert!(said.contains(line), "no {line:?} in {said}");
+    }
+    assert_eq!(rig.finish(), 0);
+}
+
+#[test]
+fn isolation_none_is_a_plain_process_with_limits() {
+    let mut rig = run("isolation-none");
+    rig.wait_log("clock", "good day from nobody in /tmp");
+    rig.wait_log("patient", "at work");
+    let limits =
+        std::fs::read_to_string(format!("/proc/{}/limits", rig.host_pid(rig.main_pid("clock"))));
+    let limits = limits.unwrap();
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert_eq!(files.split_whitespace().nth(3), Some("256"), "{files}");
+    rig.ctl_ok(&["stop", "patient"]);
+    assert_eq!(rig.state("patient"), "inactive");
+    rig.wait_log("patient", "saving my work");
+    assert_eq!(rig.finish(), 0);
+}
+
+#[test]
+fn oneshots_hand_their_work_on() {
+    let mut rig = run("oneshots");
+    rig.wait_log("report", "the report says 5050");
+    for (unit, state) in [("fetch", "done"), ("sum", "done"), ("report", "running")] {
+        assert_eq!(rig.state(unit), state, "{unit}");
+    }
+    assert_eq!(rig.finish(), 0);
+}
+
+#[test]
+fn restart_does_what_each_service_asks_for() {
+    let mut rig = run("restart");
+    rig.wait_state("phoenix", "running");
+    let before = rig.main_pid("phoenix");
+    rig.ctl_ok(&["kill", "-s", "KILL", "phoenix"]);
+    rig.wait_for("another phoenix", |rig| {
+        let status = rig.status("phoenix");
+        status["state"] == "running" && status["restarts"] == 1
+    });
+    assert_ne!(rig.main_pid("phoenix"), before);
+    rig.wait_log("shaky", "run 4");
+    rig.wait_state("shaky", "running");
+    assert_eq!(rig.status("shaky")["restarts"], 3);
+    rig.wait_state("hopeless", "failed");
+    assert_eq!(rig.logs("hopeless").matches("no luck").count(), 4);
+    assert_eq!(rig.finish(), 0);
+}
+
+#[test]
+fn quickstart_serves_a_page_that_redis_counts_for() {
+    let made = Command::new(Path::new(ROOT).join("scripts/rootfs")).arg("quickstart").output();
+    let made = made.unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let mut rig = run("quickstart");
+    rig.wait_state("default", "running");
+    let page =
+        |rig: &Rig| rig.ctl_ok(&["exec", "web", "--", "wget", "-qO-", "http://127.0.0.1:8088/"]);
+    rig.wait_for("the worker's page", |rig| page(rig).contains("<p>Tick "));
+    assert!(page(&rig).contains("on worker."), "its own host name");
+    rig.wait_for("a healthy web", |rig| rig.status("web")["health"] == "healthy");
+
+    // Who depends on redis comes back with it; the page outlives both.
+    let (web, worker) = (rig.main_pid("web"), rig.main_pid("worker"));
+    rig.ctl_ok(&["kill", "-s", "KILL", "redis"]);
+    rig.wait_for("redis and its worker again", |rig| {
+        let (redis, worker_now) = (rig.status("redis"), rig.status("worker"));
+        redis["state"] == "running"
+            && redis["restarts"] == 1
+            && worker_now["state"] == "running"
+            && worker_now["main_pid"] != worker
+    });
+    assert_eq!(rig.main_pid("web"), web);
+    rig.ctl_ok(&["stop", "worker"]);
+    assert!(page(&rig).contains("<p>Tick "), "the last page is still served");
+    assert_eq!(rig.ctl_ok(&["exec", "web", "--", "hostname"]), "web\n");
+    assert_eq!(rig.finish(), 0);
+}
