@@ -150,9 +150,10 @@ impl Daemon {
         }
         let number = self.next_reader;
         self.next_reader = self.next_reader.wrapping_add(1);
+        let now = self.clock.now();
         let previous =
             Previous { set: UnitSet::clone(&self.units), instances: self.instances.clone() };
-        let reader = reader::start(&mut self.poller, number, sources, &previous, purpose)
+        let reader = reader::start(&mut self.poller, number, sources, &previous, purpose, now)
             .map_err(|error| format!("cannot start the unit reader: {error}"))?;
         self.pids.insert(reader.pid, Owner::Reader);
         self.reader = Some(reader);
