@@ -69,7 +69,8 @@ fn isolation_none_is_a_plain_process_with_limits() {
     let mut rig = run("isolation-none");
     rig.wait_log("clock", "good day from nobody in /tmp");
     rig.wait_log("patient", "at work");
-    let limits = std::fs::read_to_string(format!("/proc/{}/limits", rig.host_pid(rig.main_pid("clock"))));
+    let limits =
+        std::fs::read_to_string(format!("/proc/{}/limits", rig.host_pid(rig.main_pid("clock"))));
     let limits = limits.unwrap();
     let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
     assert_eq!(files.split_whitespace().nth(3), Some("256"), "{files}");
@@ -115,9 +116,8 @@ fn quickstart_serves_a_page_that_redis_counts_for() {
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let mut rig = run("quickstart");
     rig.wait_state("default", "running");
-    let page = |rig: &Rig| {
-        rig.ctl_ok(&["exec", "web", "--", "wget", "-qO-", "http://127.0.0.1:8088/"])
-    };
+    let page =
+        |rig: &Rig| rig.ctl_ok(&["exec", "web", "--", "wget", "-qO-", "http://127.0.0.1:8088/"]);
     rig.wait_for("the worker's page", |rig| page(rig).contains("<p>Tick "));
     assert!(page(&rig).contains("on worker."), "its own host name");
     rig.wait_for("a healthy web", |rig| rig.status("web")["health"] == "healthy");

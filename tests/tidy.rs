@@ -18,6 +18,7 @@ use source::Source;
 const POLL_LOOPS: &[(&str, &str)] = &[
     ("src/container/probe.rs", "a helper process; nobody tells a stranger that a port is open"),
     ("src/sys/cgroup/tree.rs", "before the loop begins: what a killed supervisor left must end"),
+    ("tests/system/rig.rs", "the one loop that waits for a condition of a supervisor"),
     ("tests/sandbox/rig.rs", "the one loop that waits for a condition of the kernel"),
 ];
 

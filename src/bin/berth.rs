@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use berth::daemon::{self, Options, Sources};
+use berth::daemon::{self, First, Options};
 
 const USAGE: &str = "\
 usage: berth [--config DIR]... [--runtime-dir DIR] [--state-dir DIR] [--target NAME]
@@ -76,12 +76,12 @@ fn parse(mut parser: lexopt::Parser) -> Result<Ask, lexopt::Error> {
         }
         Some("check") => Ok(Ask::Check(files)),
         Some(_) => {
-            options.sources = Sources::Files(files);
+            options.sources = First::Files(files).into();
             Ok(Ask::Run(Box::new(options)))
         }
         None => {
             if !config.is_empty() {
-                options.sources = Sources::Directories(config);
+                options.sources = First::Directories(config).into();
             }
             Ok(Ask::Run(Box::new(options)))
         }

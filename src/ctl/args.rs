@@ -131,7 +131,7 @@ pub enum Verb {
         /// Only print the plan
         #[arg(long)]
         dry_run: bool,
-        /// Files and directories; those the supervisor was started with if none is given
+        /// Files and directories to read besides those the supervisor was started with
         #[arg(value_name = "FILE|DIR")]
         paths: Vec<PathBuf>,
     },

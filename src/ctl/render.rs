@@ -201,7 +201,7 @@ pub struct LogLines {
     /// Widest name so far.
     width: usize,
     /// Beginnings of lines whose end has not come yet.
-    parts: HashMap<(String, bool), LogEntry>,
+    parts: HashMap<(String, LogStream), LogEntry>,
 }
 
 impl LogLines {
@@ -215,7 +215,7 @@ impl LogLines {
     /// # Errors
     /// The output is broken.
     pub fn write(&mut self, out: &mut dyn Write, entry: LogEntry) -> io::Result<()> {
-        let key = (entry.unit.clone(), entry.stream == LogStream::Stderr);
+        let key = (entry.unit.clone(), entry.stream);
         let partial = entry.partial;
         let whole = match self.parts.remove(&key) {
             Some(mut begun) if begun.run == entry.run => {
@@ -256,8 +256,10 @@ impl LogLines {
             write!(out, "{}{:gap$} ", self.style.paint(Color::of_unit(&name), &name), "")?;
         }
         let bar = match entry.stream {
-            LogStream::Stdout => self.style.paint(Color::Dim, "|"),
             LogStream::Stderr => self.style.paint(Color::Red, "!"),
+            LogStream::Stdout | LogStream::Syslog | LogStream::Supervisor => {
+                self.style.paint(Color::Dim, "|")
+            }
         };
         if self.style.terminal {
             writeln!(out, "{bar} {}", escape(&entry.text, |c| c == '\t'))

@@ -1,7 +1,5 @@
 //! `berthctl show`: the definition in force.
 
-use std::time::Duration;
-
 use serde_json::{Map, Value};
 
 use super::Context;
@@ -20,10 +18,7 @@ pub fn run(context: &mut Context, unit: String, json: bool) -> Result<(), Failur
         return context.json(&reply);
     }
     heading(context, &reply)?;
-    // The heading has these already.
-    let mut definition = reply.definition;
-    definition.retain(|key, _| !matches!(key.as_str(), "name" | "file" | "line"));
-    settings(context, &definition, 0)?;
+    settings(context, &reply.definition, 0)?;
     let Ok(Value::Object(status)) = serde_json::to_value(&reply.status) else {
         return Ok(());
     };
@@ -54,13 +49,13 @@ fn settings(context: &mut Context, map: &Map<String, Value>, depth: usize) -> Re
             Value::Array(list) if list.is_empty() => {}
             Value::String(text) if text.is_empty() => {}
             Value::Object(inner) if inner.is_empty() => {}
-            Value::Object(inner) if duration(inner).is_none() => {
+            Value::Object(inner) => {
                 context.say(&format!("{:indent$}{key}{place}", ""))?;
                 settings(context, inner, depth.saturating_add(1))?;
             }
             other => {
-                let text = other.as_object().and_then(duration).unwrap_or_else(|| inline(other));
-                context.say(&format!("{:indent$}{key} = {}{place}", "", render::line(&text)))?;
+                let text = render::line(&inline(other));
+                context.say(&format!("{:indent$}{key} = {text}{place}", ""))?;
             }
         }
     }
@@ -85,12 +80,4 @@ fn inline(value: &Value) -> String {
         }
         other => other.to_string(),
     }
-}
-
-/// serde's form of a duration as unit files write it.
-fn duration(map: &Map<String, Value>) -> Option<String> {
-    let field = |name: &str| map.get(name)?.as_u64();
-    let (seconds, nanos) = (field("secs")?, u32::try_from(field("nanos")?).ok()?);
-    let whole = (map.len() == 2 && nanos < 1_000_000_000).then_some(seconds)?;
-    Some(humantime::format_duration(Duration::new(whole, nanos)).to_string())
 }

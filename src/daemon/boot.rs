@@ -13,14 +13,14 @@ use super::reader::{self, Purpose, Turn};
 use super::startup::{self, Fatal};
 use super::{
     BTreeMap, BTreeSet, Clock, Control, Daemon, HashMap, Journal, Logger, OWN_LOG, Options, Owner,
-    Phase, Sources, VecDeque, console,
+    Phase, Sources, Stopped, VecDeque, console,
 };
 use crate::container::Host;
 use crate::log::record::Stream;
 use crate::protocol::Error;
 use crate::protocol::method::ApplyReply;
+use crate::supervisor::Machine;
 use crate::supervisor::request::{ApplyPlan, Request, Wish};
-use crate::supervisor::{JobId, Machine};
 use crate::sys::limits::{self, Resource};
 use crate::sys::{memory, mount, reap, signal};
 use crate::unit::diagnostic::Spot;
@@ -75,6 +75,8 @@ fn start(options: Options) -> Result<Daemon, Fatal> {
     startup::raise_descriptor_limit().map_err(fatal("raise the limit of descriptors"))?;
     startup::directories(&options)?;
     let claim = startup::claim(&options)?;
+    let directory = options.stopped_directory();
+    let stopped = Stopped::read(directory).map_err(fatal("read which units stay down"))?;
     reap::become_subreaper().map_err(fatal("become the reaper of orphans"))?;
     let mut poller = Poller::new().map_err(fatal("make the poller"))?;
     let signals = signal::block_all()
@@ -98,13 +100,17 @@ fn start(options: Options) -> Result<Daemon, Fatal> {
         lives: BTreeMap::new(),
         cleaning: BTreeSet::new(),
         pids: HashMap::new(),
-        readers: BTreeMap::new(),
+        reader: None,
         next_reader: 0,
+        read_again: false,
         inputs: VecDeque::new(),
-        besides: UnitSet::default(),
+        units: Arc::new(UnitSet::default()),
         instances: Vec::new(),
+        stopped,
         children: false,
     };
+    // What is free now is not copied into the two children that stay.
+    memory::trim();
     daemon.start_logger();
     daemon.connect_journal().map_err(fatal("make the log of berth itself"))?;
     if let Some(why) = daemon.claim.root.missing().map(str::to_owned) {
@@ -112,7 +118,7 @@ fn start(options: Options) -> Result<Daemon, Fatal> {
     }
     daemon.start_console();
     let sources = daemon.options.sources.clone();
-    daemon.start_reader(&sources, Purpose::Boot).map_err(Fatal)?;
+    daemon.start_reader(sources, Purpose::Boot).map_err(Fatal)?;
     Ok(daemon)
 }
 
@@ -134,50 +140,65 @@ impl Daemon {
         Ok(())
     }
 
-    /// Starts to read units; the error is a sentence.
+    /// Starts to read units; the error is a sentence. One reading at a time: an older
+    /// answer must not come after a newer one.
     pub(super) fn start_reader(
         &mut self,
-        sources: &Sources,
+        sources: Sources,
         purpose: Purpose,
     ) -> Result<(), String> {
-        if self.readers.len() >= reader::MOST {
+        if self.reader.is_some() {
             return Err("units are being read already; try again in a moment".to_owned());
         }
         let number = self.next_reader;
         self.next_reader = self.next_reader.wrapping_add(1);
-        let previous = Previous { set: self.in_force(), instances: self.instances.clone() };
-        let reader = reader::start(&mut self.poller, number, &sources.layers(), &previous, purpose)
+        let previous =
+            Previous { set: UnitSet::clone(&self.units), instances: self.instances.clone() };
+        let reader = reader::start(&mut self.poller, number, sources, &previous, purpose)
             .map_err(|error| format!("cannot start the unit reader: {error}"))?;
         self.pids.insert(reader.pid, Owner::Reader);
-        self.readers.insert(number, reader);
+        self.reader = Some(reader);
         Ok(())
     }
 
-    /// SIGHUP: read the units again.
+    /// SIGHUP: read the units again, once those that are being read are there.
     pub(super) fn hang_up(&mut self) {
+        if self.reader.is_some() {
+            self.read_again = true;
+            return;
+        }
         let sources = self.options.sources.clone();
-        if let Err(text) = self.start_reader(&sources, Purpose::Hangup) {
+        if let Err(text) = self.start_reader(sources, Purpose::Hangup) {
             self.journal.say(&text);
         }
     }
 
     pub(super) fn reader_ready(&mut self, number: u64) {
-        let Some(reader) = self.readers.get_mut(&number) else { return };
+        let Some(reader) = self.reader.as_mut().filter(|it| it.number == number) else { return };
         let Turn::Done(answer) = reader.turn() else { return };
-        let Some(reader) = self.readers.remove(&number) else { return };
+        let Some(reader) = self.reader.take() else { return };
         let purpose = reader.purpose;
-        reader.close(&mut self.poller);
-        match (purpose, answer) {
-            (Purpose::Boot, Ok(loaded)) => self.boot(*loaded),
+        let sources = reader.close(&mut self.poller);
+        let usable = answer.and_then(|loaded| {
+            if loaded.unusable { Err(loaded.report().trim_end().to_owned()) } else { Ok(*loaded) }
+        });
+        match (purpose, usable) {
+            (Purpose::Boot, Ok(loaded)) => self.boot(loaded),
             (Purpose::Boot, Err(text)) => self.boot_failed(&text),
-            (Purpose::Hangup, Ok(loaded)) => self.apply_now(*loaded),
+            (Purpose::Hangup, Ok(loaded)) => self.apply_now(loaded),
             (Purpose::Hangup, Err(text)) => self.journal.say(&text),
             (Purpose::Apply { client, dry_run }, Ok(loaded)) => {
-                self.apply_for(client, *loaded, dry_run);
+                if !dry_run {
+                    self.options.sources = sources;
+                }
+                self.apply_for(client, loaded, dry_run);
             }
             (Purpose::Apply { client, .. }, Err(reason)) => {
                 self.finish_apply(client, Err(Error::Failed { unit: None, reason }));
             }
+        }
+        if std::mem::take(&mut self.read_again) {
+            self.hang_up();
         }
     }
 
@@ -193,15 +214,19 @@ impl Daemon {
             console.begin(names.max().unwrap_or(0).max(OWN_LOG.len()));
         }
         self.say_mistakes(&loaded);
-        let known = |unit: &Unit| unit.name == self.options.target;
-        let target = loaded.set.units.iter().find(|unit| known(unit)).map(|unit| unit.name.clone());
+        let known = |unit: &&Arc<Unit>| unit.name == self.options.target;
+        let target = loaded.set.units.iter().find(known).map(|unit| unit.name.clone());
         let Some(target) = target else {
             let target = &self.options.target;
             return self
                 .boot_failed(&format!("no unit is called {target}, so there is nothing to start"));
         };
         self.phase = Phase::Up;
-        self.put_in_force(loaded.set, None);
+        let units = self.bring_into_force(loaded.set);
+        self.wish(Request { job: None, wish: Wish::Apply(units) });
+        // The names are known to the machine only after it has thought about them.
+        self.think(&mut Vec::new());
+        memory::trim();
         // Whoever finds the socket finds the units.
         if let Err(error) = self.control.listen(&mut self.poller, &self.options.control_socket()) {
             self.journal.say(&format!("cannot make the control socket: {error}"));
@@ -249,41 +274,63 @@ impl Daemon {
 
     fn apply_now(&mut self, loaded: Loaded) {
         self.say_mistakes(&loaded);
-        self.put_in_force(loaded.set, None);
-    }
-
-    /// Hands units to the machine, which alone keeps them, and lets it think: what is
-    /// asked next is asked of these.
-    fn put_in_force(&mut self, set: UnitSet, job: Option<JobId>) {
-        let UnitSet { volumes, templates, .. } = &set;
-        self.besides =
-            UnitSet { units: Vec::new(), volumes: volumes.clone(), templates: templates.clone() };
-        self.wish(Request { job, wish: Wish::Apply(Arc::new(set)) });
-        self.think(&mut Vec::new());
-        memory::trim();
-    }
-
-    /// Everything in force.
-    fn in_force(&self) -> UnitSet {
-        UnitSet { units: self.machine.definitions(), ..self.besides.clone() }
+        let units = self.bring_into_force(loaded.set);
+        self.wish(Request { job: None, wish: Wish::Apply(units) });
     }
 
     /// `berthctl apply`.
-    fn apply_for(&mut self, client: u64, loaded: Loaded, dry_run: bool) {
-        let ApplyPlan { add, change, restart, remove } = self.machine.plan_apply(&loaded.set);
+    fn apply_for(&mut self, client: u64, mut loaded: Loaded, dry_run: bool) {
+        self.keep_instances(&mut loaded.set);
         let mistakes = u32::try_from(loaded.diagnostics.len().saturating_add(loaded.suppressed))
             .unwrap_or(u32::MAX);
         let diagnostics = loaded.report();
+        let set = Arc::new(loaded.set);
+        let ApplyPlan { add, change, restart, remove } =
+            self.machine.plan_apply(&self.without_stopped(&set));
         let reply = ApplyReply { diagnostics, mistakes, add, change, restart, remove };
         if dry_run {
             return self.finish_apply(client, Ok(reply));
         }
-        for piece in reply.pieces() {
+        let mut pieces = reply.pieces();
+        let mut last = ApplyReply::default();
+        if self.wants_one_reply(client) {
+            // All of it at the end, if it fits; otherwise nothing is done.
+            last = pieces.pop().unwrap_or_default();
+            if !pieces.is_empty() {
+                return self.finish_apply(client, Err(Error::ExpectedMore {}));
+            }
+        }
+        for piece in pieces {
             self.reply(client, &piece, true);
         }
+        self.set_phase(client, Owed::Apply(Box::new(last)));
         self.flush_client(client);
+        let units = self.bring_into_force(UnitSet::clone(&set));
         let job = self.control.new_job(client, "");
-        self.put_in_force(loaded.set, Some(job));
+        self.wish(Request { job: Some(job), wish: Wish::Apply(units) });
+    }
+
+    /// These units from now on; what the machine is to know of them.
+    fn bring_into_force(&mut self, mut set: UnitSet) -> Arc<UnitSet> {
+        self.keep_instances(&mut set);
+        self.units = Arc::new(set);
+        self.without_stopped(&self.units)
+    }
+
+    /// Instances that somebody started while the units were being read.
+    fn keep_instances(&self, set: &mut UnitSet) {
+        let mut missing = Vec::new();
+        for name in &self.instances {
+            let is_new = self.units.units.iter().any(|unit| unit.name == *name)
+                && !set.units.iter().any(|unit| unit.name == *name);
+            if is_new && let Some(Ok(unit)) = instance(set, name) {
+                missing.push(Arc::new(unit));
+            }
+        }
+        if !missing.is_empty() {
+            set.units.append(&mut missing);
+            set.units.sort_by(|a, b| a.name.cmp(&b.name));
+        }
     }
 
     fn finish_apply(&mut self, client: u64, result: Result<ApplyReply, Error>) {
@@ -293,6 +340,10 @@ impl Daemon {
         match result {
             Ok(reply) => {
                 let pieces = reply.pieces();
+                if pieces.len() > 1 && self.wants_one_reply(client) {
+                    self.refuse(client, Error::ExpectedMore {});
+                    return self.serve(client);
+                }
                 let last = pieces.len().saturating_sub(1);
                 for (index, piece) in pieces.iter().enumerate() {
                     self.reply(client, piece, index < last);
@@ -303,21 +354,39 @@ impl Daemon {
         self.serve(client);
     }
 
-    /// Makes `worker@1` of `worker@`, if it is not there yet and there is such a template.
-    pub(super) fn make_instance(&mut self, name: &str) {
-        let Some((template, instance)) = name.split_once('@') else { return };
-        if instance.is_empty() || self.machine.find(name).is_some() {
-            return;
-        }
-        let template = format!("{template}@");
-        let found = self.besides.templates.iter().find(|unit| unit.name == template);
-        let Some(Ok(unit)) = found.map(|it| unit::instantiate(it, instance)) else {
-            return;
-        };
-        let mut set = self.in_force();
-        self.instances.push(unit.name.clone());
-        set.units.push(unit);
-        set.units.sort_by(|a, b| a.name.cmp(&b.name));
-        self.put_in_force(set, None);
+    /// Whether there is a unit of this name, or a template for it.
+    pub(super) fn can_be_made(&self, name: &str) -> bool {
+        self.machine.find(name).is_some() || instance(&self.units, name).is_some()
     }
+
+    /// Makes `worker@1` of `worker@`, if it is not there yet and there is such a template.
+    ///
+    /// # Errors
+    /// Why there cannot be such an instance: one sentence.
+    pub(super) fn make_instance(&mut self, name: &str) -> Result<(), String> {
+        if self.machine.find(name).is_some() {
+            return Ok(());
+        }
+        let Some(made) = instance(&self.units, name) else { return Ok(()) };
+        let unit = made?;
+        if self.units.units.len() >= unit::limits::UNITS {
+            return Err(format!("there are {} units already", unit::limits::UNITS));
+        }
+        let mut set = UnitSet::clone(&self.units);
+        self.instances.push(unit.name.clone());
+        set.units.push(Arc::new(unit));
+        set.units.sort_by(|a, b| a.name.cmp(&b.name));
+        let units = self.bring_into_force(set);
+        self.wish(Request { job: None, wish: Wish::Apply(units) });
+        let mut actions = Vec::new();
+        self.think(&mut actions);
+        Ok(())
+    }
+}
+
+/// The instance of this name, if there is a template for it.
+fn instance(set: &UnitSet, name: &str) -> Option<Result<Unit, String>> {
+    let (base, instance) = unit::names::split_instance(name)?;
+    let template = set.templates.iter().find(|unit| unit.name == base)?;
+    Some(unit::instantiate(template, instance))
 }

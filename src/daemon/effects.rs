@@ -19,6 +19,7 @@ use crate::container::{self, Child, Context, Plan, Program, Stdio};
 use crate::log::record::Stream;
 use crate::supervisor::action::Notice;
 use crate::supervisor::event::Fact;
+use crate::supervisor::view::StateName;
 use crate::supervisor::{Action, Hook, Run, UnitId};
 use crate::sys::{pidfd, signal, socket};
 use crate::unit::model::{LogDriver, Ready, Service, Unit};
@@ -89,6 +90,7 @@ impl Daemon {
             }
             _ => {
                 let mut ends = Vec::with_capacity(2);
+                live.streams.reserve_exact(2);
                 for stream in [Stream::Stdout, Stream::Stderr] {
                     let (read, write) = pipe_with(PipeFlags::CLOEXEC)
                         .map_err(|error| format!("cannot make a pipe for its output: {error}"))?;
@@ -245,6 +247,12 @@ impl Daemon {
         {
             self.complain(id, &format!("cannot send signal {signal}: {error}"));
         }
+        // What is stopped (SIGSTOP) hears of its end only when it goes on.
+        let ends = self.machine.view(id).is_some_and(|view| view.state == StateName::Stopping);
+        if ends && signal != libc::SIGKILL {
+            // The signal before it has told of any failure.
+            let _ = self.signal_main(id, libc::SIGCONT);
+        }
     }
 
     /// SIGKILL for one process of a run, if it is there, and for those it has started that
@@ -280,7 +288,7 @@ impl Daemon {
 
     fn announce(&mut self, notice: &Notice) {
         let Some(unit) = self.machine.unit(notice.unit).cloned() else { return };
-        let event = self.event(&unit.name, notice);
+        let event = Self::event(&unit.name, notice);
         let state = event.state.to_string();
         let line = if notice.why.is_empty() {
             format!("{}: {state}", unit.name)

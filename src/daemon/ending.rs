@@ -90,7 +90,9 @@ impl Daemon {
     pub(super) fn look_for_an_end(&mut self) {
         match self.phase {
             Phase::Up => self.look_for_a_reason(),
-            Phase::Draining { code, .. } if self.logger.is_over() => self.show_the_rest(code),
+            Phase::Draining { code, .. } if self.logger.is_over() && !self.stopped.is_writing() => {
+                self.show_the_rest(code);
+            }
             Phase::Showing { code, .. } if self.console.is_none() => {
                 self.phase = Phase::Over { code };
             }

@@ -90,6 +90,8 @@ pub struct Live {
     pub notify: Option<Watched>,
     /// Read end of the `fd:N` pipe.
     pub ready_pipe: Option<Watched>,
+    /// Whether the line that `ready = "log:…"` waits for was there.
+    pub matched: bool,
     /// A main process that berth did not start (`MAINPID=`).
     pub foreign_main: Option<Foreign>,
     /// Tokens of its streams at the logger.
@@ -150,6 +152,7 @@ impl Live {
             output: None,
             notify: None,
             ready_pipe: None,
+            matched: false,
             foreign_main: None,
             streams: Vec::new(),
             cleaning: None,

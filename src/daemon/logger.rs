@@ -98,6 +98,8 @@ impl Logger {
         let keep = [far.as_fd()];
         let options = fork::Options { keep: &keep, ..fork::Options::default() };
         let process = fork::child(&options, || {
+            // For people who look at `ps`; nothing depends on it.
+            let _ = rustix::thread::set_name(c"berth-logger");
             // Signals of the terminal are the supervisor's: the logger ends with its pipes.
             let Ok(socket) = signal::ignore_all().and_then(|()| far.try_clone()) else {
                 return 1;

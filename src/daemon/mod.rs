@@ -23,13 +23,15 @@ pub mod poller;
 mod processes;
 mod reader;
 mod startup;
+mod stopped;
 
 pub use boot::{check, run};
-pub use options::{Options, Sources};
+pub use options::{First, Options, Sources};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use clock::Clock;
 use console::Console;
@@ -41,6 +43,7 @@ use logger::Logger;
 use poller::{Poller, ReadySource, Role, Source, Watched};
 use reader::Reader;
 use startup::Claim;
+use stopped::Stopped;
 
 use crate::container::Host;
 use crate::supervisor::request::Request;
@@ -76,6 +79,8 @@ enum Owner {
     Exec(u64),
     /// Owns a client's connection.
     Helper,
+    /// Writes down which units stay down.
+    Stopped,
 }
 
 /// The supervisor.
@@ -98,13 +103,16 @@ struct Daemon {
     cleaning: BTreeSet<UnitId>,
     /// Children that have not been reaped.
     pids: HashMap<i32, Owner>,
-    readers: BTreeMap<u64, Reader>,
+    reader: Option<Reader>,
     next_reader: u64,
+    /// SIGHUP came while units were being read.
+    read_again: bool,
     inputs: VecDeque<Input>,
-    /// Templates and volumes in force; the units themselves are the machine's.
-    besides: UnitSet,
+    /// What is in force; the units themselves are shared with the machine.
+    units: Arc<UnitSet>,
     /// Instances of templates that somebody started by name.
     instances: Vec<String>,
+    stopped: Stopped,
     stdout: Rc<OwnedFd>,
     stderr: Rc<OwnedFd>,
     /// Whether a child may be waiting to be reaped.
@@ -246,9 +254,7 @@ impl Daemon {
         }
         for report in self.logger.reports(&self.poller) {
             match report {
-                logger::Report::Matched(unit, run) => {
-                    self.fact(unit, run, crate::supervisor::event::Fact::Ready);
-                }
+                logger::Report::Matched(unit, run) => self.line_matched(unit, run),
                 logger::Report::Trouble(text) => self.journal.say(&text),
             }
         }

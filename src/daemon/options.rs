@@ -1,12 +1,22 @@
 //! What the command line decides, and where things are on disk.
 
-use std::path::PathBuf;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 
 use crate::unit::Source;
 
 /// What to read, in order: a later source overrides an earlier one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Sources {
+pub struct Sources {
+    /// What berth was started with.
+    pub first: First,
+    /// What `berthctl apply` brought since: one layer above.
+    pub added: Vec<PathBuf>,
+}
+
+/// What berth was started with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum First {
     /// The default directories, those that exist.
     Default,
     /// `--config`: these directories.
@@ -15,17 +25,61 @@ pub enum Sources {
     Files(Vec<PathBuf>),
 }
 
-impl Sources {
-    /// As the unit reader wants them.
-    pub fn layers(&self) -> Vec<Source> {
-        match self {
-            Self::Default => {
-                UNIT_DIRECTORIES.iter().map(|&it| Source::Default(it.into())).collect()
-            }
-            Self::Directories(paths) => paths.iter().map(Source::directory).collect(),
-            Self::Files(paths) => vec![Source::Given(paths.clone())],
-        }
+impl From<First> for Sources {
+    fn from(first: First) -> Self {
+        Self { first, added: Vec::new() }
     }
+}
+
+impl Sources {
+    /// The same and these paths.
+    #[must_use]
+    pub fn with(&self, paths: &[PathBuf]) -> Self {
+        let mut more = self.clone();
+        for path in paths {
+            if !more.added.contains(path) {
+                more.added.push(path.clone());
+            }
+        }
+        more
+    }
+
+    /// As the unit reader wants them. Looks at the disk, so only the reader may ask: a path
+    /// that was added and belongs to what berth was started with is read there, and only
+    /// there.
+    pub fn layers(&self) -> Vec<Source> {
+        let (mut layers, first) = match &self.first {
+            First::Default => {
+                let paths = UNIT_DIRECTORIES.map(PathBuf::from);
+                (paths.iter().cloned().map(Source::Default).collect(), paths.to_vec())
+            }
+            First::Directories(paths) => {
+                (paths.iter().map(Source::directory).collect::<Vec<_>>(), paths.clone())
+            }
+            First::Files(paths) => (vec![Source::Given(paths.clone())], paths.clone()),
+        };
+        let here: Vec<PathBuf> = first.iter().map(|path| real(path)).collect();
+        let mut seen = HashSet::new();
+        let belongs = |path: &Path| {
+            let unit_file = path.extension().is_some_and(|extension| extension == "toml");
+            let directory = path.parent().filter(|_| unit_file);
+            here.iter().any(|it| it == path || Some(it.as_path()) == directory)
+        };
+        let added = self.added.iter().filter(|path| {
+            let path = real(path);
+            !belongs(&path) && seen.insert(path)
+        });
+        let added: Vec<PathBuf> = added.cloned().collect();
+        if !added.is_empty() {
+            layers.push(Source::Given(added));
+        }
+        layers
+    }
+}
+
+/// The file a path leads to; one that leads nowhere is itself.
+fn real(path: &Path) -> PathBuf {
+    std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// The command line of the supervisor.
@@ -48,7 +102,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            sources: Sources::Default,
+            sources: First::Default.into(),
             runtime_dir: PathBuf::from("/run/berth"),
             state_dir: PathBuf::from("/var/lib/berth"),
             target: "default".to_owned(),
@@ -61,7 +115,7 @@ impl Default for Options {
 impl Options {
     /// Whether this is `berth up`.
     pub fn is_up(&self) -> bool {
-        matches!(self.sources, Sources::Files(_))
+        matches!(self.sources.first, First::Files(_))
     }
 
     /// Where logs are.
@@ -79,6 +133,11 @@ impl Options {
         self.runtime_dir.join("lock")
     }
 
+    /// A file for each unit that was stopped by hand and is to stay down.
+    pub fn stopped_directory(&self) -> PathBuf {
+        self.state_dir.join("stopped")
+    }
+
     /// The control socket.
     pub fn control_socket(&self) -> PathBuf {
         self.runtime_dir.join(crate::protocol::SOCKET_NAME)
@@ -87,3 +146,27 @@ impl Options {
 
 /// The default unit directories.
 pub const UNIT_DIRECTORIES: [&str; 3] = ["/usr/lib/berth", "/etc/berth", "/run/berth/units"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_added_is_one_layer_above_and_nothing_is_read_twice() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        std::fs::create_dir(path("units")).unwrap();
+        for name in ["units/a.toml", "units/b.conf", "c.toml"] {
+            std::fs::write(path(name), "").unwrap();
+        }
+        std::os::unix::fs::symlink(path("c.toml"), path("d.toml")).unwrap();
+        let first = Sources::from(First::Directories(vec![path("units")]));
+        assert_eq!(first.layers(), [Source::directory(path("units"))]);
+        let mine = [path("units"), path("units/a.toml"), path("units/../units/a.toml")];
+        assert_eq!(first.with(&mine).layers(), [Source::directory(path("units"))]);
+        let more = first.with(&[path("c.toml"), path("d.toml")]).with(&[path("units/b.conf")]);
+        let added = Source::Given(vec![path("c.toml"), path("units/b.conf")]);
+        assert_eq!(more.layers(), [Source::directory(path("units")), added]);
+        assert_eq!(more.with(&[path("c.toml")]), more);
+    }
+}

@@ -101,6 +101,8 @@ pub struct ReadySource {
     pub writable: bool,
     /// Whether there is something to read, an end or an error.
     pub readable: bool,
+    /// Whether both directions are over: nobody is there any more.
+    pub hung_up: bool,
 }
 
 /// The set of descriptors.
@@ -204,7 +206,9 @@ impl Poller {
             let key = data.u64();
             let source = *self.sources.get(&key)?;
             let writable = flags.contains(EventFlags::OUT);
-            Some(ReadySource { key, source, writable, readable: flags != EventFlags::OUT })
+            let readable = flags != EventFlags::OUT;
+            let hung_up = flags.intersects(EventFlags::HUP | EventFlags::ERR);
+            Some(ReadySource { key, source, writable, readable, hung_up })
         }));
         Ok(())
     }

@@ -39,8 +39,15 @@ impl Daemon {
     pub(super) fn run_ready(&mut self, id: UnitId, run: Run, part: Part) {
         match part {
             Part::Status(role) => self.settle(id, run, role),
-            Part::Notify => self.drain_notify(id, run),
-            Part::ReadyPipe => self.drain_ready_pipe(id, run),
+            // What the program says comes after its execution, whichever is seen first.
+            Part::Notify => {
+                self.settle(id, run, Role::Main);
+                self.drain_notify(id, run);
+            }
+            Part::ReadyPipe => {
+                self.settle(id, run, Role::Main);
+                self.drain_ready_pipe(id, run);
+            }
             Part::Empty => self.progress_cleaning(id, run),
             Part::ForeignMain => self.foreign_main_ended(id, run),
         }
@@ -68,6 +75,9 @@ impl Daemon {
                 Status::Failed(text) => Progress::Failed(text),
             };
             let executed = matches!(progress, Progress::Executed);
+            let Some(live) = self.lives.get_mut(&id) else { return };
+            let early = live.matched;
+            let Some(process) = live.process(role) else { return };
             if let Progress::SettingUp(status) = std::mem::replace(&mut process.progress, progress)
             {
                 self.poller.close(status);
@@ -76,6 +86,9 @@ impl Daemon {
                 (true, Role::Sandbox) => self.fact(id, run, Fact::Prepared),
                 (true, Role::Main) => {
                     self.fact(id, run, Fact::MainExecuted);
+                    if early {
+                        self.fact(id, run, Fact::Ready);
+                    }
                     self.start_probe(id, run);
                 }
                 // A failed setup is reported when the process has ended: then nothing of it
@@ -156,6 +169,7 @@ impl Daemon {
             Some(Owner::Helper) => {
                 self.control.helpers = self.control.helpers.saturating_sub(1);
             }
+            Some(Owner::Stopped) => self.stopped_written(exit),
             Some(Owner::Exec(session)) => self.exec_ended(session, exit),
             Some(Owner::Console) => self.console_ended(),
             // The reader's answer (or its absence) comes through its pipe; an orphan has
@@ -218,6 +232,16 @@ impl Daemon {
         }
         let processes = live.group.processes(PROCESSES).unwrap_or_default();
         processes.iter().any(|pid| !self.pids.contains_key(pid))
+    }
+
+    /// Readiness by a line of the log. One that `start-pre` wrote counts once the command runs.
+    pub(super) fn line_matched(&mut self, id: UnitId, run: Run) {
+        self.settle(id, run, Role::Main);
+        let Some(live) = self.lives.get_mut(&id).filter(|live| live.run == run) else { return };
+        live.matched = true;
+        if live.main.as_ref().is_some_and(|it| matches!(it.progress, Progress::Executed)) {
+            self.fact(id, run, Fact::Ready);
+        }
     }
 
     /// Readiness by descriptor: a newline.
@@ -364,7 +388,8 @@ impl Daemon {
         self.drain_notify(id, run);
         let Some(live) = self.lives.get_mut(&id).filter(|live| live.run == run) else { return };
         let Some(foreign) = &mut live.foreign_main else { return };
-        let exit = match pidfd::exit_status(foreign.watched.as_fd()) {
+        let pid = live.main.as_ref().map_or(0, |main| main.pid);
+        let exit = match pidfd::exit_status(foreign.watched.as_fd(), pid) {
             Known::Ended(ended) => exit(ended),
             // Its parent is about to reap it; the next turn looks again.
             Known::NotYet if foreign.looks < LOOKS => {

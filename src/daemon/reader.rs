@@ -7,13 +7,11 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use super::Sources;
 use super::poller::{Poller, Source, Watched};
 use crate::sys::{fd, fork};
 use crate::unit::limits;
 use crate::unit::{self, Loaded, Previous};
-
-/// Most readers at once.
-pub const MOST: usize = 4;
 
 /// Bytes taken from a reader in one turn.
 const PIECE: usize = 256 * 1024;
@@ -39,8 +37,12 @@ pub enum Purpose {
 pub struct Reader {
     /// Its process.
     pub pid: i32,
+    /// Which one it is.
+    pub number: u64,
     /// What for.
     pub purpose: Purpose,
+    /// What it reads.
+    pub sources: Sources,
     pipe: Watched,
     answer: Vec<u8>,
 }
@@ -61,7 +63,7 @@ pub enum Turn {
 pub fn start(
     poller: &mut Poller,
     number: u64,
-    sources: &[unit::Source],
+    sources: Sources,
     previous: &Previous,
     purpose: Purpose,
 ) -> io::Result<Reader> {
@@ -74,12 +76,13 @@ pub fn start(
         cpu_seconds: Some(limits::READER_CPU_SECONDS),
         ..fork::Options::default()
     };
-    let process =
-        fork::child(&options, || answer(&write, &unit::encode(&unit::read(sources, previous))))?;
+    let process = fork::child(&options, || {
+        answer(&write, &unit::encode(&unit::read(&sources.layers(), previous)))
+    })?;
     drop(write);
     fd::set_nonblocking(read.as_fd(), true)?;
     let pipe = poller.input(read, Source::Reader(number))?;
-    Ok(Reader { pid: process.pid, purpose, pipe, answer: Vec::new() })
+    Ok(Reader { pid: process.pid, number, purpose, sources, pipe, answer: Vec::new() })
 }
 
 /// In the child.
@@ -123,8 +126,9 @@ impl Reader {
             .map_err(|error| format!("the unit reader's answer makes no sense: {error}"))
     }
 
-    /// Lets it go; the process is reaped like any other.
-    pub fn close(self, poller: &mut Poller) {
+    /// Lets it go; the process is reaped like any other. What it read.
+    pub fn close(self, poller: &mut Poller) -> Sources {
         poller.close(self.pipe);
+        self.sources
     }
 }

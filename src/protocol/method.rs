@@ -211,7 +211,7 @@ parameters! {
     }
     /// See [`ApplyReply`].
     Apply {
-        /// Absolute; empty: where the supervisor reads its units from.
+        /// Absolute; read besides what the supervisor was started with.
         paths: Vec<String>,
         /// Only say what would be done.
         dry_run: bool,

@@ -161,13 +161,17 @@ pub struct Dependency {
 }
 
 /// Where a line of output was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogStream {
     /// Descriptor 1.
     Stdout,
     /// Descriptor 2.
     Stderr,
+    /// The unit's `/dev/log`.
+    Syslog,
+    /// Not the unit's output: what the supervisor itself says.
+    Supervisor,
 }
 
 /// One line of output, or a part of one.

@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
+use super::reap::Ended;
+
 /// `pidfd_open(2)`. Only safe against reuse of the number while the process is known to
 /// be there: an unreaped child, or checked afterwards.
 ///
@@ -18,6 +20,24 @@ pub fn open(pid: i32) -> io::Result<OwnedFd> {
 /// # Errors
 /// `ESRCH` when it has been reaped, `EPERM`, `EINVAL` for a number that is no signal.
 pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    send(pidfd, signal, 0)
+}
+
+/// The same to all of its process group, or on a kernel that cannot (before Linux 6.9) to
+/// itself.
+///
+/// # Errors
+/// As [`send_signal`].
+pub fn send_signal_to_group(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    /// `PIDFD_SIGNAL_PROCESS_GROUP` (linux/pidfd.h).
+    const PROCESS_GROUP: libc::c_uint = 1 << 2;
+    match send(pidfd, signal, PROCESS_GROUP) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => send(pidfd, signal, 0),
+        other => other,
+    }
+}
+
+fn send(pidfd: BorrowedFd<'_>, signal: i32, flags: libc::c_uint) -> io::Result<()> {
     // SAFETY: no pointers but null.
     super::check_long(unsafe {
         libc::syscall(
@@ -25,7 +45,7 @@ pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
             pidfd.as_raw_fd(),
             signal,
             std::ptr::null::<libc::siginfo_t>(),
-            0,
+            flags,
         )
     })
     .map(drop)
@@ -43,7 +63,7 @@ pub fn has_ended(pidfd: BorrowedFd<'_>) -> io::Result<bool> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Known {
     /// How it ended.
-    Ended(super::reap::Ended),
+    Ended(Ended),
     /// Its parent has not reaped it yet.
     NotYet,
     /// This kernel does not tell (before Linux 6.15).
@@ -65,9 +85,21 @@ const PIDFD_INFO_EXIT: u64 = 1 << 3;
 /// `_IOWR(0xFF, 11, struct pidfd_info)`.
 const PIDFD_GET_INFO: libc::Ioctl = 0xC040_FF0B;
 
-/// How a process that is not this one's child has ended, once its parent has reaped it
-/// (`PIDFD_GET_INFO` of linux/pidfd.h).
-pub fn exit_status(pidfd: BorrowedFd<'_>) -> Known {
+/// How a process that is not this one's child has ended. `pid` is its number, for which
+/// `/proc` tells as long as its parent has not reaped it; after that `pidfd` does.
+pub fn exit_status(pidfd: BorrowedFd<'_>, pid: i32) -> Known {
+    match recorded_status(pidfd) {
+        Known::Ended(ended) => Known::Ended(ended),
+        // If it is still there afterwards, the number was its own.
+        unknown => match zombie_status(pid) {
+            Some(ended) if send_signal(pidfd, 0).is_ok() => Known::Ended(ended),
+            _ => unknown,
+        },
+    }
+}
+
+/// What the kernel keeps for those who hold a pidfd (`PIDFD_GET_INFO` of linux/pidfd.h).
+fn recorded_status(pidfd: BorrowedFd<'_>) -> Known {
     let mut info = Info { mask: PIDFD_INFO_EXIT, ..Info::default() };
     // SAFETY: the structure has the size that the request number says.
     let result = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO, &raw mut info) };
@@ -81,12 +113,35 @@ pub fn exit_status(pidfd: BorrowedFd<'_>) -> Known {
     if info.mask & PIDFD_INFO_EXIT == 0 {
         return Known::NotYet;
     }
-    let signal = info.exit_code & 0x7f;
-    Known::Ended(if signal == 0 {
-        super::reap::Ended::Code((info.exit_code >> 8) & 0xff)
-    } else {
-        super::reap::Ended::Signal(signal)
-    })
+    Known::Ended(decode(info.exit_code))
+}
+
+/// How a process has ended that is not reaped yet (proc(5), `stat`); `None`: it has not
+/// ended, is gone, or may not be looked at.
+fn zombie_status(pid: i32) -> Option<Ended> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may hold anything.
+    let (_, fields) = text.rsplit_once(") ")?;
+    let mut fields = fields.split_whitespace();
+    if fields.next() != Some("Z") {
+        return None;
+    }
+    // Field 52; the state was the third.
+    let status = fields.nth(48)?.parse().ok()?;
+    // Who may not see the status is shown 0. The same right is needed to be told that a
+    // zombie has no program any more.
+    match std::fs::read_link(format!("/proc/{pid}/exe")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Some(decode(status)),
+        _ => None,
+    }
+}
+
+/// A status as wait(2) has it.
+fn decode(status: i32) -> Ended {
+    match status & 0x7f {
+        0 => Ended::Code((status >> 8) & 0xff),
+        signal => Ended::Signal(signal),
+    }
 }
 
 /// The process that one inside a nested pid namespace knows by `number`, among
@@ -114,4 +169,28 @@ fn inside_number(pid: i32) -> Option<i32> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
     numbers.split_whitespace().next_back()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn the_end_is_known_before_and_after_it_was_reaped() {
+        for (script, end) in [("exit 7", Ended::Code(7)), ("kill -9 $$", Ended::Signal(9))] {
+            let mut child = std::process::Command::new("sh").args(["-c", script]).spawn().unwrap();
+            let pid = i32::try_from(child.id()).unwrap();
+            let pidfd = open(pid).unwrap();
+            assert!(crate::sys::fd::readable_within(pidfd.as_fd(), 10_000).unwrap());
+            assert_eq!(zombie_status(pid), Some(end));
+            assert_eq!(exit_status(pidfd.as_fd(), pid), Known::Ended(end));
+            child.wait().unwrap();
+            assert_eq!(zombie_status(pid), None);
+            let after = exit_status(pidfd.as_fd(), pid);
+            assert!([Known::Ended(end), Known::Never].contains(&after), "{after:?}");
+        }
+        assert_eq!(zombie_status(i32::try_from(std::process::id()).unwrap()), None);
+    }
 }

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::model::{
-    At, ExitMatch, Health, HealthCheck, Kind, Log, Mount, Namespaces, Propagation, RareLimits, Ready,
-    Restart, RestartPolicy, Rootfs, Service, Unit, Writable,
+    At, ExitMatch, Health, HealthCheck, Kind, Log, Mount, Namespaces, Propagation, RareLimits,
+    Ready, Restart, RestartPolicy, Rootfs, Service, Unit, Writable,
 };
 use super::settings::Section;
 use super::text::Place;

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -252,7 +253,7 @@ fn assemble(pool: Pool<'_>, mut volumes: BTreeSet<String>) -> UnitSet {
         unit.wants.extend(more.into_iter().filter(|name| !known.contains(name)));
     }
     UnitSet {
-        units,
+        units: units.into_iter().map(Arc::new).collect(),
         volumes: volumes.into_iter().collect(),
         templates: pool.templates.into_values().map(|checked| checked.unit).collect(),
     }

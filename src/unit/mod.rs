@@ -8,8 +8,10 @@
 //! the directories over each other, [`settings`] reads key by key into a [`draft`],
 //! [`check`] makes that a unit, [`load`] and [`pool`] bring all units together with the
 //! help of [`template`] and [`graph`], and [`wire`] carries the result to the supervisor.
+//! [`definition()`] goes the other way: from a unit to what its file would say.
 
 pub mod check;
+mod definition;
 pub mod diagnostic;
 pub mod draft;
 pub mod files;
@@ -28,6 +30,7 @@ pub mod template;
 pub mod text;
 pub mod wire;
 
+pub use definition::definition;
 pub use diagnostic::Diagnostic;
 pub use files::Source;
 pub use load::{Loaded, Previous, read};

@@ -6,6 +6,7 @@
 //! A value that a start can fail on carries the line that asked for it ([`At`]), so
 //! that the error can name it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -43,7 +44,7 @@ impl<T> At<T> {
 pub struct UnitSet {
     /// Services and targets, sorted by name, names unique. Holds an entry for every
     /// name that another unit refers to, and always the target `default`.
-    pub units: Vec<Unit>,
+    pub units: Vec<Arc<Unit>>,
     /// Named volumes, sorted; those only mentioned in a mount are here too.
     pub volumes: Vec<String>,
     /// Templates (`name@`), from which an instance `name@x` is made when it is asked for.

@@ -73,6 +73,15 @@ pub fn is_signal(number: i32) -> bool {
     (1..=31).contains(&number) || (RTMIN..=RTMAX).contains(&number)
 }
 
+/// The name of a signal, as [`signal`] reads it: `TERM`, `RTMIN+3`.
+pub fn signal_name(number: i32) -> String {
+    let index = number.checked_sub(1).and_then(|index| usize::try_from(index).ok());
+    match index.and_then(|index| SIGNALS.get(index)) {
+        Some(name) => (*name).to_owned(),
+        None => format!("RTMIN+{}", number.saturating_sub(RTMIN)),
+    }
+}
+
 /// Number of a signal given as `TERM`, `SIGTERM`, `RTMIN+3`, `RTMAX-1` or `15`.
 pub fn signal(text: &str) -> Option<i32> {
     let upper = text.to_ascii_uppercase();

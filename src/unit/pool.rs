@@ -84,7 +84,7 @@ impl<'a> Pool<'a> {
     /// The earlier versions of everything.
     fn earlier(&self) -> impl Iterator<Item = &'a Unit> + use<'a> {
         let set = &self.previous.set;
-        set.units.iter().chain(&set.templates)
+        set.units.iter().map(AsRef::as_ref).chain(&set.templates)
     }
 
     /// Puts an earlier version in. Its text is not at hand, only the name of its file.

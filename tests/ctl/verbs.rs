@@ -325,8 +325,8 @@ fn show_is_readable() {
     let shown = json!({
         "definition": {
             "command": {"value": ["nginx", "-g"], "line": 13}, "user": null,
-            "limits": {"memory": 5}, "stop_timeout": {"secs": 90, "nanos": 500_000_000},
-            "umask": {"value": 18, "line": 0}, "start_pre": [{"value": ["a"], "line": 3}],
+            "limits": {"memory": "5M"}, "stop-timeout": "1m30s",
+            "umask": {"value": "0022", "line": 0}, "start-pre": [{"value": ["a"], "line": 3}],
         },
         "status": status(json!({"name": "web", "description": "", "why": "", "ports": []})),
         "file": "/etc/berth/web.toml", "line": 12
@@ -336,10 +336,10 @@ fn show_is_readable() {
     let expected = "web  /etc/berth/web.toml:12\n  \
                       command = [\"nginx\", \"-g\"]  # line 13\n  \
                       limits\n    \
-                        memory = 5\n  \
-                      start_pre = [[\"a\"]]\n  \
-                      stop_timeout = 1m 30s 500ms\n  \
-                      umask = 18\n\
+                        memory = \"5M\"\n  \
+                      start-pre = [[\"a\"]]\n  \
+                      stop-timeout = \"1m30s\"\n  \
+                      umask = \"0022\"\n\
                     \n\
                     now\n  \
                       cgroup = \"/berth/web\"\n";

@@ -92,7 +92,7 @@ fn defaults_are_what_the_table_says() {
     let unit = |text: &str| -> Unit {
         let loaded = check(text);
         assert!(loaded.is_clean(), "{text}\n{}", loaded.report());
-        loaded.set.units.into_iter().find(|unit| unit.name == "x").unwrap()
+        Unit::clone(loaded.set.units.iter().find(|unit| unit.name == "x").unwrap())
     };
     let mut compared = 0;
     each(|section, setting| {
@@ -157,4 +157,54 @@ fn every_key_is_near_to_itself_with_a_letter_missing() {
         let hinted = loaded.diagnostics.iter().any(|d| d.help.as_deref() == Some(help.as_str()));
         assert!(hinted, "{}: {}", wrong.key, loaded.report());
     });
+}
+
+/// JSON as TOML; `{ value, line }` is the value alone.
+fn toml(value: &serde_json::Value) -> String {
+    use serde_json::Value;
+    match value {
+        Value::Object(map) if map.len() == 2 && map.contains_key("line") => toml(&map["value"]),
+        Value::Object(map) => {
+            let entries: Vec<String> =
+                map.iter().map(|(key, value)| format!("{key:?} = {}", toml(value))).collect();
+            format!("{{ {} }}", entries.join(", "))
+        }
+        Value::Array(list) => {
+            format!("[{}]", list.iter().map(toml).collect::<Vec<_>>().join(", "))
+        }
+        other => other.to_string(),
+    }
+}
+
+#[test]
+fn a_definition_written_down_gives_the_same_unit() {
+    let mut compared = 0;
+    each(|section, setting| {
+        let works = section.info().unwrap().status == Status::Works;
+        if !works || setting.status != Status::Works || section == Section::Volume {
+            return;
+        }
+        for value in setting.good {
+            let loaded = check(&file(section, setting, value));
+            let unit = loaded.set.units.iter().find(|unit| unit.name == "x").unwrap();
+            let kind = if unit.service().is_some() { "service" } else { "target" };
+            let mut text = format!("[service.other]\ncommand = \"x\"\n[{kind}.x]\n");
+            let shown = berth::unit::definition(unit);
+            for (key, value) in &shown {
+                text.push_str(&format!("{key} = {}\n", toml(value)));
+            }
+            let again = check(&text);
+            assert!(again.is_clean(), "{text}\n{}", again.report());
+            let same = again.set.units.iter().find(|unit| unit.name == "x").unwrap();
+            assert_eq!(unit, same, "{text}");
+            let json = serde_json::to_string(&shown).unwrap();
+            assert!(
+                json.contains(&format!("\"{}\":", setting.key)) || setting.key == "tcp",
+                "{} is not shown: {json}",
+                setting.key
+            );
+            compared += 1;
+        }
+    });
+    assert!(compared > 100, "{compared}");
 }

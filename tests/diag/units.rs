@@ -346,7 +346,7 @@ fn only_visible_toml_files_of_the_directory_itself_are_read() {
     let names = |path: &Path| -> Vec<String> {
         let loaded = read(&[Source::directory(path)], &Previous::default());
         assert!(loaded.is_clean(), "{}", loaded.report());
-        loaded.set.units.into_iter().map(|unit| unit.name).collect()
+        loaded.set.units.into_iter().map(|unit| unit.name.clone()).collect()
     };
     assert_eq!(names(folder.path()), ["b", "default"]);
 }

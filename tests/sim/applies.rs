@@ -1,12 +1,14 @@
 //! Examples: what `apply` touches, and what it does not.
 
+use std::sync::Arc;
+
 use crate::story::{Draft, Story, seconds, service, target};
 use crate::supervisor::view::StateName::{Inactive, Preparing, Running, Stopping, Waiting};
 use crate::supervisor::{Exit, Machine};
 use crate::unit::model::{RestartPolicy, UnitSet};
 
 fn plan(machine: &Machine, units: Vec<Draft>) -> [Vec<String>; 4] {
-    let units = units.into_iter().map(|draft| draft.0).collect();
+    let units = units.into_iter().map(|draft| Arc::new(draft.0)).collect();
     let set = UnitSet { units, volumes: Vec::new(), templates: Vec::new() };
     let plan = machine.plan_apply(&set);
     [plan.add, plan.change, plan.restart, plan.remove]
@@ -163,4 +165,43 @@ fn what_requires_nothing_that_exists_says_so() {
     it.refused(job, "cannot start web: requires ghost, which does not exist");
     it.apply([service("web").requires("ghost"), service("ghost")]);
     it.orders(&["prepare ghost"]);
+}
+
+#[test]
+fn a_target_may_become_a_service() {
+    let mut it = Story::of([target("a"), service("b").requires("a")]);
+    it.start("b");
+    it.comes_up("b");
+    it.skip();
+    it.apply([changed("a"), service("b").requires("a")]);
+    it.orders(&["signal b 15"]);
+    ends(&mut it, "b");
+    it.orders(&["clean b", "prepare a"]);
+    it.states(&[("a", Preparing), ("b", Waiting)]);
+}
+
+#[test]
+fn a_target_that_becomes_a_service_without_dependents() {
+    let mut it = Story::of([target("a"), service("b").requires("a")]);
+    it.start("a");
+    it.apply([changed("a"), service("b").requires("a")]);
+    it.orders(&["prepare a"]);
+    it.states(&[("a", Preparing)]);
+}
+
+/// Seed 1007503 of the simulation.
+#[test]
+fn what_is_dropped_and_wanted_again_by_one_apply_gets_its_new_definition() {
+    let mut it = Story::of([service("a").conflicts("b"), target("b"), target("default")]);
+    it.start("b");
+    it.start("default");
+    // `b` pulls in `a`, which pushes out `b`, which is wanted by `default`.
+    it.apply([
+        service("a").conflicts("b"),
+        service("b").requires("a").wanted_by("default"),
+        target("default"),
+    ]);
+    assert!(it.machine().unit(it.id("b")).unwrap().service().is_some());
+    it.states(&[("b", Waiting)]);
+    assert_eq!(it.why("b"), "requires a: it conflicts with b");
 }

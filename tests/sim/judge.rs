@@ -82,13 +82,19 @@ impl Judge {
     pub fn applied(&mut self, set: &UnitSet, find: impl Fn(&str) -> Option<UnitId>) {
         self.units.clear();
         for unit in &set.units {
-            self.units.insert(unit.name.clone(), Arc::new(unit.clone()));
+            self.units.insert(unit.name.clone(), Arc::clone(unit));
             if let Some(id) = find(&unit.name) {
                 self.ids.insert(unit.name.clone(), id);
                 self.names.insert(id, unit.name.clone());
             }
         }
         self.intended.clear();
+        // A link that was taken away does not bind again when it comes back.
+        for run in self.live.values_mut() {
+            if let Some(newest) = self.units.get(&run.definition.name) {
+                run.needs.retain(|name| newest.requires.contains(name));
+            }
+        }
     }
 
     pub fn job(&mut self, job: JobId, bound: Option<Time>) {

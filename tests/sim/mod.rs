@@ -68,6 +68,9 @@ pub fn run(seed: u64, machine: Machine, traced: bool) -> Outcome {
         shown: Vec::new(),
     };
     let verdict = sim.play();
+    if verdict.is_err() {
+        sim.note_units();
+    }
     sim.tally.time = sim.world.now.0;
     Outcome { verdict, tally: sim.tally, trace: sim.trace.unwrap_or_default() }
 }
@@ -418,6 +421,16 @@ impl Sim {
             | Action::JobDone { .. }
             | Action::Removed { .. }
             | Action::ShutdownDone => {}
+        }
+    }
+
+    /// Where everybody is, for the end of a trace.
+    fn note_units(&mut self) {
+        let ids: Vec<UnitId> = self.machine.ids().collect();
+        for id in ids {
+            let view = self.machine.view(id);
+            let name = self.machine.unit(id).map(|unit| unit.name.clone());
+            self.note(|| format!("  {}: {view:?}", name.unwrap_or_default()));
         }
     }
 

@@ -115,6 +115,7 @@ pub fn boot_and_shut_down(count: u32) -> (u32, Duration) {
     units.insert(0, target("default").0);
     let mut machine = Machine::new(1);
     let mut now = Time::default();
+    let units = units.into_iter().map(Arc::new).collect();
     let set = Arc::new(UnitSet { units, volumes: Vec::new(), templates: Vec::new() });
     let mut inputs =
         VecDeque::from([Input::Request(Request { job: None, wish: Wish::Apply(set) })]);
@@ -269,6 +270,7 @@ impl Story {
     pub fn apply<const N: usize>(&mut self, units: [Draft; N]) {
         let mut units: Vec<Unit> = units.into_iter().map(|draft| draft.0).collect();
         units.sort_by(|a, b| a.name.cmp(&b.name));
+        let units = units.into_iter().map(Arc::new).collect();
         let set = UnitSet { units, volumes: Vec::new(), templates: Vec::new() };
         self.wish(Wish::Apply(Arc::new(set)));
     }

@@ -3,11 +3,12 @@
 //! Unit `u07` depends only on units of a lower number, so no set has a cycle however
 //! often it is changed; that is what the checker of unit files guarantees.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::rng::Rng;
 use crate::unit::model::{
-    At, ExitMatch, Health, HealthCheck, Kind, RareLimits, Log, Namespaces, Ready, Restart,
+    At, ExitMatch, Health, HealthCheck, Kind, Log, Namespaces, RareLimits, Ready, Restart,
     RestartPolicy, Rootfs, Service, Unit, UnitSet, Writable,
 };
 
@@ -92,7 +93,7 @@ pub fn random_set(rng: &mut Rng) -> UnitSet {
 /// The same set with something else about it.
 pub fn mutated(rng: &mut Rng, set: &UnitSet) -> UnitSet {
     let count = set.units.len().max(2);
-    let mut units = set.units.clone();
+    let mut units: Vec<Unit> = set.units.iter().map(|unit| Unit::clone(unit)).collect();
     for _ in 0..=rng.index(3) {
         let number = rng.index(count - 1);
         let place = units.iter().position(|unit| unit.name == name(number));
@@ -132,6 +133,7 @@ fn finish(rng: &mut Rng, mut units: Vec<Unit>) -> UnitSet {
             unit.requires.retain(|name| names.contains(name));
         }
     }
+    let units = units.into_iter().map(Arc::new).collect();
     UnitSet { units, volumes: Vec::new(), templates: Vec::new() }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::rig::Rig;
+use crate::rig::{Mode, Rig};
 
 /// Goes into the background as daemons do by default, and says nothing.
 const DAEMONISE: &str = "setsid sleep 1000 </dev/null >/dev/null 2>&1 & exit 0";
@@ -324,5 +324,113 @@ fn streams_may_be_closed_and_descriptor_zero_written_to() {
     rig.ctl_ok(&["stop", "closes"]);
     assert_eq!(rig.verdict("closes").0, "success");
     assert_eq!(rig.restarts("closes"), 0);
+    assert_eq!(rig.finish(), 0);
+}
+
+#[test]
+fn the_end_of_a_main_process_counts_also_if_its_parent_lives_on_and_never_looks() {
+    let program = r#"
+        my $n = fork;
+        if ($n == 0) { $SIG{USR1} = sub { exit 7 }; sleep 1 while 1 }
+        notify("READY=1", "MAINPID=$n"); sleep 1 while 1"#;
+    let mut rig = Rig::up(&format!(
+        r#"
+        [service.keep]
+        command = "sleep 1000"
+        [service.inside]
+        command = ["perl", "-e", '''@PERL@ {program}''']
+        ready = "notify"
+        restart = "no"
+        [service.plain]
+        command = ["perl", "-e", '''@PERL@ {program}''']
+        ready = "notify"
+        restart = "no"
+        isolation = "none"
+        [service.reaped]
+        command = ["perl", "-e", '''@PERL@ $SIG{{CHLD}} = "IGNORE"; {program}''']
+        ready = "notify"
+        restart = "no"
+        "#
+    ));
+    for unit in ["inside", "plain", "reaped"] {
+        rig.wait_state(unit, "running");
+        rig.wait_for("the other main process", |rig| {
+            rig.notices(unit).iter().any(|text| text.starts_with("main process is now"))
+        });
+        rig.ctl_ok(&["kill", "-s", "USR1", unit]);
+        rig.wait_state(unit, "failed");
+        let (result, why, exit) = rig.verdict(unit);
+        assert_eq!((result.as_str(), exit), ("exit-code", json!({"code": 7})), "{unit}: {why}");
+    }
+    assert_eq!(rig.descendants("perl").len(), 0);
+    assert_eq!(rig.finish(), 0);
+}
+
+#[test]
+fn signals_reach_one_that_has_changed_its_user() {
+    let mut rig = Rig::up(
+        r#"
+        [service.keep]
+        command = "sleep 1000"
+        [service.it]
+        command = ["perl", "-e", '''@PERL@ $) = $( = 65534; $> = $< = 65534; die if $< != 65534;
+            $SIG{TERM} = sub { print "bye from $<\n"; exit 0 }; notify("READY=1"); sleep 1 while 1''']
+        ready = "notify"
+        "#,
+    );
+    rig.wait_state("it", "running");
+    rig.ctl_ok(&["stop", "it"]);
+    assert_eq!(rig.verdict("it").2, json!({"code": 0}));
+    rig.wait_log("it", "bye from 65534");
+    assert_eq!(rig.finish(), 0);
+}
+
+#[test]
+fn nothing_of_the_supervisor_is_inherited() {
+    let script = "ls /proc/self/fd | tr '\\n' ' '; grep -E '^Sig(Blk|Ign)' /proc/self/status; \
+        echo \\\"$NOTIFY_SOCKET$RUST_BACKTRACE$SECRET_OF_BERTH\\\"; echo over";
+    let mut rig = Rig::prepare(&format!(
+        r#"
+        [service.inside]
+        type = "oneshot"
+        command = ["sh", "-c", "{script}"]
+        [service.plain]
+        type = "oneshot"
+        isolation = "none"
+        command = ["sh", "-c", "{script}"]
+        [service.keep]
+        command = "sleep 1000"
+        "#
+    ));
+    rig.launch(Mode::Up, &[]);
+    rig.wait_for("the control socket", |rig| rig.ctl(&["list"]).code == 0);
+    for unit in ["inside", "plain"] {
+        rig.wait_state(unit, "done");
+        rig.wait_log(unit, "over");
+        let logs = rig.logs(unit);
+        // The fourth is the directory that ls reads.
+        assert!(logs.contains("0 1 2 3 SigBlk:\t0000000000000000\n"), "{unit}: {logs}");
+        assert!(logs.contains("SigIgn:\t0000000000000000\n\nover"), "{unit}: {logs}");
+    }
+    assert_eq!(rig.finish(), 0);
+}
+
+#[test]
+fn when_its_process_one_is_killed_the_service_is_restarted() {
+    let mut rig = Rig::up(
+        r#"
+        [service.it]
+        command = "sleep 1000"
+        restart-delay = "1ms"
+        "#,
+    );
+    rig.wait_state("it", "running");
+    let inits = rig.descendants("berth-init");
+    assert_eq!(inits.len(), 1, "{inits:?}");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(inits[0]), nix::sys::signal::Signal::SIGKILL)
+        .unwrap();
+    rig.wait_for("its restart", |rig| rig.restarts("it") == 1 && rig.state("it") == "running");
+    assert_eq!(rig.verdict("it").2, json!({"signal": 9}));
+    assert_eq!(rig.descendants("berth-init").len(), 1);
     assert_eq!(rig.finish(), 0);
 }

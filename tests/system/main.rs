@@ -19,6 +19,7 @@ mod health;
 mod hooks;
 mod notify;
 mod readiness;
+mod real;
 mod reaping;
 mod restart;
 mod rig;

@@ -1,4 +1,4 @@
-//! sd_notify(3): every assignment, and who may send.
+//! `sd_notify(3)`: every assignment, and who may send.
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
@@ -168,5 +168,59 @@ fn a_stranger_is_not_believed() {
         send($s, 'READY=1', 0, pack_sockaddr_un('/dev/berth-notify')) or die $!; sleep 1";
     rig.ctl_ok(&["exec", "inside", "--", "perl", "-e", say]);
     rig.wait_state("inside", "running");
+    assert_eq!(rig.finish(), 0);
+}
+
+#[test]
+fn what_comes_too_late_changes_nothing() {
+    let mut rig = Rig::up(
+        r#"
+        [service.keep]
+        command = "sleep 1000"
+        # Says that it is ready when it is told to end, and goes on.
+        [service.late]
+        command = ["perl", "-e", '''@PERL@ $SIG{TERM} = sub { notify("READY=1", "STATUS=late") };
+            print "up\n"; sleep 1 while 1''']
+        ready = "notify"
+        start-timeout = "700ms"
+        stop-timeout = "300ms"
+        restart = "no"
+        [service.user]
+        command = "sleep 1000"
+        requires = ["late"]
+        "#,
+    );
+    rig.wait_state("late", "failed");
+    let (result, why, exit) = rig.verdict("late");
+    assert_eq!((result.as_str(), why.as_str()), ("timeout", "not ready within 700ms"));
+    assert_eq!(exit["signal"], 9);
+    let notices = rig.notices("late");
+    assert!(!notices.iter().any(|text| text.starts_with("running")), "{notices:?}");
+    assert_eq!(rig.state("user"), "waiting");
+    assert_eq!(rig.finish(), 0);
+}
+
+#[test]
+fn nothing_is_expected_of_what_is_frozen() {
+    let mut rig = Rig::up(
+        r#"
+        [service.it]
+        command = ["perl", "-e", '''@PERL@ notify("READY=1");
+            while (1) { notify("WATCHDOG=1"); select(undef, undef, undef, 0.02) }''']
+        ready = "notify"
+        watchdog = "500ms"
+        health = { command = "true", interval = "20ms", timeout = "200ms", retries = 1 }
+        "#,
+    );
+    rig.wait_for("it to be healthy", |rig| rig.status("it")["health"] == "healthy");
+    rig.ctl_ok(&["freeze", "it"]);
+    let since = std::time::Instant::now();
+    rig.wait_for("more than its watchdog allows", |_| since.elapsed().as_millis() > 1200);
+    assert_eq!(rig.state("it"), "frozen");
+    rig.ctl_ok(&["thaw", "it"]);
+    rig.wait_state("it", "running");
+    let since = std::time::Instant::now();
+    rig.wait_for("its watchdog to be over once more", |_| since.elapsed().as_millis() > 700);
+    assert_eq!((rig.state("it").as_str(), rig.restarts("it")), ("running", 0));
     assert_eq!(rig.finish(), 0);
 }

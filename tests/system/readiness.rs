@@ -11,8 +11,8 @@ use crate::rig::Rig;
 fn becomes_ready(rig: &mut Rig, it: &str, user: &str) {
     rig.wait_state(it, "starting");
     rig.wait_state(user, "waiting");
-    let status = rig.status(it);
-    assert_eq!((&status["ready"], &status["why"]), (&false.into(), &"not ready yet".into()));
+    rig.wait_for("the program to run", |rig| rig.status(it)["why"] == "not ready yet");
+    assert_eq!(rig.status(it)["ready"], false);
     assert_eq!(rig.status(user)["why"], format!("waits for {it}"));
     fs::write(rig.path("share/go"), "").unwrap();
     rig.wait_state(it, "running");
@@ -117,6 +117,24 @@ fn by_a_line_of_its_log() {
 }
 
 #[test]
+fn a_line_of_start_pre_counts_once_the_command_runs() {
+    let mut rig = Rig::up(
+        r#"
+        [service.it]
+        command = "sleep 1000"
+        start-pre = [["echo", "listening"], ["sh", "-c", "until test -e /mnt/go; do sleep 0.01; done"]]
+        ready = "log:^listening$"
+        mounts = [@SHARE@]
+        "#,
+    );
+    rig.wait_log("it", "listening");
+    assert_eq!(rig.state("it"), "preparing");
+    fs::write(rig.path("share/go"), "").unwrap();
+    rig.wait_state("it", "running");
+    assert_eq!(rig.finish(), 0);
+}
+
+#[test]
 fn without_a_container_too() {
     let mut rig = Rig::up(
         r#"
@@ -144,14 +162,15 @@ fn what_never_becomes_ready_has_failed_in_time_and_leaves_nothing() {
         ("log", "log:never"),
         ("health", "health"),
     ];
-    let mut units = "[service.keep]\ncommand = \"sleep 1000\"\n".to_owned();
-    for (name, ready) in forms {
-        let health = if name == "health" { "health = { command = \"false\" }" } else { "" };
-        units.push_str(&format!(
+    let unit = |(name, ready): &(&str, &str)| {
+        let health = if *name == "health" { "health = { command = \"false\" }" } else { "" };
+        format!(
             "[service.{name}]\ncommand = \"sleep 999\"\nready = \"{ready}\"\n{health}\n\
              start-timeout = \"400ms\"\nrestart = \"no\"\n"
-        ));
-    }
+        )
+    };
+    let units: String = forms.iter().map(unit).collect();
+    let units = format!("[service.keep]\ncommand = \"sleep 1000\"\n{units}");
     let mut rig = Rig::up(&units);
     for (name, _) in forms {
         rig.wait_state(name, "failed");

@@ -215,3 +215,59 @@ fn too_much_memory_is_named() {
     assert!(why.contains("out of memory"), "{why}");
     assert_eq!(rig.finish(), 0);
 }
+
+#[test]
+fn a_restart_by_hand_brings_back_what_was_stopped_for_it() {
+    let mut rig = Rig::up(
+        r#"
+        [service.db]
+        command = "sleep 1000"
+        [service.web]
+        command = "sleep 1000"
+        requires = ["db"]
+        "#,
+    );
+    rig.wait_state("web", "running");
+    let before = ["db", "web"].map(|unit| rig.main_pid(unit));
+    rig.ctl_ok(&["restart", "db"]);
+    rig.wait_state("web", "running");
+    let after = ["db", "web"].map(|unit| rig.main_pid(unit));
+    assert!(before[0] != after[0] && before[1] != after[1], "{before:?} {after:?}");
+    assert_eq!((rig.restarts("db"), rig.restarts("web")), (0, 0));
+    assert_eq!(rig.finish(), 0);
+}
+
+#[test]
+fn oneshots_have_a_time_and_leave_nothing() {
+    let mut rig = Rig::up(
+        r#"
+        [service.keep]
+        command = "sleep 1000"
+        [service.slow]
+        type = "oneshot"
+        command = "sleep 999"
+        start-timeout = "200ms"
+        restart = "no"
+        [service.prep]
+        command = "sleep 1000"
+        start-pre = [["sleep", "999"]]
+        start-timeout = "200ms"
+        restart = "no"
+        # What a oneshot leaves behind is no service: it ends with it.
+        [service.litter]
+        isolation = "none"
+        type = "oneshot"
+        command = ["sh", "-c", "setsid sleep 999 >/dev/null 2>&1 & exit 0"]
+        restart = "no"
+        "#,
+    );
+    for (unit, why) in [("slow", "not done within 200ms"), ("prep", "not ready within 200ms")] {
+        rig.wait_state(unit, "failed");
+        let (result, text, _) = rig.verdict(unit);
+        assert_eq!((result.as_str(), text.as_str()), ("timeout", why), "{unit}");
+    }
+    rig.wait_state("litter", "done");
+    assert_eq!(rig.verdict("litter").0, "success");
+    assert_eq!(rig.descendants("sleep").len(), 1);
+    assert_eq!(rig.finish(), 0);
+}

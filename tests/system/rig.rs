@@ -15,7 +15,7 @@ pub const BERTH: &str = env!("CARGO_BIN_EXE_berth");
 pub const BERTHCTL: &str = env!("CARGO_BIN_EXE_berthctl");
 
 /// What services written in Perl (which every Debian has) begin with, as `@PERL@` in a
-/// unit file: unbuffered, and able to speak sd_notify(3).
+/// unit file: unbuffered, and able to speak `sd_notify(3)`.
 const PERL: &str = "use strict; use Socket; $| = 1; sub notify { \
     socket(my $s, AF_UNIX, SOCK_DGRAM, 0) or die $!; \
     send($s, join(qq(\\n), @_), 0, pack_sockaddr_un($ENV{NOTIFY_SOCKET})) or die $! }";
@@ -224,47 +224,46 @@ impl Rig {
 
     /// The number that this process knows for one in the rig's pid namespace.
     pub fn host_pid(&self, pid: i64) -> i32 {
-        let inside = |entry: &fs::DirEntry| {
-            let status = fs::read_to_string(entry.path().join("status")).ok()?;
-            let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
-            let numbers: Vec<i64> =
-                numbers.split_whitespace().filter_map(|text| text.parse().ok()).collect();
+        let inside = |own: i32| {
+            let status = fs::read_to_string(format!("/proc/{own}/status")).unwrap_or_default();
+            let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
             // The first number is this process's view, the second the rig's.
-            (numbers.get(1) == Some(&pid)).then_some(())
+            let number = numbers.and_then(|numbers| numbers.split_whitespace().nth(1));
+            number.is_some_and(|number| number.parse() == Ok(pid))
         };
-        let under = |entry: &fs::DirEntry| is_descendant(entry, self.child.as_ref().unwrap().id());
-        let found = fs::read_dir("/proc").unwrap().flatten().find(|entry| {
-            entry.file_name().to_string_lossy().parse::<i32>().is_ok()
-                && inside(entry).is_some()
-                && under(entry)
-        });
-        found.expect("no such process").file_name().to_string_lossy().parse().unwrap()
+        let found = self.all_descendants().into_iter().find(|&pid| inside(pid));
+        found.expect("no such process")
     }
 
-    /// Numbers (this process's view) of all processes below the rig with this name.
-    pub fn descendants(&self, comm: &str) -> Vec<i32> {
+    /// Numbers, as this process sees them, of all processes below the rig.
+    pub fn all_descendants(&self) -> Vec<i32> {
         let rig = self.child.as_ref().unwrap().id();
-        let named = |entry: &fs::DirEntry| {
-            let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-            name.trim() == comm
-        };
         let processes = fs::read_dir("/proc").unwrap().flatten();
         let pids = processes.filter_map(|entry| {
             let pid: i32 = entry.file_name().to_string_lossy().parse().ok()?;
-            (named(&entry) && is_descendant(&entry, rig)).then_some(pid)
+            is_descendant(pid, rig).then_some(pid)
         });
         pids.collect()
     }
 
-    /// How many processes below the rig have this text in their command line.
-    pub fn commands(&self, text: &str) -> usize {
-        let rig = self.child.as_ref().unwrap().id();
-        let processes = fs::read_dir("/proc").unwrap().flatten();
-        let matching = processes.filter(|entry| {
-            let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            String::from_utf8_lossy(&command).contains(text) && is_descendant(entry, rig)
+    /// Those of them with this name.
+    pub fn descendants(&self, comm: &str) -> Vec<i32> {
+        let mut pids = self.all_descendants();
+        pids.retain(|pid| {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            name.trim() == comm
         });
-        matching.count()
+        pids
+    }
+
+    /// How many of them have this text in their command line, where NUL divides arguments.
+    pub fn commands(&self, text: &str) -> usize {
+        let mut pids = self.all_descendants();
+        pids.retain(|pid| {
+            let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&command).contains(text)
+        });
+        pids.len()
     }
 
     /// Waits until its log holds this text.
@@ -364,9 +363,9 @@ impl Drop for Rig {
     }
 }
 
-/// Whether a process (an entry of `/proc`) descends from another.
-fn is_descendant(entry: &fs::DirEntry, ancestor: u32) -> bool {
-    let mut pid: u32 = entry.file_name().to_string_lossy().parse().unwrap();
+/// Whether a process descends from another.
+fn is_descendant(pid: i32, ancestor: u32) -> bool {
+    let mut pid = pid.unsigned_abs();
     while pid > 1 && pid != ancestor {
         let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
         let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap();

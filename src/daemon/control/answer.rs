@@ -1,12 +1,14 @@
 //! Traffic with clients: reading calls, putting answers into queues, filling long
 //! answers page by page, and ending connections.
 
+use std::collections::VecDeque;
+
 use crate::daemon::Daemon;
 use crate::daemon::poller::ReadySource;
 use crate::protocol::message::{encode_error, encode_reply};
-use crate::protocol::method::{ApplyReply, DepsReply, EventsReply, JobReply};
-use crate::protocol::types::Event;
-use crate::protocol::{Error, FrameError, Page, Rejection, Request};
+use crate::protocol::method::{EventsReply, JobReply};
+use crate::protocol::types::{Dependency, Event};
+use crate::protocol::{Error, FrameError, Mode, Page, Rejection, Request};
 use crate::supervisor::request::{Request as Wanted, Wish};
 use crate::supervisor::{JobId, UnitId};
 
@@ -15,14 +17,18 @@ use super::{Client, Phase};
 /// Calls of one client answered in one turn.
 const CALLS_A_TURN: usize = 8;
 
+/// Events that wait for a client that does not read; more, and it is cut off. All that are
+/// remembered fit in.
+const MOST_EVENTS: usize = 2 * super::history::MOST;
+
 impl Daemon {
     /// A client's connection is ready.
     pub(in crate::daemon) fn client_ready(&mut self, number: u64, ready: &ReadySource) {
         let now = self.clock.now();
         let Some(client) = self.control.clients.get_mut(&number) else { return };
-        if ready.readable && client.read(now).is_err() {
-            self.cut_off(number);
-            return;
+        let gone = ready.hung_up && client.is_gone();
+        if gone || (ready.readable && client.read(now).is_err()) {
+            return self.cut_off(number);
         }
         self.serve(number);
     }
@@ -41,11 +47,20 @@ impl Daemon {
     }
 
     fn message(&mut self, number: u64, message: &[u8]) {
-        let trusted = self.control.clients.get(&number).is_some_and(|client| client.trusted);
+        let Some(client) = self.control.clients.get_mut(&number) else { return };
         match Request::parse(message) {
-            Ok(_) if !trusted => self.refuse(number, Error::PermissionDenied {}),
-            Ok(request) => self.call(number, request),
-            Err(Rejection::Answer(error)) => self.refuse(number, error),
+            Ok(request) => {
+                client.mode = request.mode;
+                if client.trusted {
+                    self.call(number, request);
+                } else {
+                    self.refuse(number, Error::PermissionDenied {});
+                }
+            }
+            Err(Rejection::Answer(error)) => {
+                client.mode = Mode::Single;
+                self.refuse(number, error);
+            }
             Err(Rejection::Ignore) => {}
             Err(Rejection::CutOff(_)) => self.cut_off(number),
         }
@@ -74,9 +89,9 @@ impl Daemon {
         self.refuse(number, Error::Failed { unit: None, reason });
     }
 
-    pub(super) fn send(&mut self, number: u64, message: &[u8]) {
+    fn send(&mut self, number: u64, message: &[u8]) {
         let Some(client) = self.control.clients.get_mut(&number) else { return };
-        if client.push(message).is_err() {
+        if client.mode != Mode::Oneway && client.push(message).is_err() {
             self.cut_off(number);
         }
     }
@@ -90,12 +105,10 @@ impl Daemon {
             if client.flush(&self.poller, now).is_err() {
                 return self.cut_off(number);
             }
-            let more = matches!(client.phase, Phase::Units { .. } | Phase::Dependencies(_));
-            if client.is_finished() || (client.has_ended() && !matches!(client.phase, Phase::Idle))
-            {
+            if client.is_finished() {
                 return self.cut_off(number);
             }
-            if !(more && client.has_room()) {
+            if !(client.owes_more() && client.has_room()) {
                 return;
             }
         }
@@ -107,58 +120,52 @@ impl Daemon {
         if !client.has_room() {
             return;
         }
-        match std::mem::replace(&mut client.phase, Phase::Idle) {
+        let (page, rest) = match std::mem::replace(&mut client.phase, Phase::Idle) {
             Phase::Units { full, mut left } => {
                 let page = self.unit_page(full, &mut left);
-                self.send_page(number, page, !left.is_empty());
-                self.go_on(number, Phase::Units { full, left });
+                (page, (!left.is_empty()).then_some(Phase::Units { full, left }))
             }
             Phase::Dependencies(mut left) => {
-                let mut page = Page::new("dependencies");
-                while let Some(next) = left.front() {
-                    match page.push(next) {
-                        Ok(true) => drop(left.pop_front()),
-                        Ok(false) | Err(_) => break,
-                    }
-                }
-                self.send_page(number, page, !left.is_empty());
-                self.go_on(number, Phase::Dependencies(left));
+                let page = dependency_page(&mut left);
+                (page, (!left.is_empty()).then_some(Phase::Dependencies(left)))
             }
-            other => client.phase = other,
-        }
+            Phase::Events(events) => return self.send_events(number, events),
+            other => return client.phase = other,
+        };
+        let message = match (page, &rest) {
+            (Err(error), _) => return self.refuse(number, error),
+            (Ok(_), Some(_)) if self.wants_one_reply(number) => {
+                return self.refuse(number, Error::ExpectedMore {});
+            }
+            (Ok(page), _) => page.finish(rest.is_some()),
+        };
+        self.set_phase(number, rest.unwrap_or(Phase::Idle));
+        self.send(number, &message);
     }
 
-    fn unit_page(&self, full: bool, left: &mut std::collections::VecDeque<UnitId>) -> Page {
+    /// Whether its call is to be answered by one reply.
+    pub(in crate::daemon) fn wants_one_reply(&self, number: u64) -> bool {
+        self.control.clients.get(&number).is_some_and(|client| client.mode == Mode::Single)
+    }
+
+    fn unit_page(&self, full: bool, left: &mut VecDeque<UnitId>) -> Result<Page, Error> {
         let mut page = Page::new("units");
         while let Some(&id) = left.front() {
-            let fits = if full {
-                self.unit_status(id).is_none_or(|status| page.push(&status).unwrap_or(true))
+            let pushed = if full {
+                self.unit_status(id).map(|status| page.push(&status))
             } else {
-                self.unit_name(id).is_none_or(|unit| page.push(&unit).unwrap_or(true))
+                self.unit_name(id).map(|unit| page.push(&unit))
             };
-            if !fits {
+            // One that has been removed meanwhile is left out.
+            if !pushed.unwrap_or(Ok(true)).map_err(|error| {
+                let name = self.machine.unit(id).map(|unit| unit.name.clone());
+                too_large(name, &error)
+            })? {
                 break;
             }
             left.pop_front();
         }
-        page
-    }
-
-    fn send_page(&mut self, number: u64, page: Page, continues: bool) {
-        let message = page.finish(continues);
-        self.send(number, &message);
-    }
-
-    /// Keeps the phase of a long answer until its last page.
-    fn go_on(&mut self, number: u64, phase: Phase) {
-        let over = match &phase {
-            Phase::Units { left, .. } => left.is_empty(),
-            Phase::Dependencies(left) => left.is_empty(),
-            _ => false,
-        };
-        if let Some(client) = self.control.clients.get_mut(&number) {
-            client.phase = if over { Phase::Idle } else { phase };
-        }
+        Ok(page)
     }
 
     /// A job that a client may be waiting for has ended.
@@ -176,32 +183,42 @@ impl Daemon {
                 let reply = JobReply { unit: waiting.unit, error: result.err() };
                 self.reply(number, &reply, continues);
             }
-            Phase::Apply => {
+            Phase::Apply(rest) => {
+                let rest = std::mem::take(rest);
                 client.phase = Phase::Idle;
                 match result {
-                    Ok(()) => self.reply(number, &ApplyReply::default(), false),
+                    Ok(()) => self.reply(number, &*rest, false),
                     Err(reason) => self.refuse(number, Error::Failed { unit: None, reason }),
                 }
             }
-            _ => {}
+            Phase::Idle | Phase::Events(_) | Phase::Units { .. } | Phase::Dependencies(_) => {}
         }
         self.serve(number);
     }
 
+    /// Events that are owed, as far as there is room.
+    fn send_events(&mut self, number: u64, mut events: VecDeque<Event>) {
+        while self.control.clients.get(&number).is_some_and(Client::has_room)
+            && let Some(event) = events.pop_front()
+        {
+            self.reply(number, &EventsReply { event: Some(event) }, true);
+        }
+        self.set_phase(number, Phase::Events(events));
+    }
+
     /// Tells everybody who listens.
     pub(in crate::daemon) fn broadcast(&mut self, event: Event) {
-        let listens = |client: &Client| matches!(client.phase, Phase::Events);
-        let numbers: Vec<u64> = self
-            .control
-            .clients
-            .iter()
-            .filter(|(_, client)| listens(client))
-            .map(|(&number, _)| number)
-            .collect();
-        if !numbers.is_empty() {
-            let reply = EventsReply { event: Some(event.clone()) };
-            for number in numbers {
-                self.reply(number, &reply, true);
+        let mut listeners = Vec::new();
+        for (&number, client) in &mut self.control.clients {
+            if let Phase::Events(events) = &mut client.phase {
+                events.push_back(event.clone());
+                listeners.push((number, events.len()));
+            }
+        }
+        for (number, owed) in listeners {
+            if owed > MOST_EVENTS {
+                self.cut_off(number);
+            } else {
                 self.flush_client(number);
             }
         }
@@ -221,11 +238,23 @@ impl Daemon {
             self.cut_off(number);
         }
     }
+}
 
-    /// Queues the pages of a list of dependencies.
-    pub(super) fn send_dependencies(&mut self, number: u64, reply: DepsReply) {
-        if let Some(client) = self.control.clients.get_mut(&number) {
-            client.phase = Phase::Dependencies(reply.dependencies.into());
+/// The next page of a list of dependencies.
+fn dependency_page(left: &mut VecDeque<Dependency>) -> Result<Page, Error> {
+    let mut page = Page::new("dependencies");
+    while let Some(next) = left.front() {
+        if !page.push(next).map_err(|error| too_large(Some(next.unit.clone()), &error))? {
+            break;
         }
+        left.pop_front();
     }
+    Ok(page)
+}
+
+/// An element that fits into no message.
+fn too_large(unit: Option<String>, error: &FrameError) -> Error {
+    let name = unit.as_deref().unwrap_or("a unit");
+    let reason = format!("what there is to say about {name} cannot be sent: {error}");
+    Error::Failed { unit, reason }
 }

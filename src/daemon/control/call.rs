@@ -4,18 +4,20 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 
 use crate::daemon::Daemon;
-use crate::daemon::Sources;
 use crate::daemon::reader::Purpose;
 use crate::protocol::method::{
     Apply, Call, DescriptionReply, Empty, EventsReply, InfoReply, JobReply, Kill, Shutdown,
     VersionReply,
 };
 use crate::protocol::types::ShutdownHow;
-use crate::protocol::{Error, Request};
+use crate::protocol::{Error, Mode, Request};
 use crate::supervisor::UnitId;
 use crate::supervisor::request::{Request as Wanted, Wish};
 
 use super::Phase;
+
+/// Most files and directories that `apply` may add to those berth was started with.
+const MOST_ADDED: usize = 1024;
 
 impl Daemon {
     /// Carries out one call of a trusted client.
@@ -26,7 +28,8 @@ impl Daemon {
     }
 
     fn try_call(&mut self, number: u64, request: Request) -> Result<(), Error> {
-        match request.call {
+        let Request { call, mode } = request;
+        match call {
             Call::Version(_) => self.reply(number, &self.version(), false),
             Call::List(_) => {
                 let left = self.machine.ids().collect();
@@ -41,12 +44,12 @@ impl Daemon {
                 self.reply(number, &reply, false);
             }
             Call::Deps(call) => {
-                let reply = self.dependencies(&call.unit, call.reverse)?;
-                self.send_dependencies(number, reply);
+                let left = self.dependencies(&call.unit, call.reverse)?;
+                self.set_phase(number, Phase::Dependencies(left));
             }
-            Call::Start(call) => self.jobs(number, &call.units, call.wait, Wish::Start)?,
-            Call::Stop(call) => self.jobs(number, &call.units, call.wait, Wish::Stop)?,
-            Call::Restart(call) => self.jobs(number, &call.units, call.wait, Wish::Restart)?,
+            Call::Start(call) => self.start(number, &call.units, call.wait, Wish::Start)?,
+            Call::Stop(call) => self.stop(number, &call.units, call.wait)?,
+            Call::Restart(call) => self.start(number, &call.units, call.wait, Wish::Restart)?,
             Call::Reload(call) => self.jobs(number, &call.units, call.wait, Wish::Reload)?,
             Call::Reset(call) => self.jobs(number, &call.units, call.wait, Wish::Reset)?,
             Call::Freeze(call) => {
@@ -56,10 +59,12 @@ impl Daemon {
                 self.jobs(number, &call.units, true, |id| Wish::Freeze(id, false))?;
             }
             Call::Kill(call) => self.kill(number, &call)?,
-            Call::Logs(call) => self.logs_helper(number, call)?,
-            Call::Exec(call) => self.exec_helper(number, call)?,
+            // Nobody would hear of anything.
+            Call::Logs(_) | Call::Events(_) if mode == Mode::Oneway => {}
+            Call::Logs(call) => self.logs_helper(number, call, mode)?,
+            Call::Exec(call) => self.exec_helper(number, &call)?,
             Call::Events(call) => self.begin_events(number, call.since.as_deref())?,
-            Call::Apply(call) => self.apply(number, call)?,
+            Call::Apply(call) => self.apply(number, &call)?,
             Call::Shutdown(call) => self.shutdown_call(number, &call)?,
             Call::GetInfo(_) => self.reply(number, &InfoReply::this(), false),
             Call::GetInterfaceDescription(call) => {
@@ -80,7 +85,7 @@ impl Daemon {
         }
     }
 
-    pub(super) fn set_phase(&mut self, number: u64, phase: Phase) {
+    pub(in crate::daemon) fn set_phase(&mut self, number: u64, phase: Phase) {
         if let Some(client) = self.control.clients.get_mut(&number) {
             client.phase = phase;
         }
@@ -103,6 +108,35 @@ impl Daemon {
         names.iter().map(|name| self.find(name)).collect()
     }
 
+    /// Up by hand: instances of templates are made, marks of a stop by hand are taken away.
+    fn start(
+        &mut self,
+        number: u64,
+        names: &[String],
+        wait: bool,
+        wish: impl Fn(UnitId) -> Wish,
+    ) -> Result<(), Error> {
+        if let Some(unknown) = names.iter().find(|name| !self.can_be_made(name)) {
+            self.find(unknown)?;
+        }
+        for name in names {
+            self.make_instance(name).map_err(|reason| {
+                let reason = format!("cannot start {name}: {reason}");
+                Error::Failed { unit: Some(name.clone()), reason }
+            })?;
+        }
+        self.jobs(number, names, wait, wish)?;
+        self.mark_stopped(names, false);
+        Ok(())
+    }
+
+    /// Down by hand, also after the next boot if the unit says so.
+    fn stop(&mut self, number: u64, names: &[String], wait: bool) -> Result<(), Error> {
+        self.jobs(number, names, wait, Wish::Stop)?;
+        self.mark_stopped(names, true);
+        Ok(())
+    }
+
     /// One wish a unit; nothing is wished if one of the names is wrong.
     fn jobs(
         &mut self,
@@ -111,11 +145,9 @@ impl Daemon {
         wait: bool,
         wish: impl Fn(UnitId) -> Wish,
     ) -> Result<(), Error> {
-        for name in names {
-            self.make_instance(name);
-        }
         let ids = self.find_or_all(names)?;
-        if !wait {
+        let oneway = self.control.clients.get(&number).is_none_or(|it| it.mode == Mode::Oneway);
+        if !wait || oneway {
             for (name, id) in names.iter().zip(ids) {
                 self.wish(Wanted { job: None, wish: wish(id) });
                 let reply = JobReply { unit: name.clone(), error: None };
@@ -160,30 +192,26 @@ impl Daemon {
                     .map_err(|_| Error::InvalidParameter { parameter: "since".to_owned() })?,
             ),
         };
-        self.set_phase(number, Phase::Events);
         self.reply(number, &EventsReply { event: None }, true);
-        let Some(since) = since else { return Ok(()) };
-        let past: Vec<_> = self.control.history.since(since).cloned().collect();
-        for event in past {
-            self.reply(number, &EventsReply { event: Some(event) }, true);
-        }
+        let past = since.map(|since| self.control.history.since(since).cloned().collect());
+        self.set_phase(number, Phase::Events(past.unwrap_or_default()));
         Ok(())
     }
 
-    fn apply(&mut self, number: u64, call: Apply) -> Result<(), Error> {
-        let sources = if call.paths.is_empty() {
-            self.options.sources.clone()
-        } else {
-            let paths: Vec<PathBuf> = call.paths.iter().map(PathBuf::from).collect();
-            if paths.iter().any(|path| !path.is_absolute()) {
-                let reason = "paths to apply must be absolute".to_owned();
-                return Err(Error::Refused { reason });
-            }
-            Sources::Files(paths)
-        };
+    fn apply(&mut self, number: u64, call: &Apply) -> Result<(), Error> {
+        let paths: Vec<PathBuf> = call.paths.iter().map(PathBuf::from).collect();
+        if paths.iter().any(|path| !path.is_absolute()) {
+            let reason = "paths to apply must be absolute".to_owned();
+            return Err(Error::Refused { reason });
+        }
+        let sources = self.options.sources.with(&paths);
+        if sources.added.len() > MOST_ADDED {
+            let reason = format!("more than {MOST_ADDED} files and directories were applied");
+            return Err(Error::Refused { reason });
+        }
         let purpose = Purpose::Apply { client: number, dry_run: call.dry_run };
-        self.start_reader(&sources, purpose).map_err(|reason| Error::Busy { reason })?;
-        self.set_phase(number, Phase::Apply);
+        self.start_reader(sources, purpose).map_err(|reason| Error::Busy { reason })?;
+        self.set_phase(number, Phase::Apply(Box::default()));
         Ok(())
     }
 

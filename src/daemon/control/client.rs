@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -10,8 +9,9 @@ use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
 
 use crate::daemon::poller::{Poller, Source, Watched};
-use crate::protocol::types::Dependency;
-use crate::protocol::{FrameError, Inbox, MESSAGE_MAX, OUTBOX_MAX, Outbox};
+use crate::protocol::method::ApplyReply;
+use crate::protocol::types::{Dependency, Event};
+use crate::protocol::{FrameError, Inbox, MESSAGE_MAX, Mode, OUTBOX_MAX, Outbox};
 use crate::supervisor::{Time, UnitId};
 
 /// How long a client may take to finish a message or to make room for an answer.
@@ -27,10 +27,10 @@ pub enum Phase {
         /// How many.
         left: usize,
     },
-    /// The result of `apply`.
-    Apply,
-    /// Every event from now on.
-    Events,
+    /// The result of `apply`; this is what is left to be said when it has succeeded.
+    Apply(Box<ApplyReply>),
+    /// Every event from now on; these first, as there is room.
+    Events(VecDeque<Event>),
     /// Pages of units, made when there is room.
     Units {
         /// Whole status or only the names.
@@ -40,8 +40,6 @@ pub enum Phase {
     },
     /// Pages of dependencies, made when there is room.
     Dependencies(VecDeque<Dependency>),
-    /// Nothing more: close when everything is written.
-    Closing,
 }
 
 /// A client.
@@ -52,10 +50,16 @@ pub struct Client {
     outbox: Outbox,
     /// What it is owed.
     pub phase: Phase,
+    /// How its last call is to be answered.
+    pub mode: Mode,
     /// Whether it may do more than be refused.
     pub trusted: bool,
     /// Since when it has owed us something; `None`: it does not.
     owes_since: Option<Time>,
+    /// Whether all that was read has been looked at. Until then nothing more is read, so
+    /// that what waits here is never more than one message and one piece.
+    drained: bool,
+    /// Whether it will send nothing more. It may still wait for answers.
     ended: bool,
 }
 
@@ -81,17 +85,22 @@ impl Client {
             inbox: Inbox::new(MESSAGE_MAX),
             outbox: Outbox::new(OUTBOX_MAX),
             phase: Phase::Idle,
+            mode: Mode::Single,
             trusted,
             owes_since: Some(now),
+            drained: true,
             ended: false,
         })
     }
 
-    /// Reads what has come, at most a message's length a turn.
+    /// Reads what has come, at most a piece a turn, if a call may be made now.
     ///
     /// # Errors
     /// The connection is gone or broke a rule.
     pub fn read(&mut self, now: Time) -> io::Result<()> {
+        if !self.listens() {
+            return Ok(());
+        }
         let mut buffer = [0_u8; 16 * 1024];
         match self.stream.get().read(&mut buffer) {
             Ok(0) => {
@@ -100,6 +109,7 @@ impl Client {
             }
             Ok(count) => {
                 self.inbox.feed(buffer.get(..count).unwrap_or_default());
+                self.drained = false;
                 self.owes_since.get_or_insert(now);
                 Ok(())
             }
@@ -113,15 +123,30 @@ impl Client {
     /// # Errors
     /// What it sent is no message.
     pub fn next_message(&mut self) -> Result<Option<Vec<u8>>, FrameError> {
-        match self.phase {
-            Phase::Idle => self.inbox.next_message(),
-            _ => Ok(None),
+        if !self.is_idle() {
+            return Ok(None);
         }
+        let message = self.inbox.next_message()?;
+        match message {
+            Some(_) => self.owes_since = None,
+            None => self.drained = true,
+        }
+        Ok(message)
     }
 
-    /// Whether it has hung up. Who waits for an answer and hangs up is gone.
-    pub fn has_ended(&self) -> bool {
-        self.ended
+    fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Idle)
+    }
+
+    /// Whether it is read from now.
+    fn listens(&self) -> bool {
+        self.is_idle() && self.drained && !self.ended
+    }
+
+    /// Whether a hang-up means that it has gone, and not only that the rest of what it
+    /// sent is still to be read.
+    pub fn is_gone(&self) -> bool {
+        !self.is_idle() || self.ended
     }
 
     /// Puts an answer into its queue.
@@ -159,14 +184,23 @@ impl Client {
             (Phase::Idle, true) | (_, false) => self.owes_since.or(Some(now)),
             (_, true) => None,
         };
-        poller.interest(&self.stream, !self.ended, !self.outbox.is_empty())
+        // Calls that were read and not made yet get their turn as soon as there is room.
+        let calls = self.is_idle() && !self.drained;
+        poller.interest(&self.stream, self.listens(), calls || !self.outbox.is_empty())
+    }
+
+    /// Whether there is more to say at once.
+    pub fn owes_more(&self) -> bool {
+        match &self.phase {
+            Phase::Units { .. } | Phase::Dependencies(_) => true,
+            Phase::Events(events) => !events.is_empty(),
+            Phase::Idle | Phase::Jobs { .. } | Phase::Apply(_) => false,
+        }
     }
 
     /// Whether everything was said and written.
     pub fn is_finished(&self) -> bool {
-        self.outbox.is_empty()
-            && (matches!(self.phase, Phase::Closing)
-                || (self.ended && matches!(self.phase, Phase::Idle)))
+        self.outbox.is_empty() && self.is_idle() && self.drained && self.ended
     }
 
     /// When its time is over.
@@ -182,11 +216,6 @@ impl Client {
     /// Ends the connection.
     pub fn close(self, poller: &mut Poller) {
         poller.close(self.stream);
-    }
-
-    /// The connection itself, for a helper that is about to be forked.
-    pub fn stream(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.stream.as_fd()
     }
 }
 

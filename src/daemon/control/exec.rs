@@ -30,6 +30,13 @@ pub struct Session {
     stage: Stage,
 }
 
+impl Session {
+    /// Whether its program does not run yet.
+    pub fn is_setting_up(&self) -> bool {
+        matches!(self.stage, Stage::SettingUp(_))
+    }
+}
+
 #[derive(Debug)]
 enum Stage {
     /// The process is being set up.
@@ -50,7 +57,8 @@ struct Setup {
 
 impl Daemon {
     /// Begins an `exec`.
-    pub(super) fn exec_helper(&mut self, number: u64, call: Exec) -> Result<(), Error> {
+    pub(super) fn exec_helper(&mut self, number: u64, call: &Exec) -> Result<(), Error> {
+        self.control.helper_is_free()?;
         let id = self.find(&call.unit)?;
         let state = self.state_of(id);
         let not_running = || Error::NotRunning { unit: call.unit.clone(), state };
@@ -79,11 +87,11 @@ impl Daemon {
             working_directory: None,
             terminal,
         };
-        let (ends, theirs) = pipes(&call).map_err(|error| failed("make pipes", &error))?;
-        let stdio = theirs.stdio();
+        let (ends, theirs) = pipes(call).map_err(|error| failed("make pipes", &error))?;
+        let standard = theirs.stdio();
         let program = Program::Exec(&exec);
         let child =
-            container::process(&self.host, &plan, &live.group, live.inside(), program, &stdio)
+            container::process(&self.host, &plan, &live.group, live.inside(), program, &standard)
                 .map_err(|error| failed("start it", &error))?;
         let session = self.control.new_session();
         self.pids.insert(child.pid, Owner::Exec(session));

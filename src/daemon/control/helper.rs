@@ -11,25 +11,34 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
+use super::Control;
 use crate::daemon::{Daemon, Owner};
 use crate::log::read::{self, Entry, Query};
 use crate::log::record::Stream;
 use crate::protocol::message::encode_error;
 use crate::protocol::method::Logs;
 use crate::protocol::types::{LogEntry, LogStream};
-use crate::protocol::{Error, Page};
+use crate::protocol::{Error, Mode, Page};
 use crate::sys::{fork, signal};
 
 /// Most helpers at once.
 pub const MOST: usize = 64;
 
+impl Control {
+    /// Whether one more helper may be started; each `exec` that is being set up will have one.
+    pub(super) fn helper_is_free(&self) -> Result<(), Error> {
+        let coming = self.sessions.values().filter(|session| session.is_setting_up()).count();
+        if self.helpers.saturating_add(coming) < MOST {
+            return Ok(());
+        }
+        let reason = format!("{MOST} clients are reading logs or running commands already");
+        Err(Error::Busy { reason })
+    }
+}
+
 impl Daemon {
     /// Takes a client out of the loop for a helper.
     pub(super) fn take_client(&mut self, number: u64) -> Result<(UnixStream, Vec<u8>), Error> {
-        if self.control.helpers >= MOST {
-            let reason = format!("{MOST} clients are reading logs or running commands already");
-            return Err(Error::Busy { reason });
-        }
         let gone = || Error::Failed { unit: None, reason: "the client has gone".to_owned() };
         let client = self.control.clients.remove(&number).ok_or_else(gone)?;
         let (stream, rest) = client.hand_over(&mut self.poller);
@@ -43,7 +52,7 @@ impl Daemon {
     }
 
     /// Reads logs for a client.
-    pub(super) fn logs_helper(&mut self, number: u64, call: Logs) -> Result<(), Error> {
+    pub(super) fn logs_helper(&mut self, number: u64, call: Logs, mode: Mode) -> Result<(), Error> {
         let invalid = || Error::InvalidParameter { parameter: "since".to_owned() };
         let since: Option<Timestamp> =
             call.since.as_deref().map(str::parse).transpose().map_err(|_| invalid())?;
@@ -54,6 +63,7 @@ impl Daemon {
                 self.find(unit)?;
             }
         }
+        self.control.helper_is_free()?;
         let (stream, _) = self.take_client(number)?;
         let keep = [stream.as_fd()];
         let options = fork::Options { keep: &keep, ..fork::Options::default() };
@@ -62,7 +72,7 @@ impl Daemon {
             if signal::ignore_all().is_err() {
                 return 1;
             }
-            serve_logs(&stream, &directory, call, since)
+            serve_logs(&stream, mode, &directory, call, since)
         });
         match process {
             Ok(process) => self.helper_started(process.pid),
@@ -73,7 +83,13 @@ impl Daemon {
 }
 
 /// In the helper: every entry, then the end.
-fn serve_logs(stream: &UnixStream, directory: &Path, call: Logs, since: Option<Timestamp>) -> i32 {
+fn serve_logs(
+    stream: &UnixStream,
+    mode: Mode,
+    directory: &Path,
+    call: Logs,
+    since: Option<Timestamp>,
+) -> i32 {
     let mut writer = stream;
     if stream.set_nonblocking(false).is_err() {
         return 1;
@@ -85,27 +101,35 @@ fn serve_logs(stream: &UnixStream, directory: &Path, call: Logs, since: Option<T
     let follow = call.follow;
     let query = Query { units: call.units, lines: call.lines, since, follow, until_fd };
     let mut page = Page::new("entries");
+    let mut refusal = None;
     let mut sink = |entry: Entry| {
         for piece in wire_entry(entry).pieces() {
-            let sent = match page.push(&piece) {
+            let pushed = page.push(&piece);
+            if mode == Mode::Single && pushed == Ok(false) {
+                refusal = Some(Error::ExpectedMore {});
+                return ControlFlow::Break(());
+            }
+            let sent = match pushed {
                 Ok(true) if !follow => Ok(()),
                 Ok(true) => send_page(writer, &mut page, true),
-                Ok(false) => send_page(writer, &mut page, true).map(|()| {
-                    // An empty page takes any piece.
-                    let _ = page.push(&piece);
-                }),
-                Err(_) => Ok(()),
+                // An empty page takes any piece, if there is one that does.
+                Ok(false) => send_page(writer, &mut page, true)
+                    .and_then(|()| page.push(&piece).map(drop).map_err(std::io::Error::other)),
+                Err(error) => Err(std::io::Error::other(error)),
             };
-            if sent.is_err() {
+            if let Err(error) = sent {
+                let reason = format!("cannot send the logs of {}: {error}", piece.unit);
+                refusal = Some(Error::Failed { unit: Some(piece.unit), reason });
                 return ControlFlow::Break(());
             }
         }
         ControlFlow::Continue(())
     };
     let result = read::read(directory, query, &mut sink);
-    let last = match result {
-        Ok(()) => page.finish(false),
-        Err(error) => {
+    let last = match (result, refusal) {
+        (Ok(()), None) => page.finish(false),
+        (Ok(()), Some(error)) => encode_error(error),
+        (Err(error), _) => {
             let reason = format!("cannot read logs: {error}");
             encode_error(Error::Failed { unit: None, reason })
         }
@@ -124,8 +148,10 @@ fn wire_entry(entry: Entry) -> LogEntry {
         unit: entry.unit,
         run: Some(entry.run),
         stream: match entry.stream {
-            Stream::Stdout | Stream::Syslog => LogStream::Stdout,
-            Stream::Stderr | Stream::Supervisor => LogStream::Stderr,
+            Stream::Stdout => LogStream::Stdout,
+            Stream::Stderr => LogStream::Stderr,
+            Stream::Syslog => LogStream::Syslog,
+            Stream::Supervisor => LogStream::Supervisor,
         },
         partial: entry.partial,
         text: String::from_utf8_lossy(&entry.text).into_owned(),

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::protocol::types::Event;
 
 /// How many are remembered.
-const MOST: usize = 500;
+pub const MOST: usize = 500;
 
 /// The last [`MOST`] events, oldest first.
 #[derive(Debug, Default)]

@@ -85,7 +85,7 @@ pub fn run(stream: &UnixStream, rest: &[u8], process: &OwnedFd, ends: &Ends, end
         Ok(()) => 0,
         Err(_) => {
             // The client has gone: as when a terminal is closed, the process hears of it.
-            let _ = pidfd::send_signal(process.as_fd(), libc::SIGHUP);
+            let _ = pidfd::send_signal_to_group(process.as_fd(), libc::SIGHUP);
             1
         }
     }

@@ -4,7 +4,7 @@ use std::collections::{HashSet, VecDeque};
 
 use crate::daemon::Daemon;
 use crate::protocol::Error;
-use crate::protocol::method::{DepsReply, ShowReply};
+use crate::protocol::method::ShowReply;
 use crate::protocol::types::{
     Dependency, DependencyKind, Desired, Event, Exit, Health, Kind, State, Unit, UnitStatus,
 };
@@ -60,16 +60,8 @@ impl Daemon {
         let nothing = || Error::NoSuchUnit { unit: name.to_owned(), nearest: None };
         let unit = self.machine.unit(id).ok_or_else(nothing)?;
         let status = self.unit_status(id).ok_or_else(nothing)?;
-        let definition = match serde_json::to_value(unit.as_ref()) {
-            Ok(serde_json::Value::Object(map)) => map,
-            Ok(_) => serde_json::Map::new(),
-            Err(error) => {
-                let reason = format!("cannot show {name}: {error}");
-                return Err(Error::Failed { unit: Some(name.to_owned()), reason });
-            }
-        };
         Ok(ShowReply {
-            definition,
+            definition: crate::unit::definition(unit),
             status,
             file: (!unit.file.is_empty()).then(|| unit.file.clone()),
             line: (unit.line > 0).then_some(unit.line),
@@ -77,11 +69,15 @@ impl Daemon {
     }
 
     /// Direct dependencies and those through others, each unit visited once.
-    pub(super) fn dependencies(&self, name: &str, reverse: bool) -> Result<DepsReply, Error> {
+    pub(super) fn dependencies(
+        &self,
+        name: &str,
+        reverse: bool,
+    ) -> Result<VecDeque<Dependency>, Error> {
         let root = self.find(name)?;
         let mut seen = HashSet::from([root]);
         let mut todo = VecDeque::from([root]);
-        let mut dependencies = Vec::new();
+        let mut dependencies = VecDeque::new();
         while let Some(id) = todo.pop_front() {
             let edges =
                 if reverse { self.machine.dependents(id) } else { self.machine.dependencies(id) };
@@ -89,7 +85,7 @@ impl Daemon {
             for edge in edges {
                 let Some(that) = self.machine.unit(edge.unit) else { continue };
                 let (unit, on) = if reverse { (that, this) } else { (this, that) };
-                dependencies.push(Dependency {
+                dependencies.push_back(Dependency {
                     unit: unit.name.clone(),
                     kind: dependency_kind(edge.link),
                     on: on.name.clone(),
@@ -100,11 +96,11 @@ impl Daemon {
                 }
             }
         }
-        Ok(DepsReply { dependencies })
+        Ok(dependencies)
     }
 
     /// A notice of the machine's as an event for clients.
-    pub(in crate::daemon) fn event(&self, name: &str, notice: &Notice) -> Event {
+    pub(in crate::daemon) fn event(name: &str, notice: &Notice) -> Event {
         Event {
             time: jiff::Timestamp::now().to_string(),
             unit: name.to_owned(),

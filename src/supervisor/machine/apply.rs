@@ -3,7 +3,8 @@
 //!
 //! A change that the processes of a running unit would not notice (links, restart policy,
 //! timeouts, texts) is taken over in place; any other waits until the run that is there
-//! has gone, which it is told to.
+//! has gone, which it is told to. A new `requires` starts what it names; it takes a unit
+//! that is up down only if what it names is just going down or does not exist.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -39,7 +40,7 @@ impl Machine {
             };
             if slot.removed() {
                 plan.add.push(unit.name.clone());
-            } else if **slot.newest() != *unit {
+            } else if slot.newest() != unit {
                 match change(&slot.unit, unit) {
                     Change::Deep if comes_back(slot) => plan.restart.push(unit.name.clone()),
                     Change::Deep | Change::InPlace => plan.change.push(unit.name.clone()),
@@ -55,17 +56,10 @@ impl Machine {
         plan
     }
 
-    /// The units as the last [`Wish::Apply`](super::super::request::Wish::Apply) has left
-    /// them, sorted by name: also those whose newest definition waits for the end of a run.
-    pub fn definitions(&self) -> Vec<Unit> {
-        let slots = self.names.values().filter_map(|&id| self.slots.get(id));
-        slots.filter(|slot| !slot.removed()).map(|slot| Unit::clone(slot.newest())).collect()
-    }
-
     /// These units from now on.
     pub(super) fn apply(&mut self, set: &UnitSet, now: Time, out: &mut Vec<Action>) {
         let old_links = self.links_of_wanted();
-        let newest: BTreeMap<&str, &Unit> =
+        let newest: BTreeMap<&str, &Arc<Unit>> =
             set.units.iter().map(|unit| (unit.name.as_str(), unit)).collect();
         let known: Vec<(String, UnitId)> =
             self.names.iter().map(|(name, &id)| (name.clone(), id)).collect();
@@ -77,7 +71,7 @@ impl Machine {
         }
         for unit in newest.values() {
             if !self.names.contains_key(&unit.name)
-                && let Some(id) = self.slots.add(Slot::new(Arc::new((*unit).clone()), now))
+                && let Some(id) = self.slots.add(Slot::new(Arc::clone(unit), now))
             {
                 self.names.insert(unit.name.clone(), id);
             }
@@ -102,10 +96,10 @@ impl Machine {
     }
 
     /// A unit that stays.
-    fn redefine(&mut self, id: UnitId, unit: &Unit, now: Time, out: &mut Vec<Action>) {
+    fn redefine(&mut self, id: UnitId, unit: &Arc<Unit>, now: Time, out: &mut Vec<Action>) {
         let Some(slot) = self.slots.get_mut(id) else { return };
         slot.pending = None;
-        let definition = Arc::new(unit.clone());
+        let definition = Arc::clone(unit);
         if !slot.face().up {
             slot.unit = definition;
             return;

@@ -29,6 +29,10 @@ impl Machine {
             if !face.up && slot.removed() {
                 return Err(format!("{name} should have been forgotten"));
             }
+            let going = matches!(slot.state, State::Stopping(_) | State::Receding);
+            if face.up && slot.pending.is_some() && !going {
+                return Err(format!("{name} keeps a definition that is no longer in force"));
+            }
             if matches!(&slot.state, State::Backoff(it) if it.until.is_none()) {
                 return Err(format!("{name} is to be restarted at once, and was not"));
             }

@@ -361,7 +361,7 @@ impl Machine {
     }
 
     /// Whether something has to go down before this unit.
-    fn held(&self, slot: &Slot) -> bool {
+    pub(super) fn held(&self, slot: &Slot) -> bool {
         #[cfg(test)]
         if self.broken(Sabotage::StopInAnyOrder) {
             return false;

@@ -70,10 +70,10 @@ impl Machine {
                 StartStep::Hook(_) => "start-post".to_owned(),
             },
             State::Running(it) => running(it),
-            State::Stopping(it) => stopping(it),
+            State::Stopping(it) => self.stopping(slot, it),
             State::Backoff(it) => format!("{}; {}", it.why, it.plan),
             State::Done | State::Reached => String::new(),
-            State::Receding => WAITS_FOR_DEPENDENTS.to_owned(),
+            State::Receding => self.waits_for_dependents(slot),
         }
     }
 
@@ -86,9 +86,23 @@ impl Machine {
             format!("waits for {name}")
         }
     }
-}
 
-const WAITS_FOR_DEPENDENTS: &str = "waits until its dependents have stopped";
+    fn stopping(&self, slot: &Slot, it: &Stopping) -> String {
+        match (&it.phase, &it.ending) {
+            (Phase::Cleaning { stuck: Some(text) }, _) | (_, Ending::Failed(text)) => text.clone(),
+            (Phase::Dependents, _) => self.waits_for_dependents(slot),
+            (_, Ending::Asked | Ending::Ended) => String::new(),
+        }
+    }
+
+    fn waits_for_dependents(&self, slot: &Slot) -> String {
+        if self.held(slot) {
+            "waits until its dependents have stopped".to_owned()
+        } else {
+            String::new()
+        }
+    }
+}
 
 fn running(it: &Running) -> String {
     match (&it.pulse, it.word) {
@@ -100,14 +114,6 @@ fn running(it: &Running) -> String {
         (Pulse::Alive { .. }, Word::Nothing) => {
             format!("ready after {}", words::span(it.since.0.saturating_sub(it.began.0)))
         }
-    }
-}
-
-fn stopping(it: &Stopping) -> String {
-    match (&it.phase, &it.ending) {
-        (Phase::Cleaning { stuck: Some(text) }, _) | (_, Ending::Failed(text)) => text.clone(),
-        (Phase::Dependents, _) => WAITS_FOR_DEPENDENTS.to_owned(),
-        (_, Ending::Asked | Ending::Ended) => String::new(),
     }
 }
 

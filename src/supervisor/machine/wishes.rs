@@ -130,8 +130,9 @@ impl Machine {
         for &id in units {
             let Some(slot) = self.slots.get(id) else { continue };
             // What is on its way down cannot turn round: it ends, then begins again, and
-            // at once, however it came to its end.
-            if matches!(slot.state, State::Stopping(_) | State::Receding) {
+            // at once, however it came to its end. So does what has a new definition.
+            let going = matches!(slot.state, State::Stopping(_) | State::Receding);
+            if going || (slot.face().up && slot.pending.is_some()) {
                 self.aim(id, Goal::Cycle, now, out);
             } else if slot.goal == Goal::Down {
                 self.aim(id, Goal::Up, now, out);

@@ -1,0 +1,185 @@
+//! Units that were stopped by hand and stay down, also after the next boot
+//! (`restart = "unless-stopped"`): a file `STATE/stopped/NAME` for each.
+//!
+//! The directory is read once, before the loop. From then on the set here counts, and a
+//! forked child makes the directory like it: the supervisor never waits for the disk. At
+//! most one child writes at a time, so the last wish is what the disk says in the end.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Daemon, Owner};
+use crate::supervisor::Exit;
+use crate::supervisor::request::{Request, Wish};
+use crate::sys::fork;
+use crate::unit::model::{Kind, RestartPolicy, Unit, UnitSet};
+use crate::unit::{limits, names};
+
+/// Who stays down.
+#[derive(Debug)]
+pub struct Stopped {
+    directory: PathBuf,
+    names: BTreeSet<String>,
+    writing: bool,
+    /// Something changed since the child was forked.
+    again: bool,
+}
+
+impl Stopped {
+    /// Reads what is remembered. May wait for the disk.
+    ///
+    /// # Errors
+    /// As opendir(3); that there is nothing is none.
+    pub fn read(directory: PathBuf) -> io::Result<Self> {
+        let names = list(&directory)?;
+        Ok(Self { directory, names, writing: false, again: false })
+    }
+
+    /// Whether the disk does not say it all yet.
+    pub fn is_writing(&self) -> bool {
+        self.writing
+    }
+}
+
+/// The names in the directory.
+fn list(directory: &Path) -> io::Result<BTreeSet<String>> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+        other => other?,
+    };
+    let mut found = BTreeSet::new();
+    for entry in entries.take(limits::UNITS) {
+        let name = entry?.file_name().into_string().ok();
+        found.extend(name.filter(|name| names::problem(name).is_none()));
+    }
+    Ok(found)
+}
+
+/// In the child: makes the directory hold exactly these names.
+fn write(directory: &Path, names: &BTreeSet<String>) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    let there = list(directory)?;
+    for name in there.difference(names) {
+        fs::remove_file(directory.join(name))?;
+    }
+    for name in names.difference(&there) {
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600).open(directory.join(name))?;
+    }
+    Ok(())
+}
+
+/// Whether a stop by hand holds over a boot.
+fn remembers(unit: &Unit) -> bool {
+    unit.service().is_some_and(|it| it.restart.policy == RestartPolicy::UnlessStopped)
+}
+
+impl Daemon {
+    /// These were stopped (or started) by hand.
+    pub(super) fn mark_stopped(&mut self, units: &[String], down: bool) {
+        let mut changed = false;
+        for name in units {
+            changed |= if down {
+                let unit = self.machine.find(name).and_then(|id| self.machine.unit(id));
+                unit.is_some_and(|unit| remembers(unit)) && self.stopped.names.insert(name.clone())
+            } else {
+                self.stopped.names.remove(name)
+            };
+        }
+        if changed {
+            self.write_stopped();
+            // Their targets want them no more, or again.
+            let units = self.without_stopped(&self.units);
+            self.wish(Request { job: None, wish: Wish::Apply(units) });
+        }
+    }
+
+    fn write_stopped(&mut self) {
+        if self.stopped.writing {
+            self.stopped.again = true;
+            return;
+        }
+        let Stopped { directory, names, .. } = &self.stopped;
+        let written = || match write(directory, names) {
+            Ok(()) => 0,
+            Err(error) => error.raw_os_error().unwrap_or(libc::EIO),
+        };
+        match fork::child(&fork::Options::default(), written) {
+            Ok(process) => {
+                self.pids.insert(process.pid, Owner::Stopped);
+                self.stopped.writing = true;
+            }
+            Err(error) => self.not_written(&error),
+        }
+    }
+
+    fn not_written(&mut self, error: &io::Error) {
+        let directory = self.stopped.directory.display();
+        let text = format!("which units stay down cannot be remembered in {directory}: {error}");
+        self.journal.say(&text);
+    }
+
+    /// The child has ended.
+    pub(super) fn stopped_written(&mut self, exit: Exit) {
+        self.stopped.writing = false;
+        match exit {
+            Exit::Code(0) => {}
+            Exit::Code(errno) => self.not_written(&io::Error::from_raw_os_error(errno)),
+            Exit::Signal(_) | Exit::Unknown => {
+                self.not_written(&io::Error::other("the process that writes was killed"));
+            }
+        }
+        if std::mem::take(&mut self.stopped.again) {
+            self.write_stopped();
+        }
+    }
+
+    /// The same units, but no target wants those that stay down.
+    pub(super) fn without_stopped(&self, set: &Arc<UnitSet>) -> Arc<UnitSet> {
+        let stays = |unit: &&Arc<Unit>| self.stopped.names.contains(&unit.name) && remembers(unit);
+        let down: HashSet<&str> =
+            set.units.iter().filter(stays).map(|unit| unit.name.as_str()).collect();
+        if down.is_empty() {
+            return set.clone();
+        }
+        let mut without = UnitSet::clone(set);
+        for shared in &mut without.units {
+            let names = |list: &[String]| list.iter().any(|name| down.contains(name.as_str()));
+            if !down.contains(shared.name.as_str()) && !names(&shared.wants) {
+                continue;
+            }
+            let unit = Arc::make_mut(shared);
+            if down.contains(unit.name.as_str()) {
+                unit.wanted_by.clear();
+            }
+            if unit.kind == Kind::Target {
+                unit.wants.retain(|name| !down.contains(name.as_str()));
+            }
+        }
+        Arc::new(without)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_directory_holds_what_is_wished() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = parent.path().join("stopped");
+        let set = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        assert_eq!(list(&directory).unwrap(), set(&[]));
+        for names in [set(&["a", "b@1"]), set(&["b@1", "c"]), set(&[])] {
+            write(&directory, &names).unwrap();
+            assert_eq!(list(&directory).unwrap(), names);
+        }
+        // What nobody can have written is nobody's name.
+        fs::write(directory.join(".x"), "").unwrap();
+        assert_eq!(list(&directory).unwrap(), set(&[]));
+    }
+}

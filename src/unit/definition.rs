@@ -1,0 +1,376 @@
+//! A typed unit as its file would spell it: what `berthctl show` prints.
+//!
+//! What must always hold: written into a unit file, the settings give the same unit again
+//! (`tests/diag` holds that against the table of settings); a setting that a line asked for
+//! is an object of `value` and `line`. Structures are taken apart field by field, so that
+//! one that is added cannot be forgotten here.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::model::{
+    At, ExitMatch, Health, HealthCheck, Id, Kind, Limits, Log, LogDriver, Mount, MountSource,
+    Namespaces, Propagation, Ready, Restart, RestartPolicy, Rootfs, Service, Unit, User, Writable,
+};
+use super::names;
+
+/// The settings of a unit, without its name and where it was read.
+pub fn definition(unit: &Unit) -> Map<String, Value> {
+    let Unit {
+        name: _,
+        file: _,
+        line: _,
+        description,
+        requires,
+        wants,
+        after,
+        before,
+        conflicts,
+        wanted_by,
+        kind,
+    } = unit;
+    let mut table = Table::default();
+    table.put("description", description.as_str());
+    let lists = [
+        ("requires", requires),
+        ("wants", wants),
+        ("after", after),
+        ("before", before),
+        ("conflicts", conflicts),
+        ("wanted-by", wanted_by),
+    ];
+    for (key, names) in lists {
+        table.put(key, names.as_slice());
+    }
+    match kind {
+        Kind::Service(service) => run(service, &mut table),
+        Kind::Target => {}
+    }
+    table.0
+}
+
+/// Keys and values.
+#[derive(Default)]
+struct Table(Map<String, Value>);
+
+impl Table {
+    fn put(&mut self, key: &str, value: impl Into<Value>) {
+        self.0.insert(key.to_owned(), value.into());
+    }
+
+    /// Only if it is set.
+    fn some(&mut self, key: &str, value: Option<impl Into<Value>>) {
+        if let Some(value) = value {
+            self.put(key, value);
+        }
+    }
+
+    /// With its line.
+    fn at<T>(&mut self, key: &str, at: &At<T>, value: impl Into<Value>) {
+        self.put(key, placed(at, value));
+    }
+}
+
+fn placed<T>(at: &At<T>, value: impl Into<Value>) -> Value {
+    let value: Value = value.into();
+    json!({ "value": value, "line": at.line })
+}
+
+fn run(service: &Service, table: &mut Table) {
+    let Service {
+        command,
+        rootfs,
+        writable,
+        namespaces,
+        user,
+        working_directory,
+        environment,
+        environment_files,
+        hostname,
+        mounts,
+        umask,
+        no_new_privileges,
+        init,
+        oneshot,
+        ready,
+        restart,
+        success_exit_status,
+        critical,
+        start_timeout,
+        stop_timeout,
+        stop_signal,
+        reload_signal,
+        reload_command,
+        stop_command,
+        start_pre,
+        start_post,
+        stop_post,
+        watchdog,
+        limits,
+        health,
+        log,
+    } = service;
+    table.at("command", command, command.value.as_slice());
+    isolation(namespaces, table);
+    if namespaces.value.mount {
+        root(rootfs, *writable, table);
+        let mounts: Vec<Value> = mounts.iter().map(|at| placed(at, mount(&at.value))).collect();
+        table.put("mounts", mounts);
+    }
+    if namespaces.value.pid {
+        table.put("init", *init);
+    }
+    table.some("user", user.as_ref().map(|at| placed(at, user_text(&at.value))));
+    table.at("working-directory", working_directory, working_directory.value.as_str());
+    let variables = environment.iter().map(|(name, value)| (name.clone(), json!(value)));
+    table.put("environment", Value::Object(variables.collect()));
+    let files: Vec<Value> =
+        environment_files.iter().map(|at| placed(at, at.value.as_str())).collect();
+    table.put("environment-files", files);
+    table.some("hostname", hostname.as_ref().map(|at| placed(at, at.value.as_str())));
+    table.put("umask", mode(*umask));
+    table.put("security", json!({ "no-new-privileges": no_new_privileges }));
+    table.put("type", if *oneshot { "oneshot" } else { "service" });
+    if !*oneshot {
+        table.put("ready", ready_text(ready));
+    }
+    restarting(restart, table);
+    let success: Vec<Value> = success_exit_status.iter().copied().map(exit_match).collect();
+    table.put("success-exit-status", success);
+    table.put("critical", *critical);
+    table.put("start-timeout", timeout(*start_timeout));
+    table.put("stop-timeout", timeout(*stop_timeout));
+    table.put("stop-signal", names::signal_name(*stop_signal));
+    table.some("reload-signal", reload_signal.map(names::signal_name));
+    for (key, command) in [("reload-command", reload_command), ("stop-command", stop_command)] {
+        let none = At::default_value(Vec::new());
+        let command = command.as_ref().unwrap_or(&none);
+        table.at(key, command, command.value.as_slice());
+    }
+    let hooks = [("start-pre", start_pre), ("start-post", start_post), ("stop-post", stop_post)];
+    for (key, commands) in hooks {
+        let commands: Vec<Value> =
+            commands.iter().map(|at| placed(at, at.value.as_slice())).collect();
+        table.put(key, commands);
+    }
+    table.put("watchdog", timeout(*watchdog));
+    table.put("limits", limiting(limits));
+    table.some("health", health.as_ref().map(checking));
+    let Log { max_size, max_files, driver } = log;
+    let driver = match driver {
+        LogDriver::File => "file",
+        LogDriver::Console => "console",
+        LogDriver::None => "none",
+    };
+    let max_size = size(*max_size);
+    table.put("log", json!({ "max-size": max_size, "max-files": max_files, "driver": driver }));
+}
+
+fn isolation(at: &At<Namespaces>, table: &mut Table) {
+    let all_but_network = Namespaces { network: false, ..Namespaces::ALL };
+    let Namespaces { mount, pid, ipc, uts, cgroup, network } = at.value;
+    if at.value == Namespaces::NONE {
+        return table.at("isolation", at, "none");
+    }
+    if at.value == Namespaces::ALL || at.value == all_but_network {
+        table.at("isolation", at, "container");
+        return table.put("network", if network { "private" } else { "host" });
+    }
+    let flags = [
+        ("mount", mount),
+        ("pid", pid),
+        ("ipc", ipc),
+        ("uts", uts),
+        ("cgroup", cgroup),
+        ("network", network),
+    ];
+    let list: Vec<&str> = flags.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
+    table.at("isolation", at, list);
+}
+
+fn root(rootfs: &At<Rootfs>, writable: Writable, table: &mut Table) {
+    let tree = match &rootfs.value {
+        Rootfs::Host => "host",
+        Rootfs::Directory(path) => path,
+    };
+    table.at("rootfs", rootfs, tree);
+    let mode = if writable == Writable::Direct { "direct" } else { "overlay" };
+    table.put("rootfs-mode", mode);
+    let word = match writable {
+        Writable::Ephemeral => "ephemeral",
+        Writable::Persistent => "persistent",
+        Writable::None => "none",
+        Writable::Direct => return,
+    };
+    table.put("writable", word);
+}
+
+fn restarting(restart: &Restart, table: &mut Table) {
+    let Restart { policy, delay, delay_max, reset, limit_count, limit_window } = restart;
+    let word = match policy {
+        RestartPolicy::No => "no",
+        RestartPolicy::OnFailure => "on-failure",
+        RestartPolicy::Always => "always",
+        RestartPolicy::UnlessStopped => "unless-stopped",
+    };
+    table.put("restart", word);
+    table.put("restart-delay", duration(*delay));
+    table.put("restart-delay-max", duration(*delay_max));
+    table.put("restart-reset", duration(*reset));
+    let window = duration(*limit_window);
+    table.put("restart-limit", json!({ "count": limit_count, "window": window }));
+}
+
+fn mount(mount: &Mount) -> Value {
+    let Mount { source, target, read_only } = mount;
+    let mut table = Table::default();
+    match source {
+        MountSource::Bind { path, propagation, recursive } => {
+            let word = match propagation {
+                Propagation::Private => "private",
+                Propagation::Slave => "slave",
+                Propagation::Shared => "shared",
+            };
+            table.put("type", "bind");
+            table.put("source", path.as_str());
+            table.put("propagation", word);
+            table.put("recursive", *recursive);
+        }
+        MountSource::Volume { name } => {
+            table.put("type", "volume");
+            table.put("source", name.as_str());
+        }
+        MountSource::Tmpfs { size: bytes, mode: bits } => {
+            table.put("type", "tmpfs");
+            table.some("size", bytes.map(size));
+            table.put("mode", mode(*bits));
+        }
+    }
+    table.put("target", target.as_str());
+    table.put("read-only", *read_only);
+    Value::Object(table.0)
+}
+
+fn limiting(limits: &Limits) -> Value {
+    let Limits {
+        memory,
+        memory_high,
+        swap,
+        cpu_milli,
+        cpu_weight,
+        cpuset,
+        pids,
+        io_weight,
+        nofile,
+        nproc,
+        core,
+        nice,
+        oom_score_adjust,
+        strict,
+    } = limits;
+    let mut table = Table::default();
+    let or_unlimited = |value: u64| {
+        if value == u64::MAX { json!("unlimited") } else { json!(value) }
+    };
+    for (key, at) in [("memory", memory), ("memory-high", memory_high), ("swap", swap)] {
+        table.some(key, at.as_ref().map(|at| placed(at, size(at.value))));
+    }
+    let numbers = [
+        ("cpu-weight", cpu_weight),
+        ("pids", pids),
+        ("io-weight", io_weight),
+        ("nofile", nofile),
+        ("nproc", nproc),
+        ("core", core),
+    ];
+    for (key, at) in numbers {
+        table.some(key, at.as_ref().map(|at| placed(at, or_unlimited(at.value))));
+    }
+    // Way below 2^53, so that the division loses nothing.
+    let cpus = |milli: u64| f64::from(u32::try_from(milli).unwrap_or(u32::MAX)) / 1000.0;
+    table.some("cpu", cpu_milli.as_ref().map(|at| placed(at, cpus(at.value))));
+    table.some("cpuset", cpuset.as_ref().map(|at| placed(at, at.value.as_str())));
+    table.some("nice", nice.as_ref().map(|at| placed(at, at.value)));
+    table.some("oom-score-adjust", oom_score_adjust.as_ref().map(|at| placed(at, at.value)));
+    table.put("strict", *strict);
+    Value::Object(table.0)
+}
+
+fn checking(health: &Health) -> Value {
+    let Health { check, interval, timeout, retries, start_period, restart } = health;
+    let mut table = Table::default();
+    match &check.value {
+        HealthCheck::Command(command) => table.at("command", check, command.as_slice()),
+        HealthCheck::Http { host, port, path } => {
+            table.at("http", check, format!("http://{}{path}", endpoint(host, *port)));
+        }
+        HealthCheck::Tcp { host, port } => table.at("tcp", check, endpoint(host, *port)),
+    }
+    table.put("interval", duration(*interval));
+    table.put("timeout", duration(*timeout));
+    table.put("retries", *retries);
+    table.put("start-period", duration(*start_period));
+    table.put("on-failure", if *restart { "restart" } else { "none" });
+    Value::Object(table.0)
+}
+
+fn ready_text(ready: &Ready) -> String {
+    match ready {
+        Ready::Exec => "exec".to_owned(),
+        Ready::Notify => "notify".to_owned(),
+        Ready::Health => "health".to_owned(),
+        Ready::Fd(number) => format!("fd:{number}"),
+        Ready::Tcp { host, port } => format!("tcp:{}", endpoint(host, *port)),
+        Ready::Unix(path) => format!("unix:{path}"),
+        Ready::Path(path) => format!("path:{path}"),
+        Ready::Log(expression) => format!("log:{expression}"),
+    }
+}
+
+fn endpoint(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+fn user_text(User { user, group }: &User) -> String {
+    let id = |id: &Id| match id {
+        Id::Name(name) => name.clone(),
+        Id::Number(number) => number.to_string(),
+    };
+    match group {
+        Some(group) => format!("{}:{}", id(user), id(group)),
+        None => id(user),
+    }
+}
+
+fn exit_match(exit: ExitMatch) -> Value {
+    match exit {
+        ExitMatch::Code(code) => json!(code),
+        ExitMatch::Signal(number) => json!(names::signal_name(number)),
+    }
+}
+
+/// Octal, as umask and tmpfs take it.
+fn mode(bits: u32) -> String {
+    format!("{bits:04o}")
+}
+
+/// `1h30m`, `500ms`, `0s`.
+fn duration(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string().replace(' ', "")
+}
+
+/// None is written as zero.
+fn timeout(limit: Option<Duration>) -> String {
+    duration(limit.unwrap_or_default())
+}
+
+/// `256M` where it is a whole number of them.
+fn size(bytes: u64) -> Value {
+    let units = [(30, "G"), (20, "M"), (10, "K")];
+    let whole = units.iter().find(|(shift, _)| bytes > 0 && bytes.trailing_zeros() >= *shift);
+    match whole {
+        Some((shift, unit)) => json!(format!("{}{unit}", bytes >> shift)),
+        None => json!(bytes),
+    }
+}
