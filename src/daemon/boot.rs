@@ -109,6 +109,8 @@ fn start(options: Options) -> Result<Daemon, Fatal> {
         stopped,
         children: false,
     };
+    // What is free now is not copied into the two children that stay.
+    memory::trim();
     daemon.start_logger();
     daemon.connect_journal().map_err(fatal("make the log of berth itself"))?;
     if let Some(why) = daemon.claim.root.missing().map(str::to_owned) {
