@@ -4,7 +4,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
@@ -12,6 +12,12 @@ use rustix::fs::FlockOperation;
 use super::Options;
 use crate::sys::cgroup::{self, Root, Tree};
 use crate::sys::limits;
+
+/// Most that is read of the lock file.
+const RECORD_MAX: u64 = 64 * 1024;
+
+/// How often the lock file may vanish while it is being taken.
+const LOCK_TRIES: usize = 10;
 
 /// Why the supervisor cannot start. One sentence.
 #[derive(Debug)]
@@ -39,6 +45,11 @@ pub struct Claim {
 /// # Errors
 /// A sentence that names the directory.
 pub fn directories(options: &Options) -> Result<(), Fatal> {
+    for path in [&options.runtime_dir, &options.state_dir] {
+        if path.to_str().is_none() {
+            return Err(Fatal(format!("the path {} must be UTF-8", path.display())));
+        }
+    }
     let wanted = [
         (options.runtime_dir.clone(), 0o711),
         (options.notify_directory(), 0o711),
@@ -62,28 +73,12 @@ pub fn directories(options: &Options) -> Result<(), Fatal> {
 /// Another supervisor runs here, or the tree cannot be used.
 pub fn claim(options: &Options) -> Result<Claim, Fatal> {
     let path = options.lock_file();
-    let mut lock = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .map_err(|error| Fatal::new(&format!("open {}", path.display()), &error))?;
+    let mut lock = locked(options, &path)?;
     let mut recorded = String::new();
-    let read = Read::by_ref(&mut lock).take(64 * 1024).read_to_string(&mut recorded);
-    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let pid = recorded.lines().next().unwrap_or("?");
-            return Err(Fatal(format!(
-                "another berth (process {pid}) uses {}; name another --runtime-dir",
-                options.runtime_dir.display()
-            )));
-        }
-        Err(error) => return Err(Fatal::new(&format!("lock {}", path.display()), &error)),
-    }
-    read.map_err(|error| Fatal::new(&format!("read {}", path.display()), &error))?;
+    Read::by_ref(&mut lock)
+        .take(RECORD_MAX)
+        .read_to_string(&mut recorded)
+        .map_err(|error| Fatal::new(&format!("read {}", path.display()), &error))?;
     let left: Vec<PathBuf> = recorded.lines().skip(1).map(PathBuf::from).collect();
     cgroup::tree::kill_leftovers(&left)
         .map_err(|error| Fatal::new("end what a killed berth left", &error))?;
@@ -92,6 +87,46 @@ pub fn claim(options: &Options) -> Result<Claim, Fatal> {
     record(&mut lock, &root)
         .map_err(|error| Fatal::new(&format!("write {}", path.display()), &error))?;
     Ok(Claim { _lock: lock, root })
+}
+
+/// The lock file, locked: the one that is at the path now, not one that a supervisor which
+/// was just ending has removed between our opening and our locking it.
+fn locked(options: &Options, path: &Path) -> Result<File, Fatal> {
+    let wrong = |what: &str, error: &dyn std::fmt::Display| {
+        Fatal::new(&format!("{what} {}", path.display()), error)
+    };
+    for _ in 0..LOCK_TRIES {
+        let mut lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .map_err(|error| wrong("open", &error))?;
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let mut holder = String::new();
+                // Only for the message; the file may be empty yet.
+                let _ = Read::by_ref(&mut lock).take(RECORD_MAX).read_to_string(&mut holder);
+                let pid = holder.lines().next().unwrap_or("?");
+                let runtime = options.runtime_dir.display();
+                return Err(Fatal(format!(
+                    "another berth (process {pid}) uses {runtime}; name another --runtime-dir"
+                )));
+            }
+            Err(error) => return Err(wrong("lock", &error)),
+        }
+        let held = lock.metadata().map_err(|error| wrong("look at", &error))?;
+        match fs::metadata(path) {
+            Ok(there) if (there.dev(), there.ino()) == (held.dev(), held.ino()) => return Ok(lock),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(wrong("look at", &error)),
+        }
+    }
+    Err(wrong("lock", &"it is removed again and again"))
 }
 
 /// Names the cgroups of this supervisor. A pid alone would not do: supervisors in pid
