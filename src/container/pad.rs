@@ -185,3 +185,66 @@ impl Pad {
         place.pid = 0;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::socket;
+
+    fn pad() -> Pad {
+        Pad::new(std::fs::File::open("/dev/null").unwrap().into(), &[]).unwrap()
+    }
+
+    fn given(channel: &OwnedFd) -> Given<'_> {
+        let stdio = Stdio::default();
+        Given { channel: channel.as_fd(), stdio, procs: Vec::new(), inside: None }
+    }
+
+    /// Whether the other end has heard that this one is closed everywhere.
+    fn is_closed(fd: &OwnedFd) -> bool {
+        crate::sys::fd::readable_within(fd.as_fd(), 0).unwrap()
+    }
+
+    #[test]
+    fn a_place_is_held_until_its_child_has_spoken() {
+        let mut pad = pad();
+        let (ours, theirs) = socket::seqpacket_pair().unwrap();
+        let (_, ticket) = pad.put(&given(&theirs)).unwrap();
+        let (index, done) = (ticket.index, ticket.done.try_clone_to_owned().unwrap());
+        pad.taken(index, 7);
+        drop(theirs);
+        pad.collect();
+        assert!(!is_closed(&ours));
+        rustix::io::write(&done, &[index]).unwrap();
+        pad.collect();
+        assert!(is_closed(&ours));
+    }
+
+    #[test]
+    fn a_place_whose_child_has_ended_without_a_word_is_free() {
+        let mut pad = pad();
+        let (ours, theirs) = socket::seqpacket_pair().unwrap();
+        let index = pad.put(&given(&theirs)).unwrap().1.index;
+        pad.taken(index, 7);
+        drop(theirs);
+        pad.ended(8);
+        assert!(!is_closed(&ours));
+        pad.ended(7);
+        assert!(is_closed(&ours));
+    }
+
+    #[test]
+    fn without_room_and_among_others_nothing_is_shared() {
+        let mut pad = pad();
+        let (_ours, theirs) = socket::seqpacket_pair().unwrap();
+        let joins = Given { inside: Some(theirs.as_fd()), ..given(&theirs) };
+        assert!(pad.put(&joins).is_none());
+        for pid in 1..=i32::from(PLACES) {
+            let index = pad.put(&given(&theirs)).unwrap().1.index;
+            pad.taken(index, pid);
+        }
+        assert!(pad.put(&given(&theirs)).is_none());
+        pad.ended(3);
+        assert!(pad.put(&given(&theirs)).is_some());
+    }
+}

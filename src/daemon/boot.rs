@@ -109,6 +109,8 @@ fn start(options: Options) -> Result<Daemon, Fatal> {
         stopped,
         children: false,
     };
+    // What is free now is not copied into the two children that stay.
+    memory::trim();
     daemon.start_logger();
     daemon.connect_journal().map_err(fatal("make the log of berth itself"))?;
     if let Some(why) = daemon.claim.root.missing().map(str::to_owned) {
@@ -150,9 +152,10 @@ impl Daemon {
         }
         let number = self.next_reader;
         self.next_reader = self.next_reader.wrapping_add(1);
+        let now = self.clock.now();
         let previous =
             Previous { set: UnitSet::clone(&self.units), instances: self.instances.clone() };
-        let reader = reader::start(&mut self.poller, number, sources, &previous, purpose)
+        let reader = reader::start(&mut self.poller, number, sources, &previous, purpose, now)
             .map_err(|error| format!("cannot start the unit reader: {error}"))?;
         self.pids.insert(reader.pid, Owner::Reader);
         self.reader = Some(reader);

@@ -90,6 +90,7 @@ impl Daemon {
             }
             _ => {
                 let mut ends = Vec::with_capacity(2);
+                live.streams.reserve_exact(2);
                 for stream in [Stream::Stdout, Stream::Stderr] {
                     let (read, write) = pipe_with(PipeFlags::CLOEXEC)
                         .map_err(|error| format!("cannot make a pipe for its output: {error}"))?;

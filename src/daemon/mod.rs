@@ -172,6 +172,7 @@ impl Daemon {
             self.cleaning_deadline(),
             self.logger.deadline(),
             self.control.deadline(),
+            self.reader.as_ref().and_then(Reader::deadline),
             self.phase.deadline(),
         ];
         let nearest = deadlines.into_iter().flatten().min()?;
@@ -205,6 +206,9 @@ impl Daemon {
         }
         if due(self.control.deadline()) {
             self.drop_overdue_clients();
+        }
+        if let Some(reader) = self.reader.as_mut().filter(|reader| due(reader.deadline())) {
+            reader.give_up();
         }
         if due(self.phase.deadline()) {
             self.phase_is_due();

@@ -340,7 +340,7 @@ impl<'a> Running<'a> {
             }
             !self.group.populated().unwrap()
         });
-        let path = self.group.path().unwrap().to_owned();
+        let path = self.group.path().unwrap();
         wait_for("the groups are gone", || self.group.remove().is_ok());
         assert!(!path.exists());
     }

@@ -233,3 +233,34 @@ fn a_boot_with_bad_files_starts_the_good_units() {
     assert_eq!(rig.main_pid("good"), pid);
     assert_eq!(rig.finish(), 0);
 }
+
+#[test]
+fn a_reader_that_hangs_is_given_up() {
+    let mut rig = Rig::up(&sleeper("a", 1001, ""));
+    rig.wait_state("a", "running");
+    let pid = rig.main_pid("a");
+    // So much to read that there is time to stop the reader.
+    for number in 0..200 {
+        let many: String =
+            (0..20).map(|it| sleeper(&format!("n{number}-{it}"), 1, "wanted-by = []")).collect();
+        fs::write(rig.path(&format!("units/n{number}.toml")), many).unwrap();
+    }
+    std::thread::scope(|scope| {
+        let stopped = scope.spawn(|| rig.ctl(&["apply"]));
+        rig.wait_for("the reader", |rig| {
+            let reader = rig.child("berth-reader");
+            let pid = reader.map(nix::unistd::Pid::from_raw);
+            pid.is_some_and(|pid| nix::sys::signal::kill(pid, Signal::SIGSTOP).is_ok())
+        });
+        let said = rig.ctl(&["apply"]);
+        assert_eq!(said.code, 1);
+        assert!(said.err.contains("being read already"), "{said:?}");
+        let said = stopped.join().unwrap();
+        assert_eq!(said.code, 1);
+        assert!(said.err.contains("took longer than 30 s"), "{said:?}");
+    });
+    assert_eq!(rig.main_pid("a"), pid);
+    assert_eq!(plan(&rig.ctl_ok(&["apply"])).len(), 4000);
+    assert_eq!(rig.main_pid("a"), pid);
+    assert_eq!(rig.finish(), 0);
+}

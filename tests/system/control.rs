@@ -30,7 +30,7 @@ fn nonsense_costs_its_sender_the_connection_and_nobody_else_anything() {
     rig.wait_state("a", "running");
     let (pid, before) = (rig.main_pid("a"), rig.descriptors());
     let mut bystander = Wire::new(&rig);
-    bystander.ask("Version", json!({}));
+    bystander.ask("Version", &json!({}));
     let nested = |depth: usize| {
         let mut bytes = br#"{"method":"org.berth.Control.Version","parameters":{"x":"#.to_vec();
         bytes.extend(std::iter::repeat_n(b'[', depth));
@@ -64,7 +64,7 @@ fn nonsense_costs_its_sender_the_connection_and_nobody_else_anything() {
             && wire.bytes(&message(&json!({"method": "org.berth.Control.Version"})));
         assert_eq!(wire.reply(), None, "{shown}");
     }
-    bystander.ask("Version", json!({}));
+    bystander.ask("Version", &json!({}));
     drop(bystander);
     wait_descriptors(&rig, before);
     assert_eq!(rig.main_pid("a"), pid);
@@ -116,12 +116,12 @@ fn wrong_calls_are_answered_and_the_connection_goes_on() {
         ("Shutdown", json!({"how": "poweroff"}), None, "Refused"),
         ("Shutdown", json!({"how": "explode"}), None, "InvalidParameter"),
     ] {
-        let said = wire.fails(method, parameters.clone(), flag);
+        let said = wire.fails(method, &parameters, flag);
         assert_eq!(said, error, "{method} {parameters}");
     }
     assert!(wire.bytes(b"{\"method\":\"com.example.X\"}\0"));
     assert_eq!(wire.error(), "InterfaceNotFound");
-    let version = wire.ask("Version", json!({}));
+    let version = wire.ask("Version", &json!({}));
     assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
 }
 
@@ -131,17 +131,17 @@ fn a_call_is_answered_as_it_asks() {
     let rig = Rig::start(Mode::Boot, &format!("{SLEEPER}{}", targets(1000)), &[]);
     rig.wait_state("a", "running");
     let mut wire = Wire::new(&rig);
-    assert_eq!(wire.fails("Status", json!({"units": []}), None), "ExpectedMore");
-    assert_eq!(wire.fails("List", json!({}), None), "ExpectedMore");
-    wire.call("List", json!({}), Some("more"));
+    assert_eq!(wire.fails("Status", &json!({"units": []}), None), "ExpectedMore");
+    assert_eq!(wire.fails("List", &json!({}), None), "ExpectedMore");
+    wire.call("List", &json!({}), Some("more"));
     let listed: usize = wire.replies().iter().map(|it| it["units"].as_array().unwrap().len()).sum();
     assert_eq!(listed, 1002, "1,000, `default` and `a`");
     // No answer to a oneway call, not even an error; the next one is answered.
-    wire.call("Nope", json!({}), Some("oneway"));
-    wire.call("List", json!({}), Some("oneway"));
-    wire.call("Events", json!({}), Some("oneway"));
-    wire.call("Stop", json!({"units": ["a"], "wait": true}), Some("oneway"));
-    assert_eq!(wire.ask("Version", json!({}))["version"], env!("CARGO_PKG_VERSION"));
+    wire.call("Nope", &json!({}), Some("oneway"));
+    wire.call("List", &json!({}), Some("oneway"));
+    wire.call("Events", &json!({}), Some("oneway"));
+    wire.call("Stop", &json!({"units": ["a"], "wait": true}), Some("oneway"));
+    assert_eq!(wire.ask("Version", &json!({}))["version"], env!("CARGO_PKG_VERSION"));
     rig.wait_state("a", "inactive");
     // Many at once are answered in order.
     let mut all = Vec::new();
@@ -158,6 +158,27 @@ fn a_call_is_answered_as_it_asks() {
     }
 }
 
+#[test]
+fn an_answer_for_each_of_many_units_waits_for_its_reader() {
+    let rig = Rig::start(Mode::Boot, &targets(5000), &[]);
+    let names: Vec<String> = (0..5000).map(|number| format!("t{number:04}")).collect();
+    for (method, wait) in [("Start", true), ("Reset", true), ("Stop", false), ("Start", false)] {
+        let mut wire = Wire::new(&rig);
+        wire.call(method, &json!({"units": names, "wait": wait}), Some("more"));
+        // All of them have ended long before the first reply is read.
+        rig.ctl_ok(&["list"]);
+        let replies = wire.replies();
+        assert_eq!(replies.len(), names.len(), "{method} {wait}");
+        assert!(replies.iter().all(|reply| reply["error"].is_null()));
+    }
+    let mut wire = Wire::new(&rig);
+    wire.call("Kill", &json!({"units": names, "signal": 15}), Some("more"));
+    rig.ctl_ok(&["list"]);
+    let replies = wire.replies();
+    assert_eq!(replies.len(), names.len());
+    assert!(replies[0]["error"].as_str().unwrap().contains("not running"), "{}", replies[0]);
+}
+
 /// So many units that cost nothing.
 fn targets(count: usize) -> String {
     (0..count).map(|number| format!("[target.t{number:04}]\n")).collect()
@@ -172,8 +193,8 @@ fn whoever_sends_no_more_still_gets_its_answers() {
     rig.wait_state("a", "running");
     let before = rig.descriptors();
     let mut wire = Wire::new(&rig);
-    wire.call("Version", json!({}), None);
-    wire.call("Start", json!({"units": ["slow"], "wait": true}), None);
+    wire.call("Version", &json!({}), None);
+    wire.call("Start", &json!({"units": ["slow"], "wait": true}), None);
     wire.half_close();
     assert!(wire.reply().unwrap().get("error").is_none());
     rig.wait_state("slow", "starting");
@@ -195,11 +216,11 @@ fn hanging_up_ends_the_waiting_and_not_the_job() {
     rig.wait_state("a", "running");
     let before = rig.descriptors();
     for _ in 0..20 {
-        Wire::new(&rig).call("Start", json!({"units": ["slow"], "wait": true}), None);
+        Wire::new(&rig).call("Start", &json!({"units": ["slow"], "wait": true}), None);
     }
     rig.wait_state("slow", "starting");
     let mut second = Wire::new(&rig);
-    second.call("Start", json!({"units": ["slow"], "wait": true}), None);
+    second.call("Start", &json!({"units": ["slow"], "wait": true}), None);
     fs::write(rig.path("go"), "").unwrap();
     assert_eq!(second.reply().unwrap()["parameters"]["error"], Value::Null);
     rig.wait_state("slow", "running");
@@ -216,7 +237,7 @@ fn a_thousand_clients_at_once_are_answered_and_others_go_on() {
     let before = rig.descriptors();
     let mut clients: Vec<Wire> = (0..1000).map(|_| Wire::new(&rig)).collect();
     for client in &mut clients {
-        client.call("Status", json!({"units": ["a"]}), None);
+        client.call("Status", &json!({"units": ["a"]}), None);
     }
     rig.ctl_ok(&["restart", "b"]);
     for client in &mut clients {
@@ -224,7 +245,7 @@ fn a_thousand_clients_at_once_are_answered_and_others_go_on() {
     }
     // All of them wait for events; each hears of what is done.
     for client in &mut clients {
-        client.call("Events", json!({"since": null}), Some("more"));
+        client.call("Events", &json!({"since": null}), Some("more"));
         assert_eq!(client.reply().unwrap()["parameters"]["event"], Value::Null);
     }
     rig.ctl_ok(&["stop", "b"]);
@@ -234,7 +255,7 @@ fn a_thousand_clients_at_once_are_answered_and_others_go_on() {
     // More than fit in wait until others have gone.
     let mut late: Vec<Wire> = (0..60).map(|_| Wire::new(&rig)).collect();
     for client in &mut late {
-        client.call("Version", json!({}), None);
+        client.call("Version", &json!({}), None);
     }
     drop(clients);
     for client in &mut late {
@@ -260,13 +281,13 @@ fn clients_that_do_not_read_or_do_not_finish_are_cut_off_in_the_end() {
     // Long answers that nobody reads, as many as can be asked for.
     let mut deaf: Vec<Wire> = (0..100).map(|_| Wire::new(&rig)).collect();
     for client in &mut deaf {
-        client.call("Status", json!({"units": []}), Some("more"));
+        client.call("Status", &json!({"units": []}), Some("more"));
     }
     let mut half = Wire::new(&rig);
     assert!(half.bytes(b"{\"method\":\"org.berth"));
     let mut silent = Wire::new(&rig);
     let mut patient = Wire::new(&rig);
-    patient.call("Status", json!({"units": []}), Some("more"));
+    patient.call("Status", &json!({"units": []}), Some("more"));
     // Others are served at once, and what waits is bounded.
     rig.ctl_ok(&["restart", "a"]);
     let grown = rig.memory().saturating_sub(memory);

@@ -233,7 +233,7 @@ fn a_client_that_is_killed_takes_its_command_along() {
             });
         }
     }
-    rig.wait_for("helpers to end", |rig| rig.helpers() == 0);
+    rig.wait_for("helpers to end", |rig| rig.children("berth-helper").is_empty());
     rig.wait_for("descriptors to be closed", |rig| rig.descriptors() <= before);
 }
 
@@ -267,7 +267,7 @@ fn many_at_once_are_refused_in_words() {
     rig.wait_for("all of them", |rig| {
         processes(rig, "plain").iter().filter(|it| *it == "cat ").count() == 64
     });
-    rig.wait_for("all helpers", |rig| rig.helpers() == 64);
+    rig.wait_for("all helpers", |rig| rig.children("berth-helper").len() == 64);
     let said = rig.ctl(&["exec", "plain", "--", "touch", rig.path("made").to_str().unwrap()]);
     assert_eq!(said.code, 1);
     assert!(said.err.contains("64 clients"), "{said:?}");

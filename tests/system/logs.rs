@@ -58,17 +58,14 @@ fn nothing_is_lost_when_a_service_ends() {
     assert!(times.is_sorted());
     let age = jiff::Timestamp::now().duration_since(times[0]);
     assert!(age.as_secs() < 120 && !age.is_negative(), "{age}");
-    // A stopped unit's log is there still.
+    // One reply is not enough for all of it.
+    let mut wire = crate::wire::Wire::new(&rig);
+    let all = serde_json::json!({"units": ["a"], "follow": false});
+    assert_eq!(wire.fails("Logs", &all, None), "ExpectedMore");
+    let few = serde_json::json!({"units": ["a"], "follow": false, "lines": 3});
+    let reply = crate::wire::Wire::new(&rig).ask("Logs", &few);
+    assert!(reply["entries"].as_array().unwrap().len() >= 3, "{reply}");
     assert_eq!(rig.ctl(&["logs", "nobody"]).code, 4);
-}
-
-/// The logger's pid.
-fn logger(rig: &Rig) -> i32 {
-    let berth = rig.berth_pid();
-    let children = fs::read_to_string(format!("/proc/{berth}/task/{berth}/children")).unwrap();
-    let mut children = children.split_whitespace().map(|pid| pid.parse().unwrap());
-    let name = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    children.find(|pid| name(pid).trim() == "berth-logger").expect("no logger")
 }
 
 #[test]
@@ -76,24 +73,17 @@ fn a_killed_logger_costs_no_line() {
     let script = "i=0; while [ $i -lt 30000 ]; do echo line $i; i=$((i+1)); done; exec sleep 1000";
     let rig = Rig::up(&format!("{}{BESIDE}", shell("a", script, "")));
     let kill = |pid| {
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL).unwrap()
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL).unwrap();
     };
     let mut last = 0;
     for round in 1..=3 {
         rig.wait_log("a", &format!("line {}", round * 3000));
-        let pid = logger(&rig);
+        let pid = rig.child("berth-logger").expect("no logger");
         assert_ne!(pid, last);
         kill(pid);
         last = pid;
         rig.wait_for("another logger", |rig| {
-            let berth = rig.berth_pid();
-            let children =
-                fs::read_to_string(format!("/proc/{berth}/task/{berth}/children")).unwrap();
-            children.split_whitespace().any(|pid| {
-                pid != last.to_string()
-                    && fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim()
-                        == "berth-logger"
-            })
+            rig.child("berth-logger").is_some_and(|it| it != last)
         });
     }
     rig.wait_log("a", "line 29999");

@@ -9,6 +9,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
+    clippy::format_collect,
     missing_docs,
     reason = "a test that panics has failed, as it should; helpers are tests too"
 )]
@@ -30,4 +31,5 @@ mod reaping;
 mod restart;
 mod rig;
 mod stopping;
+mod verbs;
 mod wire;

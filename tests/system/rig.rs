@@ -343,13 +343,21 @@ impl Rig {
         }
     }
 
-    /// Children of berth that go on running its program and own a client's connection.
-    pub fn helpers(&self) -> usize {
+    /// A child of berth by the name that `ps` shows, such as `berth-logger`.
+    pub fn child(&self, name: &str) -> Option<i32> {
+        self.children(name).first().copied()
+    }
+
+    /// All children of berth with this name.
+    pub fn children(&self, name: &str) -> Vec<i32> {
         let berth = self.berth_pid();
         let children = format!("/proc/{berth}/task/{berth}/children");
         let children = fs::read_to_string(children).unwrap();
-        let name = |pid: &str| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        children.split_whitespace().filter(|pid| name(pid).trim() == "berth-helper").count()
+        let named = |pid: &i32| {
+            let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            comm.trim() == name
+        };
+        children.split_whitespace().map(|pid| pid.parse().unwrap()).filter(named).collect()
     }
 
     /// How many descriptors berth has open.

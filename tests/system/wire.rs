@@ -40,7 +40,7 @@ impl Wire {
     }
 
     /// Sends a call of `org.berth.Control`.
-    pub fn call(&mut self, method: &str, parameters: Value, flag: Option<&str>) {
+    pub fn call(&mut self, method: &str, parameters: &Value, flag: Option<&str>) {
         let mut call = json!({ "method": format!("org.berth.Control.{method}"),
                                "parameters": parameters });
         if let Some(flag) = flag {
@@ -74,7 +74,7 @@ impl Wire {
     }
 
     /// One call and its one reply, which is no error.
-    pub fn ask(&mut self, method: &str, parameters: Value) -> Value {
+    pub fn ask(&mut self, method: &str, parameters: &Value) -> Value {
         self.call(method, parameters, None);
         let reply = self.reply().expect("the connection is over");
         assert!(reply.get("error").is_none(), "{method}: {reply}");
@@ -82,7 +82,7 @@ impl Wire {
     }
 
     /// One call that must fail: the last part of the error's name.
-    pub fn fails(&mut self, method: &str, parameters: Value, flag: Option<&str>) -> String {
+    pub fn fails(&mut self, method: &str, parameters: &Value, flag: Option<&str>) -> String {
         self.call(method, parameters, flag);
         self.error()
     }

@@ -151,16 +151,17 @@ impl Daemon {
     ) -> Result<(), Error> {
         let ids = self.find_or_all(names)?;
         let oneway = self.control.clients.get(&number).is_none_or(|it| it.mode == Mode::Oneway);
+        let left = names.len();
         if !wait || oneway {
-            for (name, id) in names.iter().zip(ids) {
+            for id in ids {
                 self.wish(Wanted { job: None, wish: wish(id) });
-                let reply = JobReply { unit: name.clone(), error: None };
-                let last = names.last() == Some(name);
-                self.reply(number, &reply, !last);
             }
+            let reply = |unit: &String| JobReply { unit: unit.clone(), error: None };
+            let ended = names.iter().map(reply).collect();
+            self.set_phase(number, Phase::Jobs { left, ended });
             return Ok(());
         }
-        self.set_phase(number, Phase::Jobs { left: names.len() });
+        self.set_phase(number, Phase::Jobs { left, ended: VecDeque::new() });
         for (name, id) in names.iter().zip(ids) {
             let job = self.control.new_job(number, name);
             self.wish(Wanted { job: Some(job), wish: wish(id) });
@@ -170,21 +171,23 @@ impl Daemon {
 
     fn kill(&mut self, number: u64, call: &Kill) -> Result<(), Error> {
         let ids = self.find_or_all(&call.units)?;
+        let left = call.units.len();
+        let mut ended = VecDeque::with_capacity(left);
         for (name, id) in call.units.iter().zip(ids) {
-            let last = call.units.last() == Some(name);
             let error = match self.signal_main(id, call.signal) {
                 Ok(true) => None,
                 Ok(false) => {
                     let state = self.state_of(id);
-                    if call.units.len() == 1 {
+                    if left == 1 {
                         return Err(Error::NotRunning { unit: name.clone(), state });
                     }
                     Some(format!("cannot signal {name}: it is not running but {state}"))
                 }
                 Err(error) => Some(format!("cannot signal {name}: {error}")),
             };
-            self.reply(number, &JobReply { unit: name.clone(), error }, !last);
+            ended.push_back(JobReply { unit: name.clone(), error });
         }
+        self.set_phase(number, Phase::Jobs { left, ended });
         Ok(())
     }
 

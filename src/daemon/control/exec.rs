@@ -95,14 +95,14 @@ impl Daemon {
             .map_err(|error| failed("start it", &error))?;
         let session = self.control.new_session();
         self.pids.insert(child.pid, Owner::Exec(session));
-        let status = self
+        let channel = self
             .poller
             .input(child.status, Source::Exec(session))
             .map_err(|error| failed("watch it", &error))?;
         let (stream, rest) = self.take_client(number)?;
-        let setup = Setup { status, plan, stream, rest, pidfd: child.pidfd, ends };
-        let stage = Stage::SettingUp(Box::new(setup));
-        self.control.sessions.insert(session, Session { unit: id, pid: child.pid, stage });
+        let setup = Setup { status: channel, plan, stream, rest, pidfd: child.pidfd, ends };
+        let begun = Session { unit: id, pid: child.pid, stage: Stage::SettingUp(Box::new(setup)) };
+        self.control.sessions.insert(session, begun);
         Ok(())
     }
 

@@ -42,6 +42,8 @@ impl Daemon {
         let gone = || Error::Failed { unit: None, reason: "the client has gone".to_owned() };
         let client = self.control.clients.remove(&number).ok_or_else(gone)?;
         let (stream, rest) = client.hand_over(&mut self.poller);
+        // There is room for another one in the loop.
+        self.control.set_accepting(&self.poller, true);
         Ok((stream, rest))
     }
 

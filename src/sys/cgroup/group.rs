@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use rustix::fs::{Mode, OFlags};
 
@@ -28,9 +29,23 @@ pub struct Group {
 #[derive(Debug)]
 struct Directory {
     fd: OwnedFd,
-    path: PathBuf,
+    above: Rc<Above>,
+    name: Box<str>,
+}
+
+impl Directory {
+    fn path(&self) -> PathBuf {
+        self.above.path.join(&*self.name)
+    }
+}
+
+/// The group in version 2 in which those of the units are; held once for all of them.
+#[derive(Debug, Default)]
+pub(super) struct Above {
+    /// Its directory.
+    pub path: PathBuf,
     /// Its path as in /proc/PID/cgroup.
-    seen_as: PathBuf,
+    pub seen_as: PathBuf,
 }
 
 /// A group in a version 1 hierarchy.
@@ -48,14 +63,14 @@ impl Group {
         Self::default()
     }
 
-    pub(super) fn set_directory(&mut self, fd: OwnedFd, path: PathBuf, seen_as: PathBuf) {
-        self.directory = Some(Directory { fd, path, seen_as });
+    pub(super) fn set_directory(&mut self, fd: OwnedFd, above: Rc<Above>, name: &str) {
+        self.directory = Some(Directory { fd, above, name: name.into() });
     }
 
     /// The directory in version 2; `None` when this host has no such tree: the unit's
     /// processes are then ended by its pid namespace or process group.
-    pub fn path(&self) -> Option<&Path> {
-        self.directory.as_ref().map(|directory| directory.path.as_path())
+    pub fn path(&self) -> Option<PathBuf> {
+        self.directory.as_ref().map(Directory::path)
     }
 
     /// For `CLONE_INTO_CGROUP`.
@@ -130,7 +145,9 @@ impl Group {
         };
         let text = read(Path::new(&format!("/proc/{pid}/cgroup")))?;
         let path = text.lines().find_map(|line| line.strip_prefix("0::"));
-        Ok(path.is_some_and(|path| Path::new(path).starts_with(&directory.seen_as)))
+        Ok(path.is_some_and(|path| {
+            Path::new(path).starts_with(directory.above.seen_as.join(&*directory.name))
+        }))
     }
 
     /// Bytes of memory charged to it, where something counts them.
@@ -170,8 +187,8 @@ impl Group {
             remove_tree(path).map_err(|error| Error::io("remove", path, error))?;
             self.legacy.pop();
         }
-        if let Some(Directory { path, .. }) = &self.directory {
-            remove_tree(path).map_err(|error| Error::io("remove", path, error))?;
+        if let Some(path) = self.path() {
+            remove_tree(&path).map_err(|error| Error::io("remove", &path, error))?;
             self.directory = None;
         }
         Ok(())

@@ -226,7 +226,7 @@ impl From<Error> for Obstacle {
 fn set(root: &Root, group: &mut Group, name: &str, row: &Row) -> Result<(), Obstacle> {
     let unified = root.controllers.iter().any(|known| known == row.unified.controller);
     if let (true, Some(path)) = (unified, group.path()) {
-        return write_first(path, &row.unified.choices);
+        return write_first(&path, &row.unified.choices);
     }
     let legacy = row.legacy.as_ref().map_err(|why| Obstacle::Impossible((*why).to_owned()))?;
     let has = |one: &&Hierarchy| one.controllers.iter().any(|known| known == legacy.controller);

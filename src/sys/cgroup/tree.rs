@@ -3,10 +3,12 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 
+use super::group::Above;
 use super::{Error, Group, Wanted, group, limits, read, write};
 
 /// Where berth itself goes on a host whose groups hold either processes or children.
@@ -87,7 +89,7 @@ impl Tree {
         });
         let mut root = Root {
             unified: Err(String::new()),
-            seen_as: PathBuf::new(),
+            above: Rc::default(),
             controllers: Vec::new(),
             moved_from: None,
             legacy: legacy.collect(),
@@ -98,7 +100,8 @@ impl Tree {
         };
         let above = group_above(&unified.own, &name);
         let path = above.join(&name);
-        root.seen_as = group_above(&unified.path, &name).join(&name);
+        let seen_as = group_above(&unified.path, &name).join(&name);
+        root.above = Rc::new(Above { path: path.clone(), seen_as });
         match make_directory(&path) {
             Ok(()) => {
                 let moved;
@@ -191,8 +194,8 @@ fn place(mount: &CgroupMount<'_>, path: &str) -> Option<PathBuf> {
 pub struct Root {
     /// Its directory in version 2, or why there is none.
     pub(super) unified: Result<PathBuf, String>,
-    /// Its path in version 2 as in /proc/PID/cgroup.
-    seen_as: PathBuf,
+    /// The same for the groups in it.
+    above: Rc<Above>,
     /// Version 2 controllers that are enabled for units.
     pub(super) controllers: Vec<String>,
     /// Where this process was before it moved into a group of its own.
@@ -252,7 +255,7 @@ impl Root {
                 }
                 other => other.map_err(|error| Error::io("make", &path, error))?,
             }
-            group.set_directory(open_directory(&path)?, path, self.seen_as.join(name));
+            group.set_directory(open_directory(&path)?, self.above.clone(), name);
         }
         limits::apply(self, group, name, wanted, strict)
     }
