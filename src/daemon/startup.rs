@@ -6,18 +6,20 @@ use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 
 use super::Options;
 use crate::sys::cgroup::{self, Root, Tree};
 use crate::sys::limits;
 
-/// Most that is read of the lock file.
-const RECORD_MAX: u64 = 64 * 1024;
+/// How long the lock may be held by what a killed supervisor left.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
 
-/// How often the lock file may vanish while it is being taken.
-const LOCK_TRIES: usize = 10;
+/// Between two tries.
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Why the supervisor cannot start. One sentence.
 #[derive(Debug)]
@@ -73,10 +75,10 @@ pub fn directories(options: &Options) -> Result<(), Fatal> {
 /// Another supervisor runs here, or the tree cannot be used.
 pub fn claim(options: &Options) -> Result<Claim, Fatal> {
     let path = options.lock_file();
-    let mut lock = locked(options, &path)?;
+    let mut lock = take_lock(&path, &options.runtime_dir)?;
     let mut recorded = String::new();
     Read::by_ref(&mut lock)
-        .take(RECORD_MAX)
+        .take(64 * 1024)
         .read_to_string(&mut recorded)
         .map_err(|error| Fatal::new(&format!("read {}", path.display()), &error))?;
     let left: Vec<PathBuf> = recorded.lines().skip(1).map(PathBuf::from).collect();
@@ -89,13 +91,12 @@ pub fn claim(options: &Options) -> Result<Claim, Fatal> {
     Ok(Claim { _lock: lock, root })
 }
 
-/// The lock file, locked: the one that is at the path now, not one that a supervisor which
-/// was just ending has removed between our opening and our locking it.
-fn locked(options: &Options, path: &Path) -> Result<File, Fatal> {
-    let wrong = |what: &str, error: &dyn std::fmt::Display| {
-        Fatal::new(&format!("{what} {}", path.display()), error)
-    };
-    for _ in 0..LOCK_TRIES {
+/// Locks the file. A supervisor that was killed may have left a child that had no time yet
+/// to close its copy of the lock: that is waited for. One that has ended in order has
+/// removed the file: then the lock of the old one is worth nothing.
+fn take_lock(path: &Path, directory: &Path) -> Result<File, Fatal> {
+    let begun = Instant::now();
+    loop {
         let mut lock = OpenOptions::new()
             .read(true)
             .write(true)
@@ -103,30 +104,32 @@ fn locked(options: &Options, path: &Path) -> Result<File, Fatal> {
             .truncate(false)
             .mode(0o600)
             .open(path)
-            .map_err(|error| wrong("open", &error))?;
+            .map_err(|error| Fatal::new(&format!("open {}", path.display()), &error))?;
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                let mut holder = String::new();
-                // Only for the message; the file may be empty yet.
-                let _ = Read::by_ref(&mut lock).take(RECORD_MAX).read_to_string(&mut holder);
-                let pid = holder.lines().next().unwrap_or("?");
-                let runtime = options.runtime_dir.display();
+            Ok(()) if is_at(&lock, path) => return Ok(lock),
+            Ok(()) | Err(Errno::WOULDBLOCK) if begun.elapsed() < LOCK_WAIT => {
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            Ok(()) | Err(Errno::WOULDBLOCK) => {
+                let mut recorded = String::new();
+                let read = Read::by_ref(&mut lock).take(64).read_to_string(&mut recorded);
+                let pid = recorded.lines().next().filter(|_| read.is_ok()).unwrap_or("?");
                 return Err(Fatal(format!(
-                    "another berth (process {pid}) uses {runtime}; name another --runtime-dir"
+                    "another berth (process {pid}) uses {}; name another --runtime-dir",
+                    directory.display()
                 )));
             }
-            Err(error) => return Err(wrong("lock", &error)),
-        }
-        let held = lock.metadata().map_err(|error| wrong("look at", &error))?;
-        match fs::metadata(path) {
-            Ok(there) if (there.dev(), there.ino()) == (held.dev(), held.ino()) => return Ok(lock),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(wrong("look at", &error)),
+            Err(error) => return Err(Fatal::new(&format!("lock {}", path.display()), &error)),
         }
     }
-    Err(wrong("lock", &"it is removed again and again"))
+}
+
+/// Whether a file is still the one of this path.
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(held), Ok(there)) => held.ino() == there.ino() && held.dev() == there.dev(),
+        _ => false,
+    }
 }
 
 /// Names the cgroups of this supervisor. A pid alone would not do: supervisors in pid
