@@ -72,9 +72,11 @@ pub fn claim(options: &Options) -> Result<Claim, Fatal> {
         .map_err(|error| Fatal::new(&format!("open {}", path.display()), &error))?;
     let mut recorded = String::new();
     let read = Read::by_ref(&mut lock).take(64 * 1024).read_to_string(&mut recorded);
-    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+    // A lock of the process and not, as flock(2), of the open file: children that were being
+    // set up when a supervisor was killed still have that open for a moment.
+    match rustix::fs::fcntl_lock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => {
+        Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::ACCESS) => {
             let pid = recorded.lines().next().unwrap_or("?");
             return Err(Fatal(format!(
                 "another berth (process {pid}) uses {}; name another --runtime-dir",
