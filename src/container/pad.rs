@@ -91,13 +91,14 @@ impl Pad {
     /// Reserves the numbers; `low` are other descriptors that children use.
     ///
     /// # Errors
-    /// As fcntl(2), pipe2(2).
+    /// As pipe2(2).
     pub fn new(null: OwnedFd, low: &[BorrowedFd<'_>]) -> io::Result<Self> {
         let (said, done) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        let reserve = |_| fd::duplicate_above(null.as_fd(), LOWEST);
+        let reserve = |_| fd::duplicate_above(null.as_fd(), LOWEST).ok();
         let place =
-            |_| Ok(Place { fds: (0..WIDTH).map(reserve).collect::<io::Result<_>>()?, pid: 0 });
-        let places = (0..PLACES).map(place).collect::<io::Result<Vec<Place>>>()?;
+            |_| Some(Place { fds: (0..WIDTH).map(reserve).collect::<Option<_>>()?, pid: 0 });
+        // Under a low limit of descriptors there are fewer places, or none.
+        let places: Vec<Place> = (0..PLACES).map_while(place).collect();
         let reserved = places.iter().flat_map(|place| &place.fds).map(AsRawFd::as_raw_fd);
         let others = low.iter().map(AsRawFd::as_raw_fd).chain([done.as_raw_fd()]);
         let highest = reserved.chain(others).max().unwrap_or_default();

@@ -108,20 +108,26 @@ impl Live {
             Role::Main => self.main.as_mut(),
             Role::Probe => self.probe.as_mut(),
             Role::Hook(hook) => {
-                self.hooks.iter_mut().find(|(which, _)| *which == hook).map(|(_, process)| process)
+                self.hooks.iter_mut().rfind(|(which, _)| *which == hook).map(|(_, process)| process)
             }
         }
     }
 
-    /// Takes the process with this role out: it has been reaped.
-    pub fn take(&mut self, role: Role) -> Option<Process> {
+    /// Takes the process with this role and number out: it has been reaped.
+    /// Whether somebody waits for its end: nobody does for a hook after which the same was
+    /// started again.
+    pub fn take(&mut self, role: Role, pid: i32) -> Option<(Process, bool)> {
+        let this = |process: &mut Process| process.pid == pid;
+        let single = |process: Process| (process, true);
         match role {
-            Role::Sandbox => self.sandbox.take(),
-            Role::Main => self.main.take(),
-            Role::Probe => self.probe.take(),
+            Role::Sandbox => self.sandbox.take_if(this).map(single),
+            Role::Main => self.main.take_if(this).map(single),
+            Role::Probe => self.probe.take_if(this).map(single),
             Role::Hook(hook) => {
-                let index = self.hooks.iter().position(|(which, _)| *which == hook)?;
-                Some(self.hooks.swap_remove(index).1)
+                let index = self.hooks.iter().position(|(_, process)| process.pid == pid)?;
+                let newest = self.hooks.iter().rposition(|(which, _)| *which == hook);
+                let (_, process) = self.hooks.remove(index);
+                Some((process, newest == Some(index)))
             }
         }
     }

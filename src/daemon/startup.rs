@@ -44,6 +44,11 @@ pub struct Claim {
 /// # Errors
 /// A sentence that names the directory.
 pub fn directories(options: &Options) -> Result<(), Fatal> {
+    for path in [&options.runtime_dir, &options.state_dir] {
+        if path.to_str().is_none() {
+            return Err(Fatal(format!("the path {} must be UTF-8", path.display())));
+        }
+    }
     let wanted = [
         (options.runtime_dir.clone(), 0o711),
         (options.notify_directory(), 0o711),

@@ -188,7 +188,16 @@ impl Daemon {
             }
             Phase::Idle | Phase::Events(_) | Phase::Units { .. } | Phase::Dependencies(_) => {}
         }
-        self.serve(number);
+        // Not at once: this is called while the machine's orders are carried out, and the
+        // client's next call may be a wish.
+        self.control.served_next.insert(number);
+    }
+
+    /// Goes on with the clients whose jobs have ended.
+    pub(in crate::daemon) fn serve_next(&mut self) {
+        for number in std::mem::take(&mut self.control.served_next) {
+            self.serve(number);
+        }
     }
 
     /// Ends of jobs, as far as there is room.

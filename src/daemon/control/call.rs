@@ -123,12 +123,8 @@ impl Daemon {
         if let Some(unknown) = names.iter().find(|name| !self.can_be_made(name)) {
             self.find(unknown)?;
         }
-        for name in names {
-            self.make_instance(name).map_err(|reason| {
-                let reason = format!("cannot start {name}: {reason}");
-                Error::Failed { unit: Some(name.clone()), reason }
-            })?;
-        }
+        self.make_instances(names)
+            .map_err(|(unit, reason)| Error::Failed { unit: Some(unit), reason })?;
         self.jobs(number, names, wait, wish)?;
         self.mark_stopped(names, false);
         Ok(())

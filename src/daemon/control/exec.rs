@@ -143,7 +143,11 @@ impl Daemon {
             |(end, teller)| {
                 let mut keep = vec![stream.as_fd(), pidfd.as_fd(), end.as_fd()];
                 keep.extend(ends.descriptors());
-                let options = fork::Options { keep: &keep, ..fork::Options::default() };
+                let options = fork::Options {
+                    keep: &keep,
+                    die_with_parent: true,
+                    ..fork::Options::default()
+                };
                 let process = fork::child(&options, || {
                     if super::helper::prepare().is_err() {
                         return 1;
