@@ -8,18 +8,15 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, inotify};
 use rustix::io::Errno;
 
 use super::Options;
 use crate::sys::cgroup::{self, Root, Tree};
-use crate::sys::limits;
+use crate::sys::{fd, limits};
 
 /// How long the lock may be held by what a killed supervisor left.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
-
-/// Between two tries.
-const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Why the supervisor cannot start. One sentence.
 #[derive(Debug)]
@@ -105,10 +102,22 @@ fn take_lock(path: &Path, directory: &Path) -> Result<File, Fatal> {
             .mode(0o600)
             .open(path)
             .map_err(|error| Fatal::new(&format!("open {}", path.display()), &error))?;
+        // Watched first: what happens between the try and the wait is not missed.
+        let left = LOCK_WAIT.saturating_sub(begun.elapsed());
+        let closed = match watch_closing(path) {
+            // Removed just now.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !left.is_zero() => continue,
+            other => {
+                other.map_err(|error| Fatal::new(&format!("watch {}", path.display()), &error))?
+            }
+        };
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) if is_at(&lock, path) => return Ok(lock),
-            Ok(()) | Err(Errno::WOULDBLOCK) if begun.elapsed() < LOCK_WAIT => {
-                std::thread::sleep(LOCK_PAUSE);
+            Ok(()) if !left.is_zero() => {}
+            Err(Errno::WOULDBLOCK) if !left.is_zero() => {
+                let milliseconds = i32::try_from(left.as_millis()).unwrap_or(i32::MAX);
+                fd::readable_within(closed.as_fd(), milliseconds)
+                    .map_err(|error| Fatal::new(&format!("wait for {}", path.display()), &error))?;
             }
             Ok(()) | Err(Errno::WOULDBLOCK) => {
                 let mut recorded = String::new();
@@ -122,6 +131,14 @@ fn take_lock(path: &Path, directory: &Path) -> Result<File, Fatal> {
             Err(error) => return Err(Fatal::new(&format!("lock {}", path.display()), &error)),
         }
     }
+}
+
+/// Becomes readable when somebody who could write the file has closed it for good, and with
+/// that given up its lock (inotify(7)).
+fn watch_closing(path: &Path) -> io::Result<OwnedFd> {
+    let inotify = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+    inotify::add_watch(&inotify, path, inotify::WatchFlags::CLOSE_WRITE)?;
+    Ok(inotify)
 }
 
 /// Whether a file is still the one of this path.
