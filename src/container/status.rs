@@ -207,6 +207,13 @@ impl Channel {
         Self { fd, executing: false, pad }
     }
 
+    /// Whether it has said that it executes its program next. One that has ended after that,
+    /// and sent no failure, has executed it: that the channel was closed may be hidden for
+    /// a moment by a child that was made meanwhile and holds a copy of its other end.
+    pub fn is_executing(&self) -> bool {
+        self.executing
+    }
+
     /// Reads the next message, without waiting.
     pub fn read(&mut self, plan: &Plan) -> Status {
         // The supervisor's own hold on the child's end would hide that it was closed.

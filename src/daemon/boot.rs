@@ -152,9 +152,10 @@ impl Daemon {
         }
         let number = self.next_reader;
         self.next_reader = self.next_reader.wrapping_add(1);
+        let now = self.clock.now();
         let previous =
             Previous { set: UnitSet::clone(&self.units), instances: self.instances.clone() };
-        let reader = reader::start(&mut self.poller, number, sources, &previous, purpose)
+        let reader = reader::start(&mut self.poller, number, sources, &previous, purpose, now)
             .map_err(|error| format!("cannot start the unit reader: {error}"))?;
         self.pids.insert(reader.pid, Owner::Reader);
         self.reader = Some(reader);
@@ -179,6 +180,10 @@ impl Daemon {
         let Some(reader) = self.reader.take() else { return };
         let purpose = reader.purpose;
         let sources = reader.close(&mut self.poller);
+        if purpose == Purpose::Boot && self.phase != Phase::Booting {
+            // Asked to end before there was anything to begin with.
+            return;
+        }
         let usable = answer.and_then(|loaded| {
             if loaded.unusable { Err(loaded.report().trim_end().to_owned()) } else { Ok(*loaded) }
         });
@@ -268,7 +273,6 @@ impl Daemon {
     /// Nothing can be started. Process 1 of a container stays out of the way by ending, too:
     /// its runtime says why.
     fn boot_refused(&mut self) {
-        self.phase = Phase::Booting;
         self.begin_shutdown("there is nothing to start", BAD_USAGE);
     }
 
@@ -313,6 +317,8 @@ impl Daemon {
     /// These units from now on; what the machine is to know of them.
     fn bring_into_force(&mut self, mut set: UnitSet) -> Arc<UnitSet> {
         self.keep_instances(&mut set);
+        // Those whose template has gone are forgotten.
+        self.instances.retain(|name| set.units.iter().any(|unit| unit.name == *name));
         self.units = Arc::new(set);
         self.without_stopped(&self.units)
     }
@@ -359,27 +365,32 @@ impl Daemon {
         self.machine.find(name).is_some() || instance(&self.units, name).is_some()
     }
 
-    /// Makes `worker@1` of `worker@`, if it is not there yet and there is such a template.
+    /// Makes `worker@1` of `worker@` and the like, those that are not there yet and that there
+    /// is a template for.
     ///
     /// # Errors
-    /// Why there cannot be such an instance: one sentence.
-    pub(super) fn make_instance(&mut self, name: &str) -> Result<(), String> {
-        if self.machine.find(name).is_some() {
+    /// Which cannot be made, and why: one sentence.
+    pub(super) fn make_instances(&mut self, names: &[String]) -> Result<(), (String, String)> {
+        let mut made = Vec::new();
+        for name in names.iter().filter(|name| self.machine.find(name).is_none()) {
+            let Some(unit) = instance(&self.units, name) else { continue };
+            let refused = |reason| (name.clone(), format!("cannot start {name}: {reason}"));
+            made.push(Arc::new(unit.map_err(refused)?));
+            let count = self.units.units.len().saturating_add(made.len());
+            if count > unit::limits::UNITS {
+                return Err(refused(format!("there are {} units already", unit::limits::UNITS)));
+            }
+        }
+        if made.is_empty() {
             return Ok(());
         }
-        let Some(made) = instance(&self.units, name) else { return Ok(()) };
-        let unit = made?;
-        if self.units.units.len() >= unit::limits::UNITS {
-            return Err(format!("there are {} units already", unit::limits::UNITS));
-        }
         let mut set = UnitSet::clone(&self.units);
-        self.instances.push(unit.name.clone());
-        set.units.push(Arc::new(unit));
+        self.instances.extend(made.iter().map(|unit| unit.name.clone()));
+        set.units.append(&mut made);
         set.units.sort_by(|a, b| a.name.cmp(&b.name));
         let units = self.bring_into_force(set);
         self.wish(Request { job: None, wish: Wish::Apply(units) });
-        let mut actions = Vec::new();
-        self.think(&mut actions);
+        self.think(&mut Vec::new());
         Ok(())
     }
 }

@@ -45,6 +45,18 @@ impl Daemon {
         self.progress_cleaning(id, run);
     }
 
+    /// `cgroup.events` has something new. It has to be read: until then it says so again.
+    pub(super) fn cgroup_changed(&mut self, id: UnitId, run: Run) {
+        let live = self.lives.get(&id).filter(|live| live.run == run);
+        let cleaning = live.and_then(|live| live.cleaning.as_ref());
+        if let Some(events) = cleaning.and_then(|cleaning| cleaning.events.as_ref()) {
+            let mut text = [0_u8; 256];
+            // What it says is read again by the look that follows.
+            let _ = rustix::io::pread(events, &mut text, 0);
+        }
+        self.progress_cleaning(id, run);
+    }
+
     /// Looks whether the run is over, if it is being cleaned.
     pub(super) fn progress_cleaning(&mut self, id: UnitId, run: Run) {
         let Some(live) = self.lives.get_mut(&id).filter(|live| live.run == run) else { return };
@@ -143,7 +155,13 @@ fn kill_all(live: &mut Live) -> Option<String> {
         return None;
     }
     match live.group.populated() {
-        Ok(false) => None,
+        Ok(false) => {
+            // One that has moved to another group is out of reach of this one.
+            for process in live.processes() {
+                let _ = pidfd::send_signal(process.pidfd.as_fd(), libc::SIGKILL);
+            }
+            None
+        }
         Ok(true) => {
             let killed = live.group.kill();
             // A look right after the kill finds what ended at once.

@@ -147,7 +147,7 @@ impl Daemon {
         let named: Vec<_> =
             extra.iter().map(|(number, fd)| (number.cast_signed(), fd.as_fd())).collect();
         let stdio = Stdio { named: &named, ..live.stdio() };
-        let sandbox = live.sandbox.as_ref().map(|it| it.pidfd.as_fd());
+        let sandbox = live.world()?;
         let child =
             container::process(&self.host, &plan, &live.group, sandbox, Program::Main, &stdio)
                 .map_err(|error| error.to_string())?;
@@ -173,7 +173,7 @@ impl Daemon {
         let child = match hooks::program(service, hook).ok_or("there is no such command")? {
             HookProgram::Command(program) => {
                 let group = &live.group;
-                container::process(&self.host, &plan, group, live.inside(), program, &live.stdio())
+                container::process(&self.host, &plan, group, live.inside()?, program, &live.stdio())
                     .map_err(|error| error.to_string())?
             }
             HookProgram::Probe(target) => {

@@ -73,7 +73,8 @@ impl Daemon {
 
     /// The machine says that nothing runs any more.
     pub(super) fn shutdown_done(&mut self) {
-        if let Phase::Down { code } = self.phase {
+        if let Phase::Booting | Phase::Up | Phase::Down { .. } = self.phase {
+            let code = self.code();
             self.journal.say("everything has stopped");
             self.journal.disconnect();
             self.logger.finish(&self.poller);

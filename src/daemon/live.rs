@@ -12,7 +12,7 @@ use super::poller::{Role, Watched};
 use crate::container::{Channel, Stdio};
 use crate::supervisor::{Hook, Run, Time};
 use crate::sys::cgroup::Group;
-use crate::unit::model::{Namespaces, Unit};
+use crate::unit::model::{Namespaces, Service, Unit};
 
 /// One process of a run, from its clone to its reaping.
 #[derive(Debug)]
@@ -90,8 +90,8 @@ pub struct Live {
     pub notify: Option<Watched>,
     /// Read end of the `fd:N` pipe.
     pub ready_pipe: Option<Watched>,
-    /// Whether the line that `ready = "log:…"` waits for was there.
-    pub matched: bool,
+    /// Whether it has shown that it is ready, if perhaps before its program is known to run.
+    pub early: bool,
     /// A main process that berth did not start (`MAINPID=`).
     pub foreign_main: Option<Foreign>,
     /// Tokens of its streams at the logger.
@@ -108,20 +108,26 @@ impl Live {
             Role::Main => self.main.as_mut(),
             Role::Probe => self.probe.as_mut(),
             Role::Hook(hook) => {
-                self.hooks.iter_mut().find(|(which, _)| *which == hook).map(|(_, process)| process)
+                self.hooks.iter_mut().rfind(|(which, _)| *which == hook).map(|(_, process)| process)
             }
         }
     }
 
-    /// Takes the process with this role out: it has been reaped.
-    pub fn take(&mut self, role: Role) -> Option<Process> {
+    /// Takes the process with this role and number out: it has been reaped.
+    /// Whether somebody waits for its end: nobody does for a hook after which the same was
+    /// started again.
+    pub fn take(&mut self, role: Role, pid: i32) -> Option<(Process, bool)> {
+        let this = |process: &mut Process| process.pid == pid;
+        let single = |process: Process| (process, true);
         match role {
-            Role::Sandbox => self.sandbox.take(),
-            Role::Main => self.main.take(),
-            Role::Probe => self.probe.take(),
+            Role::Sandbox => self.sandbox.take_if(this).map(single),
+            Role::Main => self.main.take_if(this).map(single),
+            Role::Probe => self.probe.take_if(this).map(single),
             Role::Hook(hook) => {
-                let index = self.hooks.iter().position(|(which, _)| *which == hook)?;
-                Some(self.hooks.swap_remove(index).1)
+                let index = self.hooks.iter().position(|(_, process)| process.pid == pid)?;
+                let newest = self.hooks.iter().rposition(|(which, _)| *which == hook);
+                let (_, process) = self.hooks.remove(index);
+                Some((process, newest == Some(index)))
             }
         }
     }
@@ -152,7 +158,7 @@ impl Live {
             output: None,
             notify: None,
             ready_pipe: None,
-            matched: false,
+            early: false,
             foreign_main: None,
             streams: Vec::new(),
             cleaning: None,
@@ -180,14 +186,31 @@ impl Live {
         }
     }
 
+    /// The sandbox that the command joins; `None`: the unit has no init, the command makes
+    /// its namespaces itself.
+    ///
+    /// # Errors
+    /// The init has ended. To go on without would be to make a world that nobody asked for.
+    pub fn world(&self) -> Result<Option<BorrowedFd<'_>>, String> {
+        let sandbox = self.sandbox.as_ref().map(|it| it.pidfd.as_fd());
+        if sandbox.is_none() && self.unit.service().is_some_and(Service::has_init) {
+            return Err("process 1 of its pid namespace has ended".to_owned());
+        }
+        Ok(sandbox)
+    }
+
     /// Whose namespaces a hook or a probe joins. Without an init the main process is what
     /// holds them; without namespaces there is nothing to join.
-    pub fn inside(&self) -> Option<BorrowedFd<'_>> {
-        let service = self.unit.service()?;
-        if service.namespaces.value == Namespaces::NONE {
-            return None;
+    ///
+    /// # Errors
+    /// As [`Self::world`].
+    pub fn inside(&self) -> Result<Option<BorrowedFd<'_>>, String> {
+        let world = self.world()?;
+        let namespaces = self.unit.service().map(|service| service.namespaces.value);
+        if namespaces.is_none_or(|namespaces| namespaces == Namespaces::NONE) {
+            return Ok(None);
         }
-        self.holder()
+        Ok(world.or_else(|| self.holder()))
     }
 
     /// The process that has the unit's namespaces.

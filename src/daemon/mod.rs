@@ -17,6 +17,7 @@ mod hooks;
 pub mod journal;
 mod live;
 mod logger;
+mod messages;
 mod notify;
 mod options;
 pub mod poller;
@@ -147,6 +148,7 @@ impl Daemon {
             }
             self.on_time();
             self.think(&mut actions);
+            self.serve_next();
             self.look_for_an_end();
             self.slim(&mut actions);
         }
@@ -173,6 +175,7 @@ impl Daemon {
             self.cleaning_deadline(),
             self.logger.deadline(),
             self.control.deadline(),
+            self.reader.as_ref().and_then(Reader::deadline),
             self.phase.deadline(),
         ];
         let nearest = deadlines.into_iter().flatten().min()?;
@@ -206,6 +209,10 @@ impl Daemon {
         }
         if due(self.control.deadline()) {
             self.drop_overdue_clients();
+            self.control.accept_when_due(&self.poller, now);
+        }
+        if let Some(reader) = self.reader.as_mut().filter(|reader| due(reader.deadline())) {
+            reader.give_up();
         }
         if due(self.phase.deadline()) {
             self.phase_is_due();

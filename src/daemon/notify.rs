@@ -1,6 +1,6 @@
 //! `sd_notify(3)`: one datagram, lines of `NAME=value`.
 //!
-//! Parsing only; who sent it is checked by [`super::runs`]. Unknown names are skipped, as
+//! Parsing only; who sent it is checked by `messages`. Unknown names are skipped, as
 //! the man page asks; a datagram is at most 4 KiB, of which the kernel cut the rest.
 
 use std::time::Duration;
@@ -16,7 +16,8 @@ const MAX_STATUS: usize = 256;
 /// What one datagram says.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Message {
-    /// In the order written; `READY=1` is `Fact::Ready`.
+    /// In the order written; `READY=1` is `Fact::Ready`. At most one of each kind, the last:
+    /// a datagram cannot say more than there is to know.
     pub facts: Vec<Fact>,
     /// `MAINPID=`, in the numbers of the sender's pid namespace.
     pub main_pid: Option<i32>,
@@ -28,26 +29,35 @@ pub fn parse(datagram: &[u8]) -> Message {
     for line in datagram.split(|&byte| byte == b'\n') {
         let Ok(line) = std::str::from_utf8(line) else { continue };
         let Some((name, value)) = line.split_once('=') else { continue };
-        match (name, value) {
-            ("READY", "1") => message.facts.push(Fact::Ready),
-            ("RELOADING", "1") => message.facts.push(Fact::Notify(Notify::Reloading)),
-            ("STOPPING", "1") => message.facts.push(Fact::Notify(Notify::Stopping)),
-            ("WATCHDOG", "1") => message.facts.push(Fact::Notify(Notify::Watchdog)),
-            ("WATCHDOG", "trigger") => message.facts.push(Fact::Notify(Notify::WatchdogTrigger)),
-            ("STATUS", text) => {
-                message.facts.push(Fact::Notify(Notify::Status(cut(text, MAX_STATUS))));
-            }
-            ("MAINPID", number) => message.main_pid = number.parse().ok().filter(|&pid| pid > 0),
-            ("EXTEND_TIMEOUT_USEC", number) => {
-                if let Ok(micros) = number.parse() {
-                    let longer = Notify::ExtendTimeout(Duration::from_micros(micros));
-                    message.facts.push(Fact::Notify(longer));
-                }
-            }
-            _ => {}
+        if name == "MAINPID" {
+            message.main_pid = value.parse().ok().filter(|&pid| pid > 0);
+        } else if let Some(fact) = fact(name, value) {
+            let kind = |fact: &Fact| match fact {
+                Fact::Notify(notify) => Some(std::mem::discriminant(notify)),
+                _ => None,
+            };
+            message.facts.retain(|known| kind(known) != kind(&fact));
+            message.facts.push(fact);
         }
     }
     message
+}
+
+/// What one assignment means.
+fn fact(name: &str, value: &str) -> Option<Fact> {
+    let notify = match (name, value) {
+        ("READY", "1") => return Some(Fact::Ready),
+        ("RELOADING", "1") => Notify::Reloading,
+        ("STOPPING", "1") => Notify::Stopping,
+        ("WATCHDOG", "1") => Notify::Watchdog,
+        ("WATCHDOG", "trigger") => Notify::WatchdogTrigger,
+        ("STATUS", text) => Notify::Status(cut(text, MAX_STATUS)),
+        ("EXTEND_TIMEOUT_USEC", number) => {
+            Notify::ExtendTimeout(Duration::from_micros(number.parse().ok()?))
+        }
+        _ => return None,
+    };
+    Some(Fact::Notify(notify))
 }
 
 /// The longest prefix of at most `limit` bytes, without control characters.
@@ -81,6 +91,15 @@ mod tests {
             ]
         );
         assert_eq!(message.main_pid, Some(7));
+    }
+
+    #[test]
+    fn of_each_kind_only_the_last_counts() {
+        let message = parse("WATCHDOG=1\nREADY=1\nSTATUS=a\n".repeat(200).as_bytes());
+        assert_eq!(message.facts.len(), 3);
+        let message = parse(b"STATUS=a\nREADY=1\nSTATUS=b");
+        let last = Fact::Notify(Notify::Status("b".to_owned()));
+        assert_eq!(message.facts, [Fact::Ready, last]);
     }
 
     #[test]

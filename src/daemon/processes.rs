@@ -1,30 +1,22 @@
-//! What processes tell: their status sockets, readiness, notify messages and their end.
+//! What processes tell: their status sockets, readiness, and their end.
 //!
 //! The order of facts is the order in which things happened as far as anybody can tell:
 //! before the end of a process is reported, everything it said is read.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use super::live::Progress;
 use super::poller::{Part, Role, Source};
-use super::{Daemon, Owner, notify};
+use super::{Daemon, INPUTS_A_TURN, Owner};
 use crate::container::{SocketKind, Status};
 use crate::log::record::Stream;
 use crate::supervisor::event::{Event, Fact};
 use crate::supervisor::{Exit, Input, Run, UnitId};
-use crate::sys::pidfd::{self, Known};
+use crate::sys::reap;
 use crate::sys::reap::Ended;
-use crate::sys::{reap, socket};
-use crate::unit::model::Ready;
-
-/// Datagrams taken from one notify socket in one turn.
-const DATAGRAMS: usize = 64;
 
 /// Processes looked at to find one by its number inside.
-const PROCESSES: usize = 4096;
-
-/// Turns in which the end of a main process that is not berth's child is looked up.
-const LOOKS: u8 = 100;
+pub const PROCESSES: usize = 4096;
 
 /// Children reaped in one turn; the rest in the next.
 const REAPED: usize = 512;
@@ -40,6 +32,8 @@ impl Daemon {
         match part {
             Part::Status(role) => self.settle(id, run, role),
             // What the program says comes after its execution, whichever is seen first.
+            // With a backlog the rest stays in the socket until the machine has caught up.
+            Part::Notify if self.inputs.len() >= INPUTS_A_TURN => {}
             Part::Notify => {
                 self.settle(id, run, Role::Main);
                 self.drain_notify(id, run);
@@ -48,7 +42,7 @@ impl Daemon {
                 self.settle(id, run, Role::Main);
                 self.drain_ready_pipe(id, run);
             }
-            Part::Empty => self.progress_cleaning(id, run),
+            Part::Empty => self.cgroup_changed(id, run),
             Part::ForeignMain => self.foreign_main_ended(id, run),
         }
     }
@@ -76,7 +70,7 @@ impl Daemon {
             };
             let executed = matches!(progress, Progress::Executed);
             let Some(live) = self.lives.get_mut(&id) else { return };
-            let early = live.matched;
+            let early = live.early;
             let Some(process) = live.process(role) else { return };
             if let Progress::SettingUp(status) = std::mem::replace(&mut process.progress, progress)
             {
@@ -142,7 +136,7 @@ impl Daemon {
                         self.journal.say(&format!("cannot reap {}: {error}", dead.pid));
                         return false;
                     }
-                    self.ended(owner, exit(dead.ended));
+                    self.ended(owner, dead.pid, how(dead.ended));
                 }
                 Ok(None) => return false,
                 Err(error) => {
@@ -162,9 +156,9 @@ impl Daemon {
         }
     }
 
-    fn ended(&mut self, owner: Option<Owner>, exit: Exit) {
+    fn ended(&mut self, owner: Option<Owner>, pid: i32, exit: Exit) {
         match owner {
-            Some(Owner::Run(id, run, role)) => self.process_ended(id, run, role, exit),
+            Some(Owner::Run(id, run, role)) => self.process_ended(id, run, role, pid, exit),
             Some(Owner::Logger) => self.logger_ended(),
             Some(Owner::Helper) => {
                 self.control.helpers = self.control.helpers.saturating_sub(1);
@@ -178,16 +172,28 @@ impl Daemon {
         }
     }
 
-    fn process_ended(&mut self, id: UnitId, run: Run, role: Role, exit: Exit) {
+    fn process_ended(&mut self, id: UnitId, run: Run, role: Role, pid: i32, exit: Exit) {
         let Some(live) = self.lives.get_mut(&id).filter(|live| live.run == run) else { return };
-        let Some(process) = live.take(role) else { return };
+        // Another may be in its place by now: a main process that the service named, a hook
+        // that was started after this one had been given up.
+        let Some((process, awaited)) = live.take(role, pid) else {
+            return self.progress_cleaning(id, run);
+        };
+        let early = live.early;
         if role == Role::Main {
             self.forget_foreign_main(id);
         }
         let failed = match process.progress {
-            Progress::SettingUp(status) => {
+            Progress::SettingUp(mut status) => {
+                let executed = status.get_mut().is_executing() && role != Role::Sandbox;
                 self.poller.close(status);
-                Some("it was killed while it was being set up".to_owned())
+                if executed && role == Role::Main {
+                    self.fact(id, run, Fact::MainExecuted);
+                    if early {
+                        self.fact(id, run, Fact::Ready);
+                    }
+                }
+                (!executed).then(|| "it was killed while it was being set up".to_owned())
             }
             Progress::Executed => None,
             Progress::Failed(text) => Some(text),
@@ -201,6 +207,7 @@ impl Daemon {
                 let left_behind = self.has_left_behind(id);
                 self.fact(id, run, Fact::MainExited { exit, left_behind });
             }
+            (Role::Hook(_), _) if !awaited => {}
             (Role::Hook(hook), Some(text)) => {
                 self.fact(id, run, Fact::HookEnded { hook, result: Err(text) });
             }
@@ -214,7 +221,7 @@ impl Daemon {
     }
 
     /// Before a bad end is told: whether the kernel killed something for lack of memory.
-    fn tell_of_memory(&mut self, id: UnitId, run: Run, exit: Exit) {
+    pub(super) fn tell_of_memory(&mut self, id: UnitId, run: Run, exit: Exit) {
         let Some(live) = self.lives.get(&id).filter(|_| exit != Exit::Code(0)) else { return };
         if live.group.oom_kills().is_some_and(|kills| kills > 0) {
             self.fact(id, run, Fact::OutOfMemory);
@@ -231,14 +238,27 @@ impl Daemon {
             return false;
         }
         let processes = live.group.processes(PROCESSES).unwrap_or_default();
-        processes.iter().any(|pid| !self.pids.contains_key(pid))
+        processes.iter().any(|&pid| !self.pids.contains_key(&pid) && !self.of_a_visitor(pid))
+    }
+
+    /// Whether a process of a unit was started by a hook, a health check or `exec` that still
+    /// runs: each of them leads a session of its own.
+    fn of_a_visitor(&self, pid: i32) -> bool {
+        let session = rustix::process::getsid(rustix::process::Pid::from_raw(pid));
+        let leader = session.ok().and_then(|leader| self.pids.get(&leader.as_raw_nonzero().get()));
+        matches!(leader, Some(Owner::Run(_, _, Role::Hook(_)) | Owner::Exec(_)))
     }
 
     /// Readiness by a line of the log. One that `start-pre` wrote counts once the command runs.
     pub(super) fn line_matched(&mut self, id: UnitId, run: Run) {
         self.settle(id, run, Role::Main);
+        self.ready(id, run);
+    }
+
+    /// It is ready. As long as it is not known that its program runs, that is kept.
+    pub(super) fn ready(&mut self, id: UnitId, run: Run) {
         let Some(live) = self.lives.get_mut(&id).filter(|live| live.run == run) else { return };
-        live.matched = true;
+        live.early = true;
         if live.main.as_ref().is_some_and(|it| matches!(it.progress, Progress::Executed)) {
             self.fact(id, run, Fact::Ready);
         }
@@ -258,163 +278,14 @@ impl Daemon {
         if over && let Some(pipe) = live.ready_pipe.take() {
             self.poller.close(pipe);
             if buffer.contains(&b'\n') {
-                self.fact(id, run, Fact::Ready);
+                self.ready(id, run);
             }
-        }
-    }
-
-    /// Messages of the service; each sender is checked.
-    fn drain_notify(&mut self, id: UnitId, run: Run) {
-        let mut buffer = [0_u8; notify::MAX_DATAGRAM];
-        for _ in 0..DATAGRAMS {
-            let Some(live) = self.lives.get_mut(&id).filter(|live| live.run == run) else { return };
-            let Some(socket) = &live.notify else { return };
-            let message = match socket::receive(socket.as_fd(), &mut buffer) {
-                Ok(Some(message)) => message,
-                Ok(None) => return,
-                Err(error) => {
-                    self.complain(id, &format!("cannot read its notify socket: {error}"));
-                    return;
-                }
-            };
-            let sender = message.credentials.map_or(0, |credentials| credentials.pid);
-            if !self.belongs(id, sender) {
-                let text =
-                    format!("ignored a notify message from process {sender}, which is not its own");
-                self.complain(id, &text);
-                continue;
-            }
-            let message = notify::parse(buffer.get(..message.length).unwrap_or_default());
-            let wanted = self
-                .lives
-                .get(&id)
-                .and_then(|live| live.unit.service())
-                .is_some_and(|service| service.ready == Ready::Notify);
-            for fact in message.facts {
-                // READY=1 of a service that is ready by other means ends its reloading, no more.
-                if fact != Fact::Ready || wanted {
-                    self.fact(id, run, fact);
-                }
-            }
-            if let Some(number) = message.main_pid {
-                self.change_main(id, run, sender, number);
-            }
-        }
-    }
-
-    /// Whether a process is in the unit's cgroup. One that has ended already cannot be asked;
-    /// it is believed only if the socket can be reached from inside the unit alone. Number 0
-    /// is one that this pid namespace does not see, so none that berth has started.
-    fn belongs(&self, id: UnitId, pid: i32) -> bool {
-        if pid <= 0 {
-            return false;
-        }
-        let Some(live) = self.lives.get(&id) else { return false };
-        if live.started(pid) {
-            return true;
-        }
-        let private = live.unit.service().is_some_and(|it| it.namespaces.value.mount);
-        live.group.holds(pid).unwrap_or(private)
-    }
-
-    /// `MAINPID=`: another process of the unit is the one that counts.
-    fn change_main(&mut self, id: UnitId, run: Run, sender: i32, number: i32) {
-        let Some(live) = self.lives.get(&id) else { return };
-        let in_pid_namespace = live.unit.service().is_some_and(|it| it.namespaces.value.pid);
-        let found = if in_pid_namespace {
-            let processes = live.group.processes(PROCESSES).unwrap_or_default();
-            pidfd::find_inside(&processes, number)
-        } else if self.belongs(id, number) {
-            pidfd::open(number).map(|pidfd| Some((number, pidfd)))
-        } else {
-            Ok(None)
-        };
-        let (pid, pidfd) = match found {
-            Ok(Some(found)) => found,
-            Ok(None) => {
-                let text = format!(
-                    "process {sender} named {number} as main process, which is not its own"
-                );
-                return self.complain(id, &text);
-            }
-            Err(error) => {
-                return self.complain(id, &format!("cannot find main process {number}: {error}"));
-            }
-        };
-        if live.main.as_ref().is_some_and(|main| main.pid == pid)
-            || live.sandbox.as_ref().is_some_and(|sandbox| sandbox.pid == pid)
-        {
-            return;
-        }
-        if let Err(error) = self.follow_main(id, run, pid, pidfd) {
-            self.complain(id, &format!("cannot follow main process {pid}: {error}"));
-        }
-    }
-
-    /// Follows a process that berth did not start. If it is (or becomes) berth's child the
-    /// reaper hears of its end; the pidfd tells in any case.
-    fn follow_main(
-        &mut self,
-        id: UnitId,
-        run: Run,
-        pid: i32,
-        handle: OwnedFd,
-    ) -> std::io::Result<()> {
-        let watch = handle.try_clone()?;
-        let source = Source::Run(id, run, Part::ForeignMain);
-        let watched = self.poller.input(watch, source)?;
-        self.forget_foreign_main(id);
-        let Some(live) = self.lives.get_mut(&id) else { return Ok(()) };
-        live.foreign_main = Some(super::live::Foreign { watched, looks: 0 });
-        let new = super::live::Process { pid, pidfd: handle, progress: Progress::Executed };
-        if let Some(old) = live.main.replace(new)
-            && self.pids.get(&old.pid) == Some(&Owner::Run(id, run, Role::Main))
-        {
-            // The one berth started is reaped as an orphan would be.
-            self.pids.remove(&old.pid);
-            if let Progress::SettingUp(status) = old.progress {
-                self.poller.close(status);
-            }
-        }
-        self.pids.insert(pid, Owner::Run(id, run, Role::Main));
-        self.complain(id, &format!("main process is now {pid}"));
-        Ok(())
-    }
-
-    /// The end of a main process that berth did not start.
-    fn foreign_main_ended(&mut self, id: UnitId, run: Run) {
-        // It may have become berth's own child; then the reaper knows more.
-        self.children = self.reap();
-        self.drain_notify(id, run);
-        let Some(live) = self.lives.get_mut(&id).filter(|live| live.run == run) else { return };
-        let Some(foreign) = &mut live.foreign_main else { return };
-        let pid = live.main.as_ref().map_or(0, |main| main.pid);
-        let exit = match pidfd::exit_status(foreign.watched.as_fd(), pid) {
-            Known::Ended(ended) => exit(ended),
-            // Its parent is about to reap it; the next turn looks again.
-            Known::NotYet if foreign.looks < LOOKS => {
-                foreign.looks = foreign.looks.saturating_add(1);
-                return;
-            }
-            Known::NotYet | Known::Never => Exit::Unknown,
-        };
-        self.forget_foreign_main(id);
-        if let Some(main) = self.lives.get_mut(&id).and_then(|live| live.main.take()) {
-            self.pids.remove(&main.pid);
-            self.tell_of_memory(id, run, exit);
-            self.fact(id, run, Fact::MainExited { exit, left_behind: false });
-        }
-        self.progress_cleaning(id, run);
-    }
-
-    fn forget_foreign_main(&mut self, id: UnitId) {
-        if let Some(foreign) = self.lives.get_mut(&id).and_then(|live| live.foreign_main.take()) {
-            self.poller.close(foreign.watched);
         }
     }
 }
 
-fn exit(ended: Ended) -> Exit {
+/// In the machine's words.
+pub fn how(ended: Ended) -> Exit {
     match ended {
         Ended::Code(code) => Exit::Code(code),
         Ended::Signal(signal) => Exit::Signal(signal),

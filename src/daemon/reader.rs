@@ -6,12 +6,18 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use super::Sources;
 use super::poller::{Poller, Source, Watched};
-use crate::sys::{fd, fork};
+use crate::supervisor::Time;
+use crate::sys::{fd, fork, pidfd};
 use crate::unit::limits;
 use crate::unit::{self, Loaded, Previous};
+
+/// How long a reader may take in all. Its processor time is limited by the kernel; this is
+/// for a disk or a network that does not answer.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Bytes taken from a reader in one turn.
 const PIECE: usize = 256 * 1024;
@@ -43,6 +49,8 @@ pub struct Reader {
     pub purpose: Purpose,
     /// What it reads.
     pub sources: Sources,
+    pidfd: OwnedFd,
+    deadline: Option<Time>,
     pipe: Watched,
     answer: Vec<u8>,
 }
@@ -66,6 +74,7 @@ pub fn start(
     sources: Sources,
     previous: &Previous,
     purpose: Purpose,
+    now: Time,
 ) -> io::Result<Reader> {
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let keep = [write.as_fd()];
@@ -77,12 +86,23 @@ pub fn start(
         ..fork::Options::default()
     };
     let process = fork::child(&options, || {
+        // For people who look at `ps`; nothing depends on it.
+        let _ = rustix::thread::set_name(c"berth-reader");
         answer(&write, &unit::encode(&unit::read(&sources.layers(), previous)))
     })?;
     drop(write);
     fd::set_nonblocking(read.as_fd(), true)?;
     let pipe = poller.input(read, Source::Reader(number))?;
-    Ok(Reader { pid: process.pid, number, purpose, sources, pipe, answer: Vec::new() })
+    Ok(Reader {
+        pid: process.pid,
+        number,
+        purpose,
+        sources,
+        pidfd: process.pidfd,
+        deadline: now.0.checked_add(PATIENCE).map(Time),
+        pipe,
+        answer: Vec::new(),
+    })
 }
 
 /// In the child.
@@ -115,11 +135,27 @@ impl Reader {
         }
     }
 
+    /// When it has taken too long.
+    pub fn deadline(&self) -> Option<Time> {
+        self.deadline
+    }
+
+    /// It has taken too long: ends it, which its pipe will tell.
+    pub fn give_up(&mut self) {
+        self.deadline = None;
+        // It may have ended by itself.
+        let _ = pidfd::send_signal(self.pidfd.as_fd(), libc::SIGKILL);
+    }
+
     fn decode(&self) -> Result<Box<Loaded>, String> {
         if self.answer.is_empty() {
-            return Err("the unit reader died before it answered: a unit file takes more memory \
-                        or time than reading one may take (256 MiB, 10 s)"
-                .to_owned());
+            let why = if self.deadline.is_none() {
+                "reading the unit files took longer than 30 s: a disk or a network does not answer"
+            } else {
+                "the unit reader died before it answered: a unit file takes more memory or time \
+                 than reading one may take (256 MiB, 10 s)"
+            };
+            return Err(why.to_owned());
         }
         unit::decode(&self.answer)
             .map(Box::new)

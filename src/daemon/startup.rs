@@ -4,14 +4,22 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 
 use super::Options;
 use crate::sys::cgroup::{self, Root, Tree};
 use crate::sys::limits;
+
+/// How long the lock may be held by what a killed supervisor left.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+
+/// Between two tries.
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Why the supervisor cannot start. One sentence.
 #[derive(Debug)]
@@ -39,6 +47,11 @@ pub struct Claim {
 /// # Errors
 /// A sentence that names the directory.
 pub fn directories(options: &Options) -> Result<(), Fatal> {
+    for path in [&options.runtime_dir, &options.state_dir] {
+        if path.to_str().is_none() {
+            return Err(Fatal(format!("the path {} must be UTF-8", path.display())));
+        }
+    }
     let wanted = [
         (options.runtime_dir.clone(), 0o711),
         (options.notify_directory(), 0o711),
@@ -62,28 +75,12 @@ pub fn directories(options: &Options) -> Result<(), Fatal> {
 /// Another supervisor runs here, or the tree cannot be used.
 pub fn claim(options: &Options) -> Result<Claim, Fatal> {
     let path = options.lock_file();
-    let mut lock = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .map_err(|error| Fatal::new(&format!("open {}", path.display()), &error))?;
+    let mut lock = take_lock(&path, &options.runtime_dir)?;
     let mut recorded = String::new();
-    let read = Read::by_ref(&mut lock).take(64 * 1024).read_to_string(&mut recorded);
-    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let pid = recorded.lines().next().unwrap_or("?");
-            return Err(Fatal(format!(
-                "another berth (process {pid}) uses {}; name another --runtime-dir",
-                options.runtime_dir.display()
-            )));
-        }
-        Err(error) => return Err(Fatal::new(&format!("lock {}", path.display()), &error)),
-    }
-    read.map_err(|error| Fatal::new(&format!("read {}", path.display()), &error))?;
+    Read::by_ref(&mut lock)
+        .take(64 * 1024)
+        .read_to_string(&mut recorded)
+        .map_err(|error| Fatal::new(&format!("read {}", path.display()), &error))?;
     let left: Vec<PathBuf> = recorded.lines().skip(1).map(PathBuf::from).collect();
     cgroup::tree::kill_leftovers(&left)
         .map_err(|error| Fatal::new("end what a killed berth left", &error))?;
@@ -92,6 +89,47 @@ pub fn claim(options: &Options) -> Result<Claim, Fatal> {
     record(&mut lock, &root)
         .map_err(|error| Fatal::new(&format!("write {}", path.display()), &error))?;
     Ok(Claim { _lock: lock, root })
+}
+
+/// Locks the file. A supervisor that was killed may have left a child that had no time yet
+/// to close its copy of the lock: that is waited for. One that has ended in order has
+/// removed the file: then the lock of the old one is worth nothing.
+fn take_lock(path: &Path, directory: &Path) -> Result<File, Fatal> {
+    let begun = Instant::now();
+    loop {
+        let mut lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+            .map_err(|error| Fatal::new(&format!("open {}", path.display()), &error))?;
+        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) if is_at(&lock, path) => return Ok(lock),
+            Ok(()) | Err(Errno::WOULDBLOCK) if begun.elapsed() < LOCK_WAIT => {
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            Ok(()) | Err(Errno::WOULDBLOCK) => {
+                let mut recorded = String::new();
+                let read = Read::by_ref(&mut lock).take(64).read_to_string(&mut recorded);
+                let pid = recorded.lines().next().filter(|_| read.is_ok()).unwrap_or("?");
+                return Err(Fatal(format!(
+                    "another berth (process {pid}) uses {}; name another --runtime-dir",
+                    directory.display()
+                )));
+            }
+            Err(error) => return Err(Fatal::new(&format!("lock {}", path.display()), &error)),
+        }
+    }
+}
+
+/// Whether a file is still the one of this path.
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(held), Ok(there)) => held.ino() == there.ino() && held.dev() == there.dev(),
+        _ => false,
+    }
 }
 
 /// Names the cgroups of this supervisor. A pid alone would not do: supervisors in pid

@@ -79,11 +79,7 @@ struct Arguments {
 /// # Errors
 /// As clone3(2): `EAGAIN` and `ENOMEM` at limits, `ENOSYS` before Linux 5.3, `EBUSY` when
 /// the cgroup has controllers enabled for its children.
-pub fn clone3(
-    namespaces: u64,
-    cgroup: Option<BorrowedFd<'_>>,
-    files: Files,
-) -> io::Result<Side> {
+pub fn clone3(namespaces: u64, cgroup: Option<BorrowedFd<'_>>, files: Files) -> io::Result<Side> {
     let mut pidfd: libc::c_int = -1;
     let mut arguments = Arguments {
         flags: namespaces | CLONE_PIDFD,

@@ -190,9 +190,8 @@ fn a_definition_written_down_gives_the_same_unit() {
             let kind = if unit.service().is_some() { "service" } else { "target" };
             let mut text = format!("[service.other]\ncommand = \"x\"\n[{kind}.x]\n");
             let shown = berth::unit::definition(unit);
-            for (key, value) in &shown {
-                text.push_str(&format!("{key} = {}\n", toml(value)));
-            }
+            let lines = shown.iter().map(|(key, value)| format!("{key} = {}\n", toml(value)));
+            text.extend(lines);
             let again = check(&text);
             assert!(again.is_clean(), "{text}\n{}", again.report());
             let same = again.set.units.iter().find(|unit| unit.name == "x").unwrap();

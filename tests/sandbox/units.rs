@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use berth::unit::model::{
-    At, Kind, RareLimits, Log, Namespaces, Ready, Restart, RestartPolicy, Rootfs, Service, Unit,
+    At, Kind, Log, Namespaces, RareLimits, Ready, Restart, RestartPolicy, Rootfs, Service, Unit,
     Writable,
 };
 

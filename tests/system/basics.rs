@@ -110,3 +110,19 @@ fn exit_codes_of_berthctl() {
     assert_eq!(rig.wait_end(), 0);
     assert_eq!(rig.ctl(&["status"]).code, 5);
 }
+
+#[test]
+fn a_second_supervisor_is_refused() {
+    let mut rig = Rig::up("[service.a]\ncommand = \"sleep 1000\"");
+    rig.wait_state("a", "running");
+    let mut second = std::process::Command::new(crate::rig::BERTH);
+    second.arg("up").arg("--runtime-dir").arg(rig.path("run"));
+    second.arg("--state-dir").arg(rig.path("state")).arg(rig.path("units"));
+    let output = second.output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.starts_with("berth: another berth (process "), "{said}");
+    assert!(said.contains("name another --runtime-dir"), "{said}");
+    assert_eq!((rig.state("a").as_str(), rig.restarts("a")), ("running", 0));
+    assert_eq!(rig.finish(), 0);
+}

@@ -422,6 +422,8 @@ fn when_its_process_one_is_killed_the_service_is_restarted() {
         [service.it]
         command = "sleep 1000"
         restart-delay = "1ms"
+        # There is no world left to run it in.
+        stop-post = [["true"]]
         "#,
     );
     rig.wait_state("it", "running");
@@ -432,5 +434,35 @@ fn when_its_process_one_is_killed_the_service_is_restarted() {
     rig.wait_for("its restart", |rig| rig.restarts("it") == 1 && rig.state("it") == "running");
     assert_eq!(rig.verdict("it").2, json!({"signal": 9}));
     assert_eq!(rig.descendants("berth-init").len(), 1);
+    assert_eq!(rig.finish(), 0);
+}
+
+#[test]
+fn what_others_run_inside_is_not_left_behind_by_the_service() {
+    let mut rig = Rig::up(
+        r#"
+        [service.keep]
+        command = "sleep 1000"
+        [service.checked]
+        command = ["sh", "-c", "trap 'exit 0' USR1; echo up; while :; do sleep 0.01; done"]
+        ready = "log:up"
+        health = { command = ["sh", "-c", "echo checking >&2; sleep 555; true"], interval = "10ms", timeout = "1min" }
+        [service.visited]
+        command = ["perl", "-e", '''@PERL@ $SIG{USR1} = sub { exit 0 }; print "up\n"; sleep 1 while 1''']
+        ready = "log:up"
+        "#,
+    );
+    rig.wait_state("visited", "running");
+    let mut visit = rig.ctl_command(&["exec", "visited", "--", "sh", "-c", "sleep 556; true"]);
+    let mut visit = visit.spawn().unwrap();
+    for (unit, child) in [("checked", "sleep\x00555"), ("visited", "sleep\x00556")] {
+        rig.wait_for("the child of the other", |rig| rig.commands(child) == 1);
+        rig.ctl_ok(&["kill", "-s", "USR1", unit]);
+        rig.wait_state(unit, "inactive");
+        let (result, why, exit) = rig.verdict(unit);
+        assert_eq!((result.as_str(), exit), ("success", json!({"code": 0})), "{unit}: {why}");
+        assert_eq!(rig.commands(child), 0);
+    }
+    assert_eq!(visit.wait().unwrap().code(), Some(137));
     assert_eq!(rig.finish(), 0);
 }

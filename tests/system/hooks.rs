@@ -155,3 +155,17 @@ fn reload_is_a_signal_or_a_command_and_says_how_it_went() {
     assert_eq!(rig.ctl(&["reload", "none"]).code, 1);
     assert_eq!(rig.finish(), 0);
 }
+
+#[test]
+fn without_an_init_those_beside_the_command_run_too() {
+    let more = format!(
+        "init = false\nstart-post = [{}]\nstop-command = {}",
+        "[\"sh\", \"-c\", \"until grep -q main /mnt/order; do sleep 0.01; done; echo post >>/mnt/order\"]",
+        note("stop"),
+    );
+    let mut rig = Rig::up(&noted(&more));
+    rig.wait_state("it", "running");
+    rig.ctl_ok(&["stop", "it"]);
+    assert_eq!(order(&rig), ["main", "post", "stop", "term"]);
+    assert_eq!(rig.finish(), 0);
+}

@@ -9,14 +9,21 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
+    clippy::format_collect,
     missing_docs,
     reason = "a test that panics has failed, as it should; helpers are tests too"
 )]
 
+mod apply;
 mod basics;
+mod control;
 mod daemons;
+mod exec;
+mod groupless;
 mod health;
 mod hooks;
+mod killed;
+mod logs;
 mod notify;
 mod readiness;
 mod real;
@@ -24,3 +31,5 @@ mod reaping;
 mod restart;
 mod rig;
 mod stopping;
+mod verbs;
+mod wire;

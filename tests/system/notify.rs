@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 
-use crate::rig::Rig;
+use crate::rig::{Mode, Rig};
 
 /// Sends each line that the test writes to `share/say-N` (N counts from 1) as one message.
 const SPEAKER: &str = r#"my $n = 1; $SIG{HUP} = sub { notify("RELOADING=1"); print "hup\n" };
@@ -208,19 +208,137 @@ fn nothing_is_expected_of_what_is_frozen() {
         command = ["perl", "-e", '''@PERL@ notify("READY=1");
             while (1) { notify("WATCHDOG=1"); select(undef, undef, undef, 0.02) }''']
         ready = "notify"
-        watchdog = "500ms"
-        health = { command = "true", interval = "20ms", timeout = "200ms", retries = 1 }
+        watchdog = "1500ms"
+        health = { command = "true", interval = "20ms", timeout = "1500ms", retries = 1 }
         "#,
     );
     rig.wait_for("it to be healthy", |rig| rig.status("it")["health"] == "healthy");
     rig.ctl_ok(&["freeze", "it"]);
     let since = std::time::Instant::now();
-    rig.wait_for("more than its watchdog allows", |_| since.elapsed().as_millis() > 1200);
+    rig.wait_for("more than its watchdog allows", |_| since.elapsed().as_millis() > 2000);
     assert_eq!(rig.state("it"), "frozen");
     rig.ctl_ok(&["thaw", "it"]);
     rig.wait_state("it", "running");
     let since = std::time::Instant::now();
-    rig.wait_for("its watchdog to be over once more", |_| since.elapsed().as_millis() > 700);
+    rig.wait_for("its watchdog to be over once more", |_| since.elapsed().as_millis() > 1700);
     assert_eq!((rig.state("it").as_str(), rig.restarts("it")), ("running", 0));
+    assert_eq!(rig.finish(), 0);
+}
+
+/// Sends one message with a descriptor of a pipe and waits until the other side has closed
+/// it: `sd_notify_barrier(3)`.
+const BARRIER: &str = r#"
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static void barrier(const char *text) {
+    int ends[2], s = socket(AF_UNIX, SOCK_DGRAM, 0);
+    struct sockaddr_un to = { .sun_family = AF_UNIX };
+    strncpy(to.sun_path, getenv("NOTIFY_SOCKET"), sizeof to.sun_path - 1);
+    if (s < 0 || pipe(ends)) exit(1);
+    union { struct cmsghdr head; char room[CMSG_SPACE(sizeof(int))]; } control = { 0 };
+    struct iovec part = { (void *)text, strlen(text) };
+    struct msghdr message = { .msg_name = &to, .msg_namelen = sizeof to, .msg_iov = &part,
+        .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control };
+    control.head.cmsg_level = SOL_SOCKET;
+    control.head.cmsg_type = SCM_RIGHTS;
+    control.head.cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(&control.head), &ends[1], sizeof(int));
+    if (sendmsg(s, &message, 0) < 0) exit(2);
+    close(ends[1]);
+    struct pollfd wait = { .fd = ends[0], .events = 0 };
+    if (poll(&wait, 1, 20000) != 1) exit(3);
+    close(ends[0]);
+    close(s);
+}
+
+int main(void) {
+    for (int i = 0; i < 100; i++) barrier(i % 2 ? "BARRIER=1" : "FDSTORE=1\nFDNAME=x");
+    barrier("READY=1");
+    pause();
+}
+"#;
+
+#[test]
+fn descriptors_that_come_along_are_closed() {
+    let mut rig = Rig::prepare(
+        r#"
+        [service.inside]
+        command = "/mnt/barrier"
+        ready = "notify"
+        mounts = [@SHARE@]
+        restart = "no"
+        [service.plain]
+        isolation = "none"
+        command = "@DIR@/share/barrier"
+        ready = "notify"
+        restart = "no"
+        "#,
+    );
+    let source = rig.path("barrier.c");
+    fs::write(&source, BARRIER).unwrap();
+    let program = rig.path("share/barrier");
+    let compiled = std::process::Command::new("cc").arg("-o").args([program, source]).status();
+    assert!(compiled.unwrap().success());
+    rig.launch(Mode::Up, &[]);
+    rig.wait_for("the control socket", |rig| rig.ctl(&["list"]).code == 0);
+    for unit in ["inside", "plain"] {
+        rig.wait_state(unit, "running");
+    }
+    let berth = rig.berth_pid();
+    let held = fs::read_dir(format!("/proc/{berth}/fd")).unwrap().flatten();
+    let held = held.filter_map(|entry| fs::read_link(entry.path()).ok());
+    let pipes = held.filter(|target| target.to_string_lossy().starts_with("pipe:")).count();
+    assert!((1..30).contains(&pipes), "{pipes} pipes");
+    assert_eq!(rig.finish(), 0);
+}
+
+#[test]
+fn one_that_speaks_without_end_holds_up_nobody() {
+    let mut rig = Rig::up(
+        r#"
+        [service.keep]
+        command = "sleep 1000"
+        [service.flood]
+        command = ["perl", "-e", '''@PERL@ $SIG{TERM} = "IGNORE"; my $i = 0; notify("READY=1");
+            socket(my $s, AF_UNIX, SOCK_DGRAM, 0); my $to = pack_sockaddr_un($ENV{NOTIFY_SOCKET});
+            while (1) { $i++; send($s, "STATUS=$i" . ("x" x 5000) . "\nREADY=1", 0, $to) }''']
+        ready = "notify"
+        stop-timeout = "200ms"
+        "#,
+    );
+    rig.wait_state("flood", "running");
+    let status = |rig: &Rig| rig.status("flood")["status_text"].as_str().unwrap().to_owned();
+    rig.wait_for("its status", |rig| status(rig).len() == 256);
+    let first = status(&rig);
+    rig.wait_for("its next status", |rig| status(rig) != first);
+    rig.ctl_ok(&["restart", "keep"]);
+    rig.ctl_ok(&["stop", "flood"]);
+    assert_eq!(rig.verdict("flood").2["signal"], 9);
+    assert_eq!(rig.finish(), 0);
+}
+
+#[test]
+fn a_reload_ends_also_where_readiness_is_shown_otherwise() {
+    let mut rig = Rig::up(
+        r#"
+        [service.it]
+        command = ["perl", "-e", '''@PERL@ $SIG{HUP} = sub { notify("RELOADING=1"); print "reloading\n" };
+            $SIG{USR1} = sub { notify("READY=1") }; print "up\n"; sleep 1 while 1''']
+        ready = "log:up"
+        reload-signal = "HUP"
+        watchdog = "1min"
+        "#,
+    );
+    rig.wait_state("it", "running");
+    rig.ctl_ok(&["reload", "it"]);
+    rig.wait_for("it to be reloading", |rig| rig.status("it")["why"] == "reloading");
+    rig.ctl_ok(&["kill", "-s", "USR1", "it"]);
+    rig.wait_for("its end", |rig| rig.status("it")["why"].as_str().unwrap().starts_with("ready"));
     assert_eq!(rig.finish(), 0);
 }

@@ -251,3 +251,72 @@ fn dependents_of_one_that_restarts_wait_until_it_is_ready_again() {
     assert_ne!(rig.main_pid("web"), first);
     assert_eq!(rig.finish(), 0);
 }
+
+#[test]
+fn a_requirement_that_restarts_by_itself_brings_its_dependents() {
+    let mut rig = Rig::up(
+        r#"
+        [service.db]
+        isolation = "none"
+        command = ["sh", "-c", "test -e @DIR@/share/well || exit 9; echo up; exec sleep 1000"]
+        ready = "log:up"
+        restart-delay = "20ms"
+        restart-delay-max = "20ms"
+        restart-limit = { count = 0 }
+        [service.web]
+        command = "sleep 1000"
+        requires = ["db"]
+        [service.page]
+        command = "sleep 1000"
+        requires = ["web"]
+        "#,
+    );
+    rig.wait_for("some restarts", |rig| rig.restarts("db") >= 3);
+    assert_eq!((rig.state("web").as_str(), rig.state("page").as_str()), ("waiting", "waiting"));
+    fs::write(rig.path("share/well"), "").unwrap();
+    rig.wait_state("page", "running");
+    assert!(rig.restarts("db") >= 3);
+    assert_eq!((rig.restarts("web"), rig.restarts("page")), (0, 0));
+    assert_eq!(rig.finish(), 0);
+}
+
+#[test]
+fn what_is_only_wanted_comes_first_and_is_no_obstacle() {
+    let mut rig = Rig::up(
+        r#"
+        [service.good]
+        command = ["perl", "-e", '''@PERL@ select(undef, undef, undef, 0.01) until -e "/mnt/go"; notify("READY=1"); sleep''']
+        ready = "notify"
+        mounts = [@SHARE@]
+        [service.bad]
+        command = "no-such-program"
+        restart = "no"
+        [service.never]
+        command = "sleep 1000"
+        wanted-by = []
+        [service.web]
+        command = "sleep 1000"
+        wants = ["good", "bad"]
+        after = ["never"]
+        "#,
+    );
+    rig.wait_state("bad", "failed");
+    becomes_ready(&mut rig, "good", "web");
+    assert_eq!(rig.state("never"), "inactive");
+    assert_eq!(rig.finish(), 0);
+}
+
+#[test]
+fn by_a_line_that_is_not_kept() {
+    let mut rig = Rig::up(
+        r#"
+        [service.it]
+        command = ["sh", "-c", "echo listening; exec sleep 1000"]
+        ready = "log:^listening$"
+        log = { driver = "none" }
+        "#,
+    );
+    rig.wait_state("it", "running");
+    assert_eq!(rig.logs("it"), "");
+    assert_eq!(rig.finish(), 0);
+}

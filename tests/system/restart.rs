@@ -106,6 +106,7 @@ fn the_limit_ends_in_failed_and_reset_and_start_begin_anew() {
     assert_eq!(at_once, 5);
     rig.ctl_ok(&["reset", "it"]);
     assert_eq!((rig.state("it").as_str(), rig.restarts("it")), ("inactive", 0));
+    assert!(rig.status("it")["result"].is_null());
     rig.ctl(&["start", "it"]);
     rig.wait_for("five more", |rig| rig.restarts("it") == 5 && rig.state("it") == "failed");
     assert_eq!(rig.finish(), 0);
@@ -269,5 +270,77 @@ fn oneshots_have_a_time_and_leave_nothing() {
     rig.wait_state("litter", "done");
     assert_eq!(rig.verdict("litter").0, "success");
     assert_eq!(rig.descendants("sleep").len(), 1);
+    assert_eq!(rig.finish(), 0);
+}
+
+#[test]
+fn one_that_dies_at_once_for_ever_holds_up_nobody() {
+    let mut rig = Rig::up(
+        r#"
+        [service.keep]
+        command = "sleep 1000"
+        [service.storm]
+        isolation = "none"
+        command = "false"
+        restart-delay = "0s"
+        restart-limit = { count = 0 }
+        [service.gale]
+        command = "false"
+        restart-delay = "0s"
+        restart-limit = { count = 0 }
+        log = { driver = "none" }
+        "#,
+    );
+    for unit in ["storm", "gale"] {
+        rig.wait_for("many restarts", |rig| rig.restarts(unit) > 50);
+    }
+    rig.wait_state("keep", "running");
+    // Forgetting its count does not stop it.
+    rig.ctl_ok(&["reset", "storm"]);
+    rig.wait_for("more of them", |rig| rig.restarts("storm") > 10);
+    for unit in ["storm", "gale"] {
+        rig.ctl_ok(&["stop", unit]);
+        assert_eq!(rig.state(unit), "inactive");
+    }
+    assert_eq!(rig.finish(), 0);
+}
+
+#[test]
+fn a_start_ends_what_it_conflicts_with() {
+    let mut rig = Rig::up(
+        r#"
+        [service.keep]
+        command = "sleep 1000"
+        [service.old]
+        command = "sleep 1000"
+        [service.new]
+        command = "sleep 1000"
+        conflicts = ["old"]
+        wanted-by = []
+        "#,
+    );
+    rig.wait_state("old", "running");
+    rig.ctl_ok(&["start", "new"]);
+    assert_eq!((rig.state("old").as_str(), rig.state("new").as_str()), ("inactive", "running"));
+    rig.ctl_ok(&["start", "old"]);
+    assert_eq!((rig.state("old").as_str(), rig.state("new").as_str()), ("running", "inactive"));
+    assert_eq!(rig.descendants("sleep").len(), 2);
+    assert_eq!(rig.finish(), 0);
+}
+
+#[test]
+fn what_was_killed_while_frozen_comes_back_thawed() {
+    let mut rig = Rig::up(
+        r#"
+        [service.it]
+        command = ["sh", "-c", "echo up; exec sleep 1000"]
+        restart-delay = "1ms"
+        "#,
+    );
+    rig.wait_state("it", "running");
+    rig.ctl_ok(&["freeze", "it"]);
+    rig.ctl_ok(&["kill", "-s", "KILL", "it"]);
+    rig.wait_for("its restart", |rig| rig.restarts("it") == 1 && rig.state("it") == "running");
+    rig.wait_for("its second word", |rig| rig.logs("it") == "up\nup\n");
     assert_eq!(rig.finish(), 0);
 }

@@ -47,6 +47,10 @@ pub enum Mode {
     UpAsInit,
     /// `berth --config`, not process 1.
     Boot,
+    /// The same, and when it is killed, another one in the same namespaces.
+    Revived,
+    /// `berth up` where no control groups are mounted.
+    UpWithoutGroups,
 }
 
 /// A running supervisor.
@@ -65,7 +69,7 @@ impl Rig {
     pub fn start(mode: Mode, units: &str, arguments: &[&str]) -> Self {
         let mut rig = Self::prepare(units);
         rig.launch(mode, arguments);
-        rig.wait_for("the control socket", |rig| rig.ctl(&["list"]).code == 0);
+        rig.wait_control();
         rig
     }
 
@@ -90,7 +94,9 @@ impl Rig {
         let directory = self.directory.path().display().to_string();
         let share = "{ type = \"bind\", source = \"@DIR@/share\", target = \"/mnt\" }";
         let units = units.replace("@SHARE@", share).replace("@PERL@", PERL);
-        fs::write(self.path("units/test.toml"), units.replace("@DIR@", &directory)).unwrap();
+        // In one step: whoever reads meanwhile finds the old file or the new one.
+        fs::write(self.path("test.toml"), units.replace("@DIR@", &directory)).unwrap();
+        fs::rename(self.path("test.toml"), self.path("units/test.toml")).unwrap();
     }
 
     /// Starts the supervisor in mount, pid, network, ipc and uts namespaces of its own. All
@@ -101,12 +107,20 @@ impl Rig {
         command.args(["--mount-proc", "--"]);
         let script = match mode {
             Mode::UpAsInit => "ip link set lo up; exec \"$@\"",
+            Mode::UpWithoutGroups => {
+                "ip link set lo up; awk '/ - cgroup2? /{print $5}' /proc/self/mountinfo | \
+                 xargs -n 1 umount -l; \"$@\"; exit $?"
+            }
             // The last command keeps the shell from becoming berth.
             Mode::Up | Mode::Boot => "ip link set lo up; \"$@\"; exit $?",
+            Mode::Revived => {
+                "ip link set lo up; until \"$@\"; code=$?; [ $code -ne 137 ]; do :; done; exit $code"
+            }
         };
         command.args(["sh", "-c", script, "sh"]);
         command.arg(BERTH);
-        if mode == Mode::Boot {
+        let boots = matches!(mode, Mode::Boot | Mode::Revived);
+        if boots {
             command.arg("--config").arg(self.path("units"));
         } else {
             command.arg("up");
@@ -114,7 +128,7 @@ impl Rig {
         command.arg("--runtime-dir").arg(self.path("run"));
         command.arg("--state-dir").arg(self.path("state"));
         command.args(arguments);
-        if mode != Mode::Boot {
+        if !boots {
             command.arg(self.path("units"));
         }
         let output = |name: &str| {
@@ -144,7 +158,11 @@ impl Rig {
 
     /// Runs `berthctl`.
     pub fn ctl(&self, arguments: &[&str]) -> Said {
-        self.ctl_command(arguments).output().unwrap().into()
+        let mut command = Command::new("timeout");
+        command.args(["--signal=KILL", "60"]).arg(BERTHCTL);
+        command.arg("--runtime-dir").arg(self.path("run")).args(arguments);
+        command.env("NO_COLOR", "1").stdin(Stdio::null());
+        command.output().unwrap().into()
     }
 
     /// Runs `berthctl`, which must succeed; what it wrote.
@@ -309,15 +327,48 @@ impl Rig {
 
     /// The pid of berth itself, as this process sees it.
     pub fn berth_pid(&self) -> i32 {
-        let mut pid = i32::try_from(self.child.as_ref().unwrap().id()).unwrap();
+        self.find_berth().expect("there is no berth")
+    }
+
+    fn find_berth(&self) -> Option<i32> {
+        let mut pid = i32::try_from(self.child.as_ref()?.id()).ok()?;
         loop {
-            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
             if name.trim() == "berth" {
-                return pid;
+                return Some(pid);
             }
-            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-            pid = children.split_whitespace().next().expect("no child").parse().unwrap();
+            // What a killed one left has become the shell's, and is older.
+            let children = format!("/proc/{pid}/task/{pid}/children");
+            pid = fs::read_to_string(children).ok()?.split_whitespace().last()?.parse().ok()?;
         }
+    }
+
+    /// A child of berth by the name that `ps` shows, such as `berth-logger`.
+    pub fn child(&self, name: &str) -> Option<i32> {
+        self.children(name).first().copied()
+    }
+
+    /// All children of berth with this name.
+    pub fn children(&self, name: &str) -> Vec<i32> {
+        let berth = self.berth_pid();
+        let children = format!("/proc/{berth}/task/{berth}/children");
+        let children = fs::read_to_string(children).unwrap();
+        let named = |pid: &i32| {
+            let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            comm.trim() == name
+        };
+        children.split_whitespace().map(|pid| pid.parse().unwrap()).filter(named).collect()
+    }
+
+    /// How many descriptors berth has open.
+    pub fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.berth_pid())).unwrap().count()
+    }
+
+    /// Bytes of memory that berth uses (RSS).
+    pub fn memory(&self) -> usize {
+        let text = fs::read_to_string(format!("/proc/{}/statm", self.berth_pid())).unwrap();
+        text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
     }
 
     /// Sends a signal to berth itself.
@@ -331,6 +382,19 @@ impl Rig {
             child.kill().unwrap();
             child.wait().unwrap();
         }
+    }
+
+    /// Kills berth alone, which [`Mode::Revived`] starts again at once.
+    pub fn kill_berth(&self) {
+        self.wait_for("berth to run", |rig| rig.find_berth().is_some());
+        let pid = self.berth_pid();
+        self.signal(nix::sys::signal::Signal::SIGKILL);
+        self.wait_for("another berth", |rig| rig.find_berth().is_some_and(|new| new != pid));
+    }
+
+    /// Waits until the control socket answers.
+    pub fn wait_control(&self) {
+        self.wait_for("the control socket", |rig| rig.ctl(&["list"]).code == 0);
     }
 
     /// The cgroups that berth made, which its lock file names.

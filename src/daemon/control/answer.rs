@@ -130,6 +130,7 @@ impl Daemon {
                 (page, (!left.is_empty()).then_some(Phase::Dependencies(left)))
             }
             Phase::Events(events) => return self.send_events(number, events),
+            Phase::Jobs { left, ended } => return self.send_jobs(number, left, ended),
             other => return client.phase = other,
         };
         let message = match (page, &rest) {
@@ -174,14 +175,8 @@ impl Daemon {
         let number = waiting.client;
         let Some(client) = self.control.clients.get_mut(&number) else { return };
         match &mut client.phase {
-            Phase::Jobs { left } => {
-                *left = left.saturating_sub(1);
-                let continues = *left > 0;
-                if !continues {
-                    client.phase = Phase::Idle;
-                }
-                let reply = JobReply { unit: waiting.unit, error: result.err() };
-                self.reply(number, &reply, continues);
+            Phase::Jobs { ended, .. } => {
+                ended.push_back(JobReply { unit: waiting.unit, error: result.err() });
             }
             Phase::Apply(rest) => {
                 let rest = std::mem::take(rest);
@@ -193,7 +188,27 @@ impl Daemon {
             }
             Phase::Idle | Phase::Events(_) | Phase::Units { .. } | Phase::Dependencies(_) => {}
         }
-        self.serve(number);
+        // Not at once: this is called while the machine's orders are carried out, and the
+        // client's next call may be a wish.
+        self.control.served_next.insert(number);
+    }
+
+    /// Goes on with the clients whose jobs have ended.
+    pub(in crate::daemon) fn serve_next(&mut self) {
+        for number in std::mem::take(&mut self.control.served_next) {
+            self.serve(number);
+        }
+    }
+
+    /// Ends of jobs, as far as there is room.
+    fn send_jobs(&mut self, number: u64, mut left: usize, mut ended: VecDeque<JobReply>) {
+        while self.control.clients.get(&number).is_some_and(Client::has_room)
+            && let Some(reply) = ended.pop_front()
+        {
+            left = left.saturating_sub(1);
+            self.reply(number, &reply, left > 0);
+        }
+        self.set_phase(number, if left > 0 { Phase::Jobs { left, ended } } else { Phase::Idle });
     }
 
     /// Events that are owed, as far as there is room.

@@ -53,6 +53,10 @@ impl Daemon {
             Call::Reload(call) => self.jobs(number, &call.units, call.wait, Wish::Reload)?,
             Call::Reset(call) => self.jobs(number, &call.units, call.wait, Wish::Reset)?,
             Call::Freeze(call) => {
+                if let Some(why) = self.claim.root.missing() {
+                    let reason = format!("cannot freeze without control groups: {why}");
+                    return Err(Error::Failed { unit: None, reason });
+                }
                 self.jobs(number, &call.units, true, |id| Wish::Freeze(id, true))?;
             }
             Call::Thaw(call) => {
@@ -119,12 +123,8 @@ impl Daemon {
         if let Some(unknown) = names.iter().find(|name| !self.can_be_made(name)) {
             self.find(unknown)?;
         }
-        for name in names {
-            self.make_instance(name).map_err(|reason| {
-                let reason = format!("cannot start {name}: {reason}");
-                Error::Failed { unit: Some(name.clone()), reason }
-            })?;
-        }
+        self.make_instances(names)
+            .map_err(|(unit, reason)| Error::Failed { unit: Some(unit), reason })?;
         self.jobs(number, names, wait, wish)?;
         self.mark_stopped(names, false);
         Ok(())
@@ -147,16 +147,17 @@ impl Daemon {
     ) -> Result<(), Error> {
         let ids = self.find_or_all(names)?;
         let oneway = self.control.clients.get(&number).is_none_or(|it| it.mode == Mode::Oneway);
+        let left = names.len();
         if !wait || oneway {
-            for (name, id) in names.iter().zip(ids) {
+            for id in ids {
                 self.wish(Wanted { job: None, wish: wish(id) });
-                let reply = JobReply { unit: name.clone(), error: None };
-                let last = names.last() == Some(name);
-                self.reply(number, &reply, !last);
             }
+            let reply = |unit: &String| JobReply { unit: unit.clone(), error: None };
+            let ended = names.iter().map(reply).collect();
+            self.set_phase(number, Phase::Jobs { left, ended });
             return Ok(());
         }
-        self.set_phase(number, Phase::Jobs { left: names.len() });
+        self.set_phase(number, Phase::Jobs { left, ended: VecDeque::new() });
         for (name, id) in names.iter().zip(ids) {
             let job = self.control.new_job(number, name);
             self.wish(Wanted { job: Some(job), wish: wish(id) });
@@ -166,21 +167,23 @@ impl Daemon {
 
     fn kill(&mut self, number: u64, call: &Kill) -> Result<(), Error> {
         let ids = self.find_or_all(&call.units)?;
+        let left = call.units.len();
+        let mut ended = VecDeque::with_capacity(left);
         for (name, id) in call.units.iter().zip(ids) {
-            let last = call.units.last() == Some(name);
             let error = match self.signal_main(id, call.signal) {
                 Ok(true) => None,
                 Ok(false) => {
                     let state = self.state_of(id);
-                    if call.units.len() == 1 {
+                    if left == 1 {
                         return Err(Error::NotRunning { unit: name.clone(), state });
                     }
                     Some(format!("cannot signal {name}: it is not running but {state}"))
                 }
                 Err(error) => Some(format!("cannot signal {name}: {error}")),
             };
-            self.reply(number, &JobReply { unit: name.clone(), error }, !last);
+            ended.push_back(JobReply { unit: name.clone(), error });
         }
+        self.set_phase(number, Phase::Jobs { left, ended });
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
 
 use crate::daemon::poller::{Poller, Source, Watched};
-use crate::protocol::method::ApplyReply;
+use crate::protocol::method::{ApplyReply, JobReply};
 use crate::protocol::types::{Dependency, Event};
 use crate::protocol::{FrameError, Inbox, MESSAGE_MAX, Mode, OUTBOX_MAX, Outbox};
 use crate::supervisor::{Time, UnitId};
@@ -22,10 +22,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub enum Phase {
     /// Nothing: its next call is read.
     Idle,
-    /// One reply a unit, so many still to come.
+    /// One reply a unit.
     Jobs {
-        /// How many.
+        /// How many are still to be sent.
         left: usize,
+        /// Those of them that have ended, as there is room.
+        ended: VecDeque<JobReply>,
     },
     /// The result of `apply`; this is what is left to be said when it has succeeded.
     Apply(Box<ApplyReply>),
@@ -194,7 +196,8 @@ impl Client {
         match &self.phase {
             Phase::Units { .. } | Phase::Dependencies(_) => true,
             Phase::Events(events) => !events.is_empty(),
-            Phase::Idle | Phase::Jobs { .. } | Phase::Apply(_) => false,
+            Phase::Jobs { ended, .. } => !ended.is_empty(),
+            Phase::Idle | Phase::Apply(_) => false,
         }
     }
 

@@ -16,8 +16,8 @@ use crate::daemon::{Daemon, Owner};
 use crate::protocol::Error;
 use crate::protocol::method::Exec;
 use crate::supervisor::{Exit, UnitId};
+use crate::sys::fork;
 use crate::sys::pty::Size;
-use crate::sys::{fork, signal};
 use crate::unit::model::User;
 use crate::unit::settings::value;
 
@@ -90,19 +90,19 @@ impl Daemon {
         let (ends, theirs) = pipes(call).map_err(|error| failed("make pipes", &error))?;
         let standard = theirs.stdio();
         let program = Program::Exec(&exec);
-        let child =
-            container::process(&self.host, &plan, &live.group, live.inside(), program, &standard)
-                .map_err(|error| failed("start it", &error))?;
+        let inside = live.inside().map_err(|text| failed("join it", &text))?;
+        let child = container::process(&self.host, &plan, &live.group, inside, program, &standard)
+            .map_err(|error| failed("start it", &error))?;
         let session = self.control.new_session();
         self.pids.insert(child.pid, Owner::Exec(session));
-        let status = self
+        let channel = self
             .poller
             .input(child.status, Source::Exec(session))
             .map_err(|error| failed("watch it", &error))?;
         let (stream, rest) = self.take_client(number)?;
-        let setup = Setup { status, plan, stream, rest, pidfd: child.pidfd, ends };
-        let stage = Stage::SettingUp(Box::new(setup));
-        self.control.sessions.insert(session, Session { unit: id, pid: child.pid, stage });
+        let setup = Setup { status: channel, plan, stream, rest, pidfd: child.pidfd, ends };
+        let begun = Session { unit: id, pid: child.pid, stage: Stage::SettingUp(Box::new(setup)) };
+        self.control.sessions.insert(session, begun);
         Ok(())
     }
 
@@ -143,10 +143,13 @@ impl Daemon {
             |(end, teller)| {
                 let mut keep = vec![stream.as_fd(), pidfd.as_fd(), end.as_fd()];
                 keep.extend(ends.descriptors());
-                let options = fork::Options { keep: &keep, ..fork::Options::default() };
+                let options = fork::Options {
+                    keep: &keep,
+                    die_with_parent: true,
+                    ..fork::Options::default()
+                };
                 let process = fork::child(&options, || {
-                    // A client that hangs up is an error of write(2), not a signal.
-                    if signal::ignore_all().is_err() {
+                    if super::helper::prepare().is_err() {
                         return 1;
                     }
                     relay::run(&stream, &rest, &pidfd, &ends, &end)

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::Control;
+use super::{Control, relay};
 use crate::daemon::{Daemon, Owner};
 use crate::log::read::{self, Entry, Query};
 use crate::log::record::Stream;
@@ -20,6 +20,7 @@ use crate::protocol::method::Logs;
 use crate::protocol::types::{LogEntry, LogStream};
 use crate::protocol::{Error, Mode, Page};
 use crate::sys::{fork, signal};
+use crate::unit::names;
 
 /// Most helpers at once.
 pub const MOST: usize = 64;
@@ -42,6 +43,8 @@ impl Daemon {
         let gone = || Error::Failed { unit: None, reason: "the client has gone".to_owned() };
         let client = self.control.clients.remove(&number).ok_or_else(gone)?;
         let (stream, rest) = client.hand_over(&mut self.poller);
+        // There is room for another one in the loop.
+        self.control.set_accepting(&self.poller, true);
         Ok((stream, rest))
     }
 
@@ -57,29 +60,50 @@ impl Daemon {
         let since: Option<Timestamp> =
             call.since.as_deref().map(str::parse).transpose().map_err(|_| invalid())?;
         let directory = self.options.log_directory();
-        for unit in &call.units {
-            // Logs outlive their unit; a name that never was is a mistake.
-            if unit != super::super::OWN_LOG && !directory.join(unit).is_dir() {
-                self.find(unit)?;
+        // Logs outlive their unit; a name that never was is a mistake. Which of the two it is
+        // the helper sees on the disk.
+        let mut unknown = Vec::new();
+        for unit in call.units.iter().filter(|unit| *unit != crate::daemon::OWN_LOG) {
+            match self.find(unit) {
+                Ok(_) => {}
+                // What is no name is not to become part of a path.
+                Err(error) if names::problem(unit).is_some() => return Err(error),
+                Err(error) => unknown.push((unit.clone(), error)),
             }
         }
         self.control.helper_is_free()?;
         let (stream, _) = self.take_client(number)?;
         let keep = [stream.as_fd()];
-        let options = fork::Options { keep: &keep, ..fork::Options::default() };
+        let options =
+            fork::Options { keep: &keep, die_with_parent: true, ..fork::Options::default() };
         let process = fork::child(&options, || {
-            // A client that hangs up is an error of write(2), not a signal.
-            if signal::ignore_all().is_err() {
+            if prepare().is_err() {
                 return 1;
+            }
+            let never_was = |(unit, _): &&(String, Error)| !directory.join(unit).is_dir();
+            if let Some((_, error)) = unknown.iter().find(never_was) {
+                relay::say(&stream, &encode_error(error.clone()));
+                return 0;
             }
             serve_logs(&stream, mode, &directory, call, since)
         });
         match process {
             Ok(process) => self.helper_started(process.pid),
-            Err(error) => self.journal.say(&format!("cannot fork for logs: {error}")),
+            Err(error) => {
+                let reason = format!("cannot read logs: no process can be made: {error}");
+                relay::say(&stream, &encode_error(Error::Failed { unit: None, reason }));
+            }
         }
         Ok(())
     }
+}
+
+/// In every helper, first of all.
+pub(super) fn prepare() -> std::io::Result<()> {
+    // For people who look at `ps`; nothing depends on it.
+    let _ = rustix::thread::set_name(c"berth-helper");
+    // A client that hangs up is an error of write(2), not a signal.
+    signal::ignore_all()
 }
 
 /// In the helper: every entry, then the end.

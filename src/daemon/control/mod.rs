@@ -18,17 +18,21 @@ pub use client::{Client, Phase};
 use exec::Session;
 pub use history::History;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::time::Duration;
 
 use super::poller::{Poller, Source, Watched};
 use crate::supervisor::{JobId, Time};
 
 /// Most clients at once; more wait in the kernel's queue until one has gone.
 pub const MOST_CLIENTS: usize = 1024;
+
+/// Pause after a connection that could not be taken.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Connections taken in one turn.
 const MOST_ACCEPTED: usize = 64;
@@ -55,6 +59,10 @@ pub struct Control {
     pub history: History,
     /// Forked helpers that own a connection, at most [`helper::MOST`].
     pub helpers: usize,
+    /// Clients to be served once the machine has thought.
+    served_next: BTreeSet<u64>,
+    /// When connections are taken again, after one could not be taken.
+    accept_again: Option<Time>,
     /// Commands that `exec` runs.
     sessions: BTreeMap<u64, Session>,
     next_session: u64,
@@ -72,6 +80,8 @@ impl Control {
             jobs: HashMap::new(),
             history: History::default(),
             helpers: 0,
+            served_next: BTreeSet::new(),
+            accept_again: None,
             sessions: BTreeMap::new(),
             next_session: 0,
             next_client: 0,
@@ -103,8 +113,15 @@ impl Control {
                 return;
             }
             let Some(listener) = &self.listener else { return };
-            // No connection, or none that could be taken: the poller asks again.
-            let Ok((stream, _)) = listener.get().accept() else { return };
+            let stream = match listener.get().accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => {
+                    // No descriptor is left, most likely. The poller would ask at once.
+                    self.accept_again = now.0.checked_add(PAUSE).map(Time);
+                    return self.set_accepting(poller, false);
+                }
+            };
             let number = self.next_client;
             self.next_client = self.next_client.wrapping_add(1);
             if let Ok(client) = Client::new(poller, stream, number, now) {
@@ -158,7 +175,15 @@ impl Control {
 
     /// The nearest time at which a client has owed us something for too long.
     pub fn deadline(&self) -> Option<Time> {
-        self.clients.values().filter_map(Client::deadline).min()
+        self.clients.values().filter_map(Client::deadline).chain(self.accept_again).min()
+    }
+
+    /// Takes connections again, if it is time.
+    pub fn accept_when_due(&mut self, poller: &Poller, now: Time) {
+        if self.accept_again.is_some_and(|time| time <= now) {
+            self.accept_again = None;
+            self.set_accepting(poller, self.clients.len() < MOST_CLIENTS);
+        }
     }
 
     /// Clients whose time is over.

@@ -81,14 +81,18 @@ pub fn say(stream: &UnixStream, message: &[u8]) {
 
 /// The helper's whole life; its exit code.
 pub fn run(stream: &UnixStream, rest: &[u8], process: &OwnedFd, ends: &Ends, end: &OwnedFd) -> i32 {
-    match Relay::new(stream, rest, process, ends, end).and_then(Relay::go) {
-        Ok(()) => 0,
-        Err(_) => {
-            // The client has gone: as when a terminal is closed, the process hears of it.
-            let _ = pidfd::send_signal_to_group(process.as_fd(), libc::SIGHUP);
-            1
-        }
-    }
+    // From here on only the relay's own duplicates are open.
+    let Ok(mut relay) = Relay::new(stream, rest, process, ends, end) else {
+        return hang_up(process);
+    };
+    if relay.go().is_ok() { 0 } else { hang_up(&relay.process) }
+}
+
+/// The client has gone: as when a terminal is closed, the process and its group hear of it.
+fn hang_up(process: &OwnedFd) -> i32 {
+    // It may have ended by itself.
+    let _ = pidfd::send_signal_to_group(process.as_fd(), libc::SIGHUP);
+    1
 }
 
 struct Relay {
@@ -150,9 +154,7 @@ impl Relay {
             }
         }
         fd::close_all_but(&relay.descriptors())?;
-        relay.stream.set_nonblocking(false)?;
         relay.frames.feed(rest);
-        relay.stream.write_all(&encode_reply(&Empty {}, false).unwrap_or_default())?;
         Ok(relay)
     }
 
@@ -168,7 +170,9 @@ impl Relay {
         all
     }
 
-    fn go(mut self) -> std::io::Result<()> {
+    fn go(&mut self) -> std::io::Result<()> {
+        self.stream.set_nonblocking(false)?;
+        self.stream.write_all(&encode_reply(&Empty {}, false).unwrap_or_default())?;
         self.take_frames()?;
         loop {
             if let (Some(exit), true) = (self.exit, self.outputs.is_empty()) {
@@ -211,7 +215,7 @@ impl Relay {
         // what is there is sent, the rest is nobody's.
         let patience = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
         let timeout = self.exit.is_some().then_some(&patience);
-        let count = match poll(&mut fds, timeout) {
+        match poll(&mut fds, timeout) {
             Err(rustix::io::Errno::INTR) => return Ok(Ready::default()),
             other => other?,
         };
@@ -222,7 +226,7 @@ impl Relay {
             end: self.exit.is_none() && is_ready(outputs.saturating_add(1)),
             stdin: is_ready(outputs.saturating_add(2)),
         };
-        if count == 0 && self.exit.is_some() {
+        if self.exit.is_some() && !ready.outputs.contains(&true) {
             ready.outputs = vec![true; outputs];
         }
         Ok(ready)

@@ -80,6 +80,7 @@ pub(super) fn rest() -> State {
 /// `reset` of a failed unit: as if it had never been started.
 pub(super) fn forgotten(cx: &mut Cx<'_>) -> State {
     cx.history.forget();
+    cx.memo.result = None;
     *cx.goal = Goal::Down;
     rest()
 }
