@@ -49,7 +49,7 @@ use stopped::Stopped;
 use crate::container::Host;
 use crate::supervisor::request::Request;
 use crate::supervisor::{Action, Input, Machine, Run, Time, UnitId};
-use crate::sys::signal;
+use crate::sys::{memory, signal};
 use crate::unit::model::UnitSet;
 
 /// The name under which the supervisor's own messages are logged.
@@ -59,8 +59,8 @@ pub use crate::unit::names::OWN as OWN_LOG;
 /// at once must not keep the loop from its other work.
 const INPUTS_A_TURN: usize = 4096;
 
-/// Room for inputs that is kept: what a quiet supervisor needs.
-const FEW: usize = 64;
+/// Room for inputs that is kept: more than one turn of a quiet supervisor brings.
+const FEW: usize = 256;
 
 /// Signals taken in one turn.
 const SIGNALS_A_TURN: usize = 64;
@@ -161,6 +161,7 @@ impl Daemon {
             self.inputs.shrink_to(FEW);
             actions.shrink_to(FEW);
             self.poller.slim();
+            memory::trim();
         }
     }
 
