@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -21,6 +21,7 @@ use super::outbox::{Interest, Outbox};
 use super::pump::{Output, Pump, Turn};
 use super::source::{Line, Source};
 use super::watch::Watch;
+use crate::sys::fd::set_nonblocking;
 use crate::unit::model;
 
 /// Tokens from here on are the logger's own.
@@ -214,6 +215,14 @@ impl Logger {
     }
 
     fn attach(&mut self, token: u64, source: Source, settings: model::Log) {
+        // The unit can read from its own output too, so what was there may be gone when it
+        // is to be taken. A read end has its own open file: nobody else notices.
+        if let Err(error) = set_nonblocking(source.fd.as_fd(), true) {
+            let unit = source.unit.to_string();
+            let text = format!("its output cannot be read: {error}");
+            self.outbox.push(FromLogger::Trouble { unit, text });
+            return self.outbox.push(FromLogger::Closed { token });
+        }
         let unit = self.units.entry(Rc::clone(&source.unit)).or_insert_with(|| Unit {
             settings: model::Log::default(),
             streams: 0,

@@ -35,7 +35,7 @@ pub enum Line {
 /// One attached stream. There may be thousands, so it has no buffer.
 #[derive(Debug)]
 pub struct Source {
-    /// Read end of the pipe, or the datagram socket.
+    /// Read end of the pipe, or the datagram socket; never blocks.
     pub fd: OwnedFd,
     /// Whose output.
     pub unit: Rc<str>,
@@ -104,11 +104,15 @@ impl Intake {
         if source.is_datagram() {
             return self.look_at_datagram(source);
         }
-        let copied = match tee(&source.fd, &self.pipe.1, CHUNK, SpliceFlags::NONBLOCK) {
-            Ok(0) => return Ok(Look::End),
-            Err(Errno::AGAIN | Errno::INTR) => return Ok(Look::Nothing),
-            Err(Errno::INVAL | Errno::BADF) => return Ok(Look::Unreadable),
-            other => other?,
+        let copied = loop {
+            match tee(&source.fd, &self.pipe.1, CHUNK, SpliceFlags::NONBLOCK) {
+                Ok(0) => return Ok(Look::End),
+                // To one that is being let go, "nothing" is the end.
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(Look::Nothing),
+                Err(Errno::INVAL | Errno::BADF) => return Ok(Look::Unreadable),
+                other => break other?,
+            }
         };
         while self.filled < copied {
             let room = self.buffer.get_mut(self.filled..copied).unwrap_or_default();
@@ -147,16 +151,19 @@ impl Intake {
     /// read(2) or recv(2); then what was written is written once more.
     pub fn consume(&mut self, source: &Source, count: usize) -> io::Result<()> {
         if source.is_datagram() {
-            recv(&source.fd, self.buffer.as_mut_slice(), RecvFlags::DONTWAIT)?;
-            return Ok(());
+            return match recv(&source.fd, self.buffer.as_mut_slice(), RecvFlags::DONTWAIT) {
+                Ok(_) | Err(Errno::AGAIN) => Ok(()),
+                Err(errno) => Err(errno.into()),
+            };
         }
         let mut left = count.min(self.filled);
         while left > 0 {
-            // Never blocks: tee has just seen these bytes, and nobody else reads.
             let room = self.buffer.get_mut(..left).unwrap_or_default();
             match rustix::io::read(&source.fd, room) {
                 Err(Errno::INTR) => {}
-                Ok(0) => break,
+                // tee has just seen these bytes, but a unit can open its own output for
+                // reading (`/proc/self/fd/1`) and be quicker.
+                Ok(0) | Err(Errno::AGAIN) => break,
                 read => left = left.saturating_sub(read?),
             }
         }

@@ -1,10 +1,10 @@
 //! What the logger does when it is flooded, killed, left alone, or out of space.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{PipeReader, Write};
 use std::ops::ControlFlow;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -389,5 +389,31 @@ fn a_sink_that_breaks_ends_the_following() {
     assert_eq!(seen, ["one", "two"]);
     drop(out);
     logger.expect_closed(1);
+    logger.finish();
+}
+
+#[test]
+fn a_unit_that_reads_its_own_output_holds_up_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut logger = Logger::start(directory.path());
+    let mut out = logger.pipe(&attach(1, "thief", 1, Stream::Stdout, file(1 << 20, 1)));
+    let own = format!("/proc/self/fd/{}", out.as_raw_fd());
+    let mut back = File::open(own).unwrap();
+    let thief = std::thread::spawn(move || std::io::copy(&mut back, &mut std::io::sink()).unwrap());
+    let mut quiet = logger.pipe(&attach(2, "quiet", 1, Stream::Stdout, file(1 << 20, 1)));
+    let log = directory.path().join("quiet/current");
+    // Each line is a race between the two readers; the logger has to lose some of them.
+    for number in 1..=1000 {
+        out.write_all(b"a line\n").unwrap();
+        quiet.write_all(format!("here {number}\n").as_bytes()).unwrap();
+        let wanted = format!(" here {number}\n");
+        until("the other unit's line is there", || {
+            fs::read_to_string(&log).is_ok_and(|file| file.ends_with(&wanted))
+        });
+    }
+    drop((out, quiet));
+    logger.expect_closed(1);
+    logger.expect_closed(2);
+    assert!(thief.join().unwrap() > 0, "nothing was stolen");
     logger.finish();
 }
