@@ -43,6 +43,8 @@ impl Machine {
             } else if slot.newest() != unit {
                 match change(&slot.unit, unit) {
                     Change::Deep if comes_back(slot) => plan.restart.push(unit.name.clone()),
+                    // A target that nobody wrote changes with those that want to be in it.
+                    Change::Deep | Change::InPlace if unit.file.is_empty() => {}
                     Change::Deep | Change::InPlace => plan.change.push(unit.name.clone()),
                 }
             }
