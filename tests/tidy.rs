@@ -19,7 +19,6 @@ const POLL_LOOPS: &[(&str, &str)] = &[
     ("src/container/probe.rs", "a helper process; nobody tells a stranger that a port is open"),
     ("src/sys/cgroup/tree.rs", "before the loop begins: what a killed supervisor left must end"),
     ("tests/system/rig.rs", "the one loop that waits for a condition of a supervisor"),
-    ("src/daemon/startup.rs", "before the loop begins: nobody tells when a killed one lets go"),
     ("tests/system/killed.rs", "the moment of a kill -9 is the point, no condition stands for it"),
     ("tests/sandbox/rig.rs", "the one loop that waits for a condition of the kernel"),
 ];
