@@ -13,6 +13,7 @@ use super::plan::Plan;
 use super::status::{self, Failure, Place};
 use super::step::Step;
 use super::steps::State;
+use crate::sys::capability::Held;
 use crate::sys::{clone, fd, identity, limits, namespace, path, signal};
 
 /// Descriptors that are neither standard nor named are moved to this number or above.
@@ -68,12 +69,13 @@ fn fail(channel: BorrowedFd<'_>, place: Place, failure: &Failure) -> ! {
     clone::exit(FAILED)
 }
 
-/// What a child holds besides its standard and named descriptors.
+/// What a child holds besides its standard and named descriptors, and may give up.
 struct Fds {
     channel: OwnedFd,
     procs: Vec<OwnedFd>,
     inside: Option<OwnedFd>,
     init: Option<OwnedFd>,
+    held: Held,
 }
 
 /// Puts the descriptors in their places, closes all others, resets signals.
@@ -87,6 +89,7 @@ fn begin(given: &Given<'_>, host: &Host, init: Option<&OwnedFd>) -> io::Result<F
         procs: given.procs.iter().copied().map(up).collect::<io::Result<_>>()?,
         inside: given.inside.map(up).transpose()?,
         init: init.map(|init| up(init.as_fd())).transpose()?,
+        held: host.held,
     };
     let stdio = &given.stdio;
     let standard = [(0, stdio.stdin), (1, stdio.stdout), (2, stdio.stderr)];
@@ -129,7 +132,7 @@ fn carry_out(
 
 fn become_init(plan: &Plan, fds: Fds) -> ! {
     let channel = fds.channel;
-    let mut state = State::new(channel.as_fd(), plan, fds.procs);
+    let mut state = State::new(channel.as_fd(), plan, fds.procs, fds.held);
     carry_out(&mut state, &plan.sandbox, Place::Sandbox, channel.as_fd());
     let error = execute_init(channel.as_fd(), fds.init.as_ref());
     fail(channel.as_fd(), Place::Init, &error.into())
@@ -163,7 +166,7 @@ fn own_null(stdio: &Stdio<'_>) -> io::Result<()> {
 
 fn become_program(plan: &Plan, program: Program<'_>, stdio: &Stdio<'_>, fds: Fds) -> ! {
     let channel = fds.channel;
-    let mut state = State::new(channel.as_fd(), plan, fds.procs);
+    let mut state = State::new(channel.as_fd(), plan, fds.procs, fds.held);
     if let Program::Exec(exec) = program {
         state.exec = Some(exec);
     }

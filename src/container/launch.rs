@@ -21,6 +21,7 @@ use super::environment::Variables;
 use super::pad::{Given, Pad};
 use super::plan::Plan;
 use super::status::Channel;
+use crate::sys::capability::{self, Held};
 use crate::sys::cgroup::Group;
 use crate::sys::clone::{self, Files, Process, Side, namespace};
 use crate::sys::pty::Size;
@@ -38,6 +39,8 @@ pub struct Host {
     /// The soft limit of descriptors that the supervisor was started with: it raises its own,
     /// but programs that use select(2) must not inherit that.
     pub(super) soft_files: Option<u64>,
+    /// The supervisor's own capabilities: it gives none that it has not.
+    pub(super) held: Held,
     pid_namespace: OwnedFd,
     /// Whether the supervisor's children would be made in a unit's pid namespace.
     stranded: Cell<bool>,
@@ -61,6 +64,7 @@ impl Host {
             null,
             pad: Rc::new(RefCell::new(pad)),
             soft_files: limits::soft_files(),
+            held: capability::held()?,
             pid_namespace: enter::own_pid_namespace()?,
             stranded: Cell::new(false),
         })

@@ -7,6 +7,7 @@
 //! so there is nothing to undo. What must hold: a child never continues after a step that
 //! failed, and no code of this room but `launch` runs in the supervisor once a unit is up.
 
+pub mod capabilities;
 pub mod child;
 pub mod environment;
 pub mod launch;

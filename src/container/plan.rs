@@ -5,8 +5,9 @@
 //! which makes the process what the unit says (every process of the unit). What must
 //! hold: sources are opened before the root changes, the root becomes read-only after
 //! the last mount point may have been made, and the user changes after everything that
-//! needs privilege.
+//! needs privilege. Capabilities are limited before that and given up after it.
 
+use super::capabilities::Grant;
 use super::environment::Variables;
 use super::step::{Datagram, Op, Step, Upper};
 use crate::sys::limits::Resource;
@@ -122,9 +123,17 @@ fn process(service: &Service) -> Vec<Step> {
     let mut steps = vec![plain(Op::Session)];
     limits(&service.limits, &mut steps);
     steps.push(plain(Op::Umask(service.umask)));
+    // Limiting takes a capability that the user may not have.
+    let grant = Grant::of(service);
+    if let Some((grant, line)) = grant {
+        steps.push(Step { op: Op::Bound(grant), line });
+    }
     let user = service.user.as_ref();
     let line = user.map_or(0, |user| user.line);
     steps.push(Step { op: Op::User(user.map(|user| user.value.clone())), line });
+    if let Some((grant, line)) = grant {
+        steps.push(Step { op: Op::Capabilities(grant), line });
+    }
     let directory = &service.working_directory;
     let op = Op::WorkingDirectory(directory.value.clone());
     steps.push(Step { op, line: directory.line });
@@ -190,6 +199,9 @@ impl Sandbox<'_> {
         }
         if own.network {
             self.push(Op::Loopback);
+        }
+        if self.service.has_init() {
+            self.push(Op::Disarm);
         }
     }
 

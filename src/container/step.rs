@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::capabilities::Grant;
 use crate::sys::limits::Resource;
 use crate::unit::model::{Id, MountSource, Propagation, User};
 
@@ -142,6 +143,8 @@ pub enum Op {
     HostName(String),
     /// `lo`.
     Loopback,
+    /// The init needs no capability, nor does anything it could execute.
+    Disarm,
     /// setsid(2), and the terminal if there is one.
     Session,
     /// setrlimit(2).
@@ -150,8 +153,12 @@ pub enum Op {
     Nice(i32),
     /// umask(2).
     Umask(u32),
+    /// Nothing executed from now on has more than this; the process itself still does.
+    Bound(Grant),
     /// Look up and become; root when `None`.
     User(Option<User>),
+    /// What this user has.
+    Capabilities(Grant),
     /// chdir(2).
     WorkingDirectory(String),
     /// `PR_SET_NO_NEW_PRIVS`.
@@ -211,10 +218,21 @@ impl fmt::Display for Op {
             Self::ReadOnlyRoot => write!(f, "make the root tree read-only"),
             Self::HostName(name) => write!(f, "set the host name to {name}"),
             Self::Loopback => write!(f, "bring the loopback device up"),
+            Self::Disarm => write!(f, "give up the init's capabilities"),
             Self::Session => write!(f, "begin a session"),
             Self::Limit(resource, value) => write!(f, "set the limit {resource} to {value}"),
             Self::Nice(value) => write!(f, "set the nice value to {value}"),
             Self::Umask(mask) => write!(f, "set the umask to {mask:04o}"),
+            Self::Bound(grant) => write!(f, "limit the capabilities to {}", grant.root),
+            Self::Capabilities(Grant { others, .. }) if others.is_empty() => {
+                write!(f, "give up all other capabilities")
+            }
+            Self::Capabilities(Grant { others, .. }) => {
+                write!(
+                    f,
+                    "give up all other capabilities, as another user than root all but {others}"
+                )
+            }
             Self::User(None) => write!(f, "become root"),
             Self::User(Some(User { user, group: None })) => write!(f, "become user {}", id(user)),
             Self::User(Some(User { user, group: Some(group) })) => {

@@ -6,7 +6,9 @@
 
 use super::diagnostic::Mistake;
 use super::draft::{Draft, Isolation, Network, Reference, Relation};
-use super::model::{At, Kind, Namespaces, Ready, RestartPolicy, Rootfs, Unit, Writable};
+use super::model::{
+    At, CapabilitySet, Kind, Namespaces, Ready, RestartPolicy, Rootfs, Unit, Writable,
+};
 use super::settings::Section;
 use super::settings::value::Context;
 use super::text::Place;
@@ -42,6 +44,7 @@ pub fn service(mut draft: Draft, header: Place, cx: &mut Context<'_>) -> Checked
         needs_namespace(&draft, cx);
     }
     hooks(&draft, cx);
+    capabilities(&draft, cx);
     if draft.service.oneshot {
         oneshot(&mut draft, cx);
     }
@@ -166,6 +169,33 @@ fn hooks(draft: &Draft, cx: &mut Context<'_>) {
         let text =
             format!("`{key}` needs init = true: without it the sandbox ends with the command");
         conflict(draft, key, &text, "init", cx);
+    }
+}
+
+/// Three ways to say which capabilities it has, and what they cannot say together.
+fn capabilities(draft: &Draft, cx: &mut Context<'_>) {
+    let place = |key: &str| draft.place(Section::Security, key);
+    let mut exclude = |key: &str, other: &str, why: &str| {
+        if let (Some(here), Some(there)) = (place(key), place(other)) {
+            let text = format!("`{key}` and {why} exclude each other");
+            cx.out.push(Mistake::new(here, text).note(there, "because of this"));
+        }
+    };
+    for key in ["capabilities-add", "capabilities-drop"] {
+        exclude(key, "capabilities", "`capabilities`, the whole list,");
+    }
+    if draft.service.privileged {
+        for key in ["capabilities", "capabilities-add", "capabilities-drop"] {
+            exclude(key, "privileged", "privileged = true, which gives all,");
+        }
+    }
+    let (add, drop) = draft.service.capabilities.changes();
+    let (add, drop) = (add.value, drop.value);
+    // All but a few is said with ALL in one list and the few in the other.
+    let one_is_all = (add == CapabilitySet::ALL) != (drop == CapabilitySet::ALL);
+    let both = add.within(drop);
+    if !both.is_empty() && !one_is_all {
+        exclude("capabilities-drop", "capabilities-add", &format!("`capabilities-add` of {both}"));
     }
 }
 

@@ -10,8 +10,9 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::model::{
-    At, ExitMatch, Health, HealthCheck, Id, Kind, Limits, Log, LogDriver, Mount, MountSource,
-    Namespaces, Propagation, Ready, Restart, RestartPolicy, Rootfs, Service, Unit, User, Writable,
+    At, Capabilities, CapabilitySet, ExitMatch, Health, HealthCheck, Id, Kind, Limits, Log,
+    LogDriver, Mount, MountSource, Namespaces, Propagation, Ready, Restart, RestartPolicy, Rootfs,
+    Service, Unit, User, Writable,
 };
 use super::names;
 
@@ -91,6 +92,8 @@ fn run(service: &Service, table: &mut Table) {
         mounts,
         umask,
         no_new_privileges,
+        capabilities,
+        privileged,
         init,
         oneshot,
         ready,
@@ -130,7 +133,7 @@ fn run(service: &Service, table: &mut Table) {
     table.put("environment-files", files);
     table.some("hostname", hostname.as_ref().map(|at| placed(at, at.value.as_str())));
     table.put("umask", mode(*umask));
-    table.put("security", json!({ "no-new-privileges": no_new_privileges }));
+    table.put("security", securing(*no_new_privileges, capabilities, *privileged));
     table.put("type", if *oneshot { "oneshot" } else { "service" });
     if !*oneshot {
         table.put("ready", ready_text(ready));
@@ -165,6 +168,22 @@ fn run(service: &Service, table: &mut Table) {
     };
     let max_size = size(*max_size);
     table.put("log", json!({ "max-size": max_size, "max-files": max_files, "driver": driver }));
+}
+
+fn securing(no_new_privileges: bool, capabilities: &Capabilities, privileged: bool) -> Value {
+    let mut table = Table::default();
+    table.put("no-new-privileges", no_new_privileges);
+    let list = |at: &At<CapabilitySet>| placed(at, at.value.words());
+    match capabilities {
+        Capabilities::Default => {}
+        Capabilities::Exactly(set) => table.put("capabilities", list(set)),
+        Capabilities::Changed { add, drop } => {
+            table.put("capabilities-add", list(add));
+            table.put("capabilities-drop", list(drop));
+        }
+    }
+    table.put("privileged", privileged);
+    table.0.into()
 }
 
 fn isolation(at: &At<Namespaces>, table: &mut Table) {

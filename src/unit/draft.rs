@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::model::{
-    At, ExitMatch, Health, HealthCheck, Kind, Log, Mount, Namespaces, Propagation, RareLimits,
-    Ready, Restart, RestartPolicy, Rootfs, Service, Unit, Writable,
+    At, Capabilities, ExitMatch, Health, HealthCheck, Kind, Log, Mount, Namespaces, Propagation,
+    RareLimits, Ready, Restart, RestartPolicy, Rootfs, Service, Unit, Writable,
 };
 use super::settings::Section;
 use super::text::Place;
@@ -236,6 +236,8 @@ fn default_service() -> Service {
         stop_post: Vec::new(),
         watchdog: None,
         no_new_privileges: true,
+        capabilities: Capabilities::Default,
+        privileged: false,
         limits: RareLimits::default(),
         health: None,
         log: Log::default(),

@@ -10,6 +10,7 @@
 //! help of [`template`] and [`graph`], and [`wire`] carries the result to the supervisor.
 //! [`definition()`] goes the other way: from a unit to what its file would say.
 
+mod capability;
 pub mod check;
 mod definition;
 pub mod diagnostic;

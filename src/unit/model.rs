@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::capability::{Capabilities, CapabilitySet};
 pub use super::rare::RareLimits;
 
 /// A value and the line of the unit file (from 1) that gave it; 0 when it is a default.
@@ -140,6 +141,10 @@ pub struct Service {
     pub umask: u32,
     /// `PR_SET_NO_NEW_PRIVS`; default true.
     pub no_new_privileges: bool,
+    /// What its processes may do of what only root may.
+    pub capabilities: Capabilities,
+    /// A container that has all capabilities; then `capabilities` is the default.
+    pub privileged: bool,
     /// Whether the tiny init is process 1 inside. Only meaningful with a pid namespace.
     pub init: bool,
     /// `type = "oneshot"`: ready when it has exited with success.

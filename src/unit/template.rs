@@ -166,6 +166,8 @@ fn service_strings(service: &mut Service, f: &mut dyn FnMut(&mut String)) {
         stop_post,
         watchdog: _,
         no_new_privileges: _,
+        capabilities: _,
+        privileged: _,
         limits: _,
         health,
         log: _,

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use berth::unit::model::{
-    At, ExitMatch, Health, HealthCheck, Id, Kind, Limits, Log, LogDriver, Mount, MountSource,
-    Namespaces, Propagation, Ready, Restart, RestartPolicy, Rootfs, Service, Unit, UnitSet, User,
-    Writable,
+    At, Capabilities, ExitMatch, Health, HealthCheck, Id, Kind, Limits, Log, LogDriver, Mount,
+    MountSource, Namespaces, Propagation, Ready, Restart, RestartPolicy, Rootfs, Service, Unit,
+    UnitSet, User, Writable,
 };
 use berth::unit::{Loaded, Previous, Source, decode, encode, instantiate, limits, read};
 
@@ -108,6 +108,8 @@ fn expected_web() -> Service {
         stop_post: vec![at(words(&["rm", "-f", "a b"]))],
         watchdog: None,
         no_new_privileges: true,
+        capabilities: Capabilities::Default,
+        privileged: false,
         limits: Limits {
             memory: Some(at(256 << 20)),
             cpu_milli: Some(at(500)),

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use berth::unit::model::{
-    At, Kind, Log, Namespaces, RareLimits, Ready, Restart, RestartPolicy, Rootfs, Service, Unit,
-    Writable,
+    At, Capabilities, Kind, Log, Namespaces, RareLimits, Ready, Restart, RestartPolicy, Rootfs,
+    Service, Unit, Writable,
 };
 
 /// A container on the host's tree with all that can be left out left out.
@@ -23,6 +23,8 @@ pub fn unit(name: &str, command: &[&str]) -> Unit {
         mounts: Vec::new(),
         umask: 0o022,
         no_new_privileges: true,
+        capabilities: Capabilities::Default,
+        privileged: false,
         init: true,
         oneshot: false,
         ready: Ready::Exec,

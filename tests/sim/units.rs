@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::rng::Rng;
 use crate::unit::model::{
-    At, ExitMatch, Health, HealthCheck, Kind, Log, Namespaces, RareLimits, Ready, Restart,
-    RestartPolicy, Rootfs, Service, Unit, UnitSet, Writable,
+    At, Capabilities, ExitMatch, Health, HealthCheck, Kind, Log, Namespaces, RareLimits, Ready,
+    Restart, RestartPolicy, Rootfs, Service, Unit, UnitSet, Writable,
 };
 
 /// The plainest service there is.
@@ -27,6 +27,8 @@ pub fn plain_service() -> Service {
         mounts: Vec::new(),
         umask: 0o022,
         no_new_privileges: true,
+        capabilities: Capabilities::Default,
+        privileged: false,
         init: false,
         oneshot: false,
         ready: Ready::Exec,

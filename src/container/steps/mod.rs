@@ -1,5 +1,6 @@
 //! Carrying steps out, inside the child: one function for each [`Op`].
 
+mod capabilities;
 mod dev;
 mod mounts;
 mod process;
@@ -13,6 +14,7 @@ use super::plan::Plan;
 use super::status::{self, Failure};
 use super::step::{Datagram, Op};
 use super::users::Identity;
+use crate::sys::capability::Held;
 use crate::sys::{namespace, net, socket};
 
 /// What steps leave for later ones.
@@ -27,6 +29,8 @@ pub struct State<'a> {
     root: Option<root::Tree>,
     /// From the environment files.
     files: Variables,
+    /// What the supervisor has and can give.
+    held: Held,
     /// Who the process is.
     identity: Identity,
     /// For `berthctl exec`.
@@ -35,7 +39,7 @@ pub struct State<'a> {
 
 impl<'a> State<'a> {
     /// Before the first step.
-    pub fn new(channel: BorrowedFd<'a>, plan: &'a Plan, procs: Vec<OwnedFd>) -> Self {
+    pub fn new(channel: BorrowedFd<'a>, plan: &'a Plan, procs: Vec<OwnedFd>, held: Held) -> Self {
         Self {
             channel,
             plan,
@@ -43,6 +47,7 @@ impl<'a> State<'a> {
             slots: (0..plan.slots).map(|_| None).collect(),
             root: None,
             files: Variables::new(),
+            held,
             identity: Identity::root(),
             exec: None,
         }
@@ -93,6 +98,7 @@ impl<'a> State<'a> {
             Op::ReadOnlyRoot => root::read_only(),
             Op::HostName(name) => Ok(namespace::set_host_name(name)?),
             Op::Loopback => Ok(net::loopback_up()?),
+            Op::Disarm => self.disarm(),
             Op::Session => self.session(),
             Op::Limit(resource, value) => process::limit(*resource, *value),
             Op::Nice(value) => process::nice(*value),
@@ -100,7 +106,9 @@ impl<'a> State<'a> {
                 crate::sys::identity::set_umask(*mask);
                 Ok(())
             }
+            Op::Bound(grant) => self.bound(*grant),
             Op::User(user) => self.become_user(user.as_ref()),
+            Op::Capabilities(grant) => self.capabilities(*grant),
             Op::WorkingDirectory(path) => self.working_directory(path),
             Op::NoNewPrivileges => Ok(crate::sys::identity::no_new_privileges()?),
         }

@@ -1,8 +1,10 @@
-//! `[service.NAME.security]`: almost all of it is known and checked, and works later.
+//! `[service.NAME.security]`: what does not work yet is known and checked all the same.
 
 use super::value::{self, Context, put};
 use super::{Section, Setting};
+use crate::unit::model::{Capabilities, CapabilitySet};
 use crate::unit::syntax::{Node, Value};
+use crate::unit::text::quote;
 
 const SERVICE: &[Section] = &[Section::Service];
 const SECURITY: &[Section] = &[Section::Security];
@@ -28,21 +30,43 @@ pub(super) const SETTINGS: &[Setting] = &[
     )
     .good(&["false"])
     .bad(&["\"no\""]),
-    Setting::new(SECURITY, "capabilities", CAPABILITIES, "a safe set", |_, v, cx| words(v, cx))
-        .help("Exactly these.")
-        .good(&["[\"NET_BIND_SERVICE\"]"])
-        .bad(&["\"NET_ADMIN\"", "[1]"])
-        .later("a choice of capabilities"),
-    Setting::new(SECURITY, "capabilities-add", CAPABILITIES, "[]", |_, v, cx| words(v, cx))
-        .help("These besides the default ones.")
-        .good(&["[\"NET_ADMIN\"]"])
-        .bad(&["1"])
-        .later("a choice of capabilities"),
-    Setting::new(SECURITY, "capabilities-drop", CAPABILITIES, "[]", |_, v, cx| words(v, cx))
-        .help("The default ones without these.")
-        .good(&["[\"CHOWN\"]"])
-        .bad(&["1"])
-        .later("a choice of capabilities"),
+    Setting::new(SECURITY, "capabilities", CAPABILITIES, "see below", |d, v, cx| {
+        if let Some(set) = capabilities(v, All::Refused, cx) {
+            d.service.capabilities = Capabilities::Exactly(cx.at(v.place, set));
+        }
+    })
+    .help(
+        "Exactly these, with or without `CAP_`. A user other than root has them too \
+         (inherited and ambient). By default a service with a mount namespace of its own \
+         has CHOWN DAC_OVERRIDE FOWNER FSETID KILL NET_BIND_SERVICE SETFCAP SETGID SETPCAP \
+         SETUID SYS_CHROOT, and no user but root has any; other services have what berth \
+         has. It is the same for the command, its hooks and health checks, and for \
+         `berthctl exec`. What is named here and berth does not have itself ends the start; \
+         of a default it is left out.",
+    )
+    .good(&["[\"NET_BIND_SERVICE\"]", "[]", "[\"cap_kill\", \"CHOWN\"]"])
+    .bad(&["\"NET_ADMIN\"", "[1]", "[\"NET_ADMN\"]", "[\"ALL\"]"]),
+    Setting::new(SECURITY, "capabilities-add", CAPABILITIES, "[]", |d, v, cx| {
+        if let Some(set) = capabilities(v, All::Taken, cx) {
+            let (_, drop) = d.service.capabilities.changes();
+            d.service.capabilities = Capabilities::changed(cx.at(v.place, set), drop);
+        }
+    })
+    .help(
+        "These besides the default ones; `ALL` is every one that berth has. A user other \
+         than root has those that are added (inherited and ambient), and no others.",
+    )
+    .good(&["[\"NET_ADMIN\"]", "[\"ALL\"]"])
+    .bad(&["1", "[\"NET_ADMN\"]"]),
+    Setting::new(SECURITY, "capabilities-drop", CAPABILITIES, "[]", |d, v, cx| {
+        if let Some(set) = capabilities(v, All::Taken, cx) {
+            let (add, _) = d.service.capabilities.changes();
+            d.service.capabilities = Capabilities::changed(add, cx.at(v.place, set));
+        }
+    })
+    .help("The default ones without these; with `ALL` only those that are added.")
+    .good(&["[\"CHOWN\"]", "[\"ALL\"]"])
+    .bad(&["1", "[\"CHOWM\"]"]),
     Setting::new(
         SECURITY,
         "seccomp",
@@ -100,13 +124,15 @@ pub(super) const SETTINGS: &[Setting] = &[
     .good(&["\"web_t\""])
     .bad(&["1"])
     .later("SELinux"),
-    Setting::new(SECURITY, "privileged", "true | false", "false", |_, v, cx| {
-        value::flag(v, cx);
+    Setting::new(SECURITY, "privileged", "true | false", "false", |d, v, cx| {
+        put(&mut d.service.privileged, value::flag(v, cx));
     })
-    .help("No protection at all.")
-    .good(&["false"])
-    .bad(&["1"])
-    .later("privileged services"),
+    .help(
+        "For a container, all capabilities that berth has. Its namespaces, read-only trees \
+         and `no-new-privileges` stay as they are. `berthctl status` marks it.",
+    )
+    .good(&["true", "false"])
+    .bad(&["1"]),
     Setting::new(SECURITY, "sysctls", "table", "{}", |_, v, cx| {
         value::table(v, cx);
     })
@@ -115,6 +141,37 @@ pub(super) const SETTINGS: &[Setting] = &[
     .bad(&["[]"])
     .later("kernel settings"),
 ];
+
+/// Whether a list may hold `ALL`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum All {
+    /// It may.
+    Taken,
+    /// It may not.
+    Refused,
+}
+
+fn capabilities(node: &Node, all: All, cx: &mut Context<'_>) -> Option<CapabilitySet> {
+    let sets = value::list(node, "a list of capabilities", cx, |node, cx| {
+        let name = value::text(node, cx)?;
+        let is_all = name.eq_ignore_ascii_case("ALL") || name.eq_ignore_ascii_case("CAP_ALL");
+        match (is_all, all) {
+            (true, All::Taken) => Some(CapabilitySet::ALL),
+            (true, All::Refused) => {
+                let help = "write capabilities-add = [\"ALL\"] for every one that berth has";
+                cx.advise(node, "`capabilities` names each one: \"ALL\" is none", help)
+            }
+            (false, _) => CapabilitySet::named(name).or_else(|| {
+                let message = format!("{} is not a capability", quote(name));
+                match CapabilitySet::nearest(name) {
+                    Some(near) => cx.advise(node, message, format!("did you mean \"{near}\"?")),
+                    None => cx.advise(node, message, "capabilities(7) lists their names"),
+                }
+            }),
+        }
+    })?;
+    Some(sets.into_iter().fold(CapabilitySet::EMPTY, CapabilitySet::and))
+}
 
 fn words(node: &Node, cx: &mut Context<'_>) {
     value::strings(node, cx);
