@@ -49,7 +49,7 @@ fn table(context: &mut Context, units: &[UnitStatus]) -> Result<(), Failure> {
     for unit in units {
         let since = unit.since.as_deref().and_then(|at| super::time::ago(at, now));
         table.row(vec![
-            (unit.name.clone(), Color::Plain),
+            name(unit),
             (unit.state.to_string(), Color::of_state(unit.state)),
             ready(unit),
             (unit.main_pid.map_or_else(String::new, |pid| pid.to_string()), Color::Plain),
@@ -60,6 +60,14 @@ fn table(context: &mut Context, units: &[UnitStatus]) -> Result<(), Failure> {
         ]);
     }
     table.write(context.out, context.style).map_err(Failure::Output)
+}
+
+/// With a mark if it is privileged; no name has this sign.
+fn name(unit: &UnitStatus) -> (String, Color) {
+    match unit.privileged {
+        Some(true) => (format!("{} (privileged)", unit.name), Color::Yellow),
+        Some(false) | None => (unit.name.clone(), Color::Plain),
+    }
 }
 
 fn ready(unit: &UnitStatus) -> (String, Color) {
@@ -121,6 +129,9 @@ fn facts(unit: &UnitStatus) -> Vec<(&'static str, (String, Color))> {
     add("memory", unit.memory.map(render::size));
     add("cgroup", unit.cgroup.clone());
     add("ports", unit.ports.as_ref().map(|ports| ports.join(" ")));
+    if unit.privileged == Some(true) {
+        facts.push(("privileged", ("yes: it has all capabilities".to_owned(), Color::Yellow)));
+    }
     if !unit.unenforced.is_empty() {
         let limits = format!("{} (this host cannot)", unit.unenforced.join(", "));
         facts.push(("not limited", (limits, Color::Yellow)));

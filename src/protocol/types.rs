@@ -130,6 +130,8 @@ pub struct UnitStatus {
     pub run: Option<u64>,
     /// Limits that this host cannot enforce.
     pub unenforced: Vec<String>,
+    /// Whether it is a container with all capabilities; `None` for what is no service.
+    pub privileged: Option<bool>,
 }
 
 /// How one unit depends on another. What is written at the other end (`wanted-by`,

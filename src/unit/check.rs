@@ -195,7 +195,11 @@ fn capabilities(draft: &Draft, cx: &mut Context<'_>) {
     let one_is_all = (add == CapabilitySet::ALL) != (drop == CapabilitySet::ALL);
     let both = add.within(drop);
     if !both.is_empty() && !one_is_all {
-        exclude("capabilities-drop", "capabilities-add", &format!("`capabilities-add` of {both}"));
+        exclude(
+            "capabilities-drop",
+            "capabilities-add",
+            &format!("`capabilities-add` of {}", both.words().join(" ")),
+        );
     }
 }
 

@@ -111,6 +111,28 @@ fn status_of_a_unit_tells_all_and_its_last_lines() {
 }
 
 #[test]
+fn status_marks_what_is_privileged() {
+    for (privileged, marked) in [(json!(true), true), (json!(false), false), (json!(null), false)] {
+        let unit = status(json!({"privileged": privileged}));
+        let fake = Fake::canned(vec![
+            ("Status", vec![reply(json!({"units": [unit]}))]),
+            ("Logs", vec![reply(json!({"entries": []}))]),
+        ]);
+        let table = fake.run(&["status"]).out;
+        assert_eq!(
+            table.lines().nth(1).unwrap().starts_with("web (privileged)  "),
+            marked,
+            "{table}"
+        );
+        let details = fake.run(&["status", "web"]).out;
+        let line = "\n privileged: yes: it has all capabilities\n";
+        assert_eq!(details.contains(line), marked, "{details}");
+        let array: Value = serde_json::from_str(&fake.run(&["status", "--json"]).out).unwrap();
+        assert_eq!(array[0]["privileged"], privileged);
+    }
+}
+
+#[test]
 fn status_of_what_is_not_running_exits_with_3() {
     for (state, code) in [
         ("running", 0),

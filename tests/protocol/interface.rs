@@ -125,6 +125,7 @@ fn status() -> t::UnitStatus {
         status_text: text(),
         run: Some(1),
         unenforced: names(),
+        privileged: Some(true),
     }
 }
 

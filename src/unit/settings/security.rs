@@ -128,8 +128,9 @@ pub(super) const SETTINGS: &[Setting] = &[
         put(&mut d.service.privileged, value::flag(v, cx));
     })
     .help(
-        "For a container, all capabilities that berth has. Its namespaces, read-only trees \
-         and `no-new-privileges` stay as they are. `berthctl status` marks it.",
+        "For a container, all capabilities that berth has. So far that is all it does: \
+         namespaces, read-only trees and `no-new-privileges` stay as they are. \
+         `berthctl status` marks it.",
     )
     .good(&["true", "false"])
     .bad(&["1"]),
@@ -159,7 +160,8 @@ fn capabilities(node: &Node, all: All, cx: &mut Context<'_>) -> Option<Capabilit
             (true, All::Taken) => Some(CapabilitySet::ALL),
             (true, All::Refused) => {
                 let help = "write capabilities-add = [\"ALL\"] for every one that berth has";
-                cx.advise(node, "`capabilities` names each one: \"ALL\" is none", help)
+                let message = "\"ALL\" is only for `capabilities-add` and `capabilities-drop`";
+                cx.advise(node, message, help)
             }
             (false, _) => CapabilitySet::named(name).or_else(|| {
                 let message = format!("{} is not a capability", quote(name));
