@@ -7,8 +7,8 @@ use std::fmt::Write;
 use berth::container::plan::{Context, compile, is_at_or_below};
 use berth::container::step::{Op, Step};
 use berth::unit::model::{
-    At, Id, Mount, MountSource, Namespaces, Propagation, Ready, Rootfs, Service, Unit, User,
-    Writable,
+    At, Capabilities, CapabilitySet, Id, Mount, MountSource, Namespaces, Propagation, Ready,
+    Rootfs, Service, Unit, User, Writable,
 };
 
 #[path = "sandbox/units.rs"]
@@ -64,11 +64,59 @@ fn the_least_container() {
          sandbox  0 make the root tree read-only
          sandbox  0 set the host name to web-1
          sandbox  0 bring the loopback device up
+         sandbox  0 give up the init's capabilities
          process  0 begin a session
          process  0 set the umask to 0022
+         process  0 limit the capabilities to CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP \
+         NET_BIND_SERVICE SYS_CHROOT SETFCAP
          process  0 become root
+         process  0 keep the capabilities CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP \
+         NET_BIND_SERVICE SYS_CHROOT SETFCAP, or as another user none
          process  0 enter the working directory /
          process  0 give up gaining privileges",
+    );
+}
+
+/// The steps of a process that are about capabilities.
+fn capabilities(change: impl FnOnce(&mut Service)) -> Vec<String> {
+    let listing = list(&unit("web", change));
+    let about = |line: &&str| line.contains("capabilities") && line.starts_with("process");
+    listing.lines().filter(about).map(str::to_owned).collect()
+}
+
+#[test]
+fn capabilities_come_with_the_line_that_asked() {
+    let at = |names: &[&str], line| {
+        let sets = names.iter().map(|name| CapabilitySet::named(name).unwrap());
+        At { value: sets.fold(CapabilitySet::EMPTY, CapabilitySet::and), line }
+    };
+    let steps = capabilities(|s| s.capabilities = Capabilities::Exactly(at(&["KILL"], 7)));
+    assert_eq!(
+        steps,
+        [
+            "process  7 limit the capabilities to KILL",
+            "process  7 keep the capabilities KILL, or as another user KILL",
+        ]
+    );
+    let steps = capabilities(|s| {
+        let add = At { value: CapabilitySet::ALL, line: 8 };
+        s.capabilities = Capabilities::Changed { add, drop: at(&["SYS_BOOT"], 9) };
+        s.namespaces.value = Namespaces::NONE;
+    });
+    assert_eq!(
+        steps,
+        [
+            "process  8 limit the capabilities to all but SYS_BOOT",
+            "process  8 keep the capabilities all but SYS_BOOT, or as another user all but SYS_BOOT",
+        ]
+    );
+    let steps = capabilities(|s| s.privileged = true);
+    assert_eq!(
+        steps,
+        [
+            "process  0 limit the capabilities to all",
+            "process  0 keep the capabilities all, or as another user none",
+        ]
     );
 }
 
@@ -156,9 +204,14 @@ fn a_tree_with_mounts() {
          sandbox  0 make the socket /dev/berth-notify
          sandbox  4 set the host name to database
          sandbox  0 bring the loopback device up
+         sandbox  0 give up the init's capabilities
          process  0 begin a session
          process  0 set the umask to 0022
+         process  0 limit the capabilities to CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP \
+         NET_BIND_SERVICE SYS_CHROOT SETFCAP
          process  0 become root
+         process  0 keep the capabilities CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP \
+         NET_BIND_SERVICE SYS_CHROOT SETFCAP, or as another user none
          process  0 enter the working directory /
          process  0 give up gaining privileges",
     );

@@ -14,8 +14,12 @@
     reason = "tests, though not of libtest: a panic is how they fail"
 )]
 
+#[path = "sandbox/capabilities.rs"]
+mod capabilities;
 #[path = "sandbox/ending.rs"]
 mod ending;
+#[path = "sandbox/escape_capabilities.rs"]
+mod escape_capabilities;
 #[path = "sandbox/failures.rs"]
 mod failures;
 #[path = "sandbox/init.rs"]
@@ -45,6 +49,8 @@ fn main() {
         tree::TESTS,
         mounts::TESTS,
         process::TESTS,
+        capabilities::TESTS,
+        escape_capabilities::TESTS,
         limits::TESTS,
         init::TESTS,
         ending::TESTS,

@@ -224,14 +224,8 @@ impl fmt::Display for Op {
             Self::Nice(value) => write!(f, "set the nice value to {value}"),
             Self::Umask(mask) => write!(f, "set the umask to {mask:04o}"),
             Self::Bound(grant) => write!(f, "limit the capabilities to {}", grant.root),
-            Self::Capabilities(Grant { others, .. }) if others.is_empty() => {
-                write!(f, "give up all other capabilities")
-            }
-            Self::Capabilities(Grant { others, .. }) => {
-                write!(
-                    f,
-                    "give up all other capabilities, as another user than root all but {others}"
-                )
+            Self::Capabilities(Grant { root, others, .. }) => {
+                write!(f, "keep the capabilities {root}, or as another user {others}")
             }
             Self::User(None) => write!(f, "become root"),
             Self::User(Some(User { user, group: None })) => write!(f, "become user {}", id(user)),

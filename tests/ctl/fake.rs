@@ -146,7 +146,8 @@ pub fn status(changes: Value) -> Value {
         "state": "running", "desired": "up", "main_pid": 4711, "exit": null,
         "restarts": 2, "since": "2026-01-31T14:30:00.5Z", "ready": true, "health": "healthy",
         "result": null, "cgroup": "/berth/web", "memory": 13_107_200, "ports": ["8080:80"],
-        "why": "ready after 1.2s", "status_text": "serving", "run": 9, "unenforced": []
+        "why": "ready after 1.2s", "status_text": "serving", "run": 9, "unenforced": [],
+        "privileged": false
     });
     for (key, value) in changes.as_object().unwrap() {
         status[key] = value.clone();

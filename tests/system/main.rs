@@ -16,6 +16,7 @@
 
 mod apply;
 mod basics;
+mod capabilities;
 mod control;
 mod daemons;
 mod exec;

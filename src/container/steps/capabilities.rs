@@ -35,7 +35,8 @@ impl State<'_> {
 
     /// With nothing in the bounding set even root gets nothing by executing a program.
     pub(super) fn disarm(&self) -> Result<(), Failure> {
-        // A supervisor that may not limit itself starts only units that have all it has.
+        // A supervisor that may not do that starts only units that have all it has; their
+        // init, as root, gets it again by being executed.
         if Grant::may_limit(self.held) {
             self.leave_out(self.held.bounding)?;
         }
