@@ -35,8 +35,8 @@ struct Half {
 
 /// The lower or the upper 32 bits.
 fn halves(set: u64) -> [u32; 2] {
-    let [a, b, c, d, e, f, g, h] = set.to_le_bytes();
-    [u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])]
+    let half = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).unwrap_or_default();
+    [half(set), half(set >> 32)]
 }
 
 fn whole([low, high]: [u32; 2]) -> u64 {

@@ -84,9 +84,9 @@ fn handle_out_of_the_tree() {
     let make = "my $h = pack('Ll', 128, 0) . (chr(0) x 128); my $id = pack('l', 0); \
         syscall(303, -100, $ARGV[0], $h, $id, 0) == 0 or die $!; \
         print unpack('H*', substr($h, 0, 8 + unpack('L', $h)))";
-    let made = std::process::Command::new("perl").args(["-e", make, &secret]).output().unwrap();
-    assert!(made.status.success(), "{made:?}");
-    let handle = String::from_utf8(made.stdout).unwrap();
+    let output = std::process::Command::new("perl").args(["-e", make, &secret]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let handle = String::from_utf8(output.stdout).unwrap();
     let perl = format!(
         "open(my $mount, '<', '/data/inside') or die $!; my $handle = pack('H*', '{handle}'); \
          my $fd = syscall(304, fileno($mount), $handle, 0); \

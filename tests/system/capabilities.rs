@@ -47,7 +47,7 @@ fn every_process_of_a_unit_has_the_same() {
             sets(NONE, TWO, TWO),
         ),
     ] {
-        let rig = Rig::prepare(&format!(
+        let mut rig = Rig::prepare(&format!(
             "[service.keep]\ncommand = \"sleep 1000\"\n[service.it]\nmounts = [@SHARE@]\n{settings}\n\
              command = [\"sh\", \"-c\", \"trap 'exit 0' TERM; echo main $(grep ^Cap /proc/self/status) \
              >>/mnt/sets; while :; do sleep 0.01; done\"]\nready = \"health\"\nrestart = \"no\"\n\
@@ -62,9 +62,6 @@ fn every_process_of_a_unit_has_the_same() {
         fs::write(rig.path("share/sets"), "").unwrap();
         let writable = std::os::unix::fs::PermissionsExt::from_mode(0o666);
         fs::set_permissions(rig.path("share/sets"), writable).unwrap();
-        let writable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        fs::set_permissions(rig.path("."), writable).unwrap();
-        let mut rig = rig;
         rig.launch(crate::rig::Mode::Up, &[]);
         rig.wait_control();
         rig.wait_state("it", "running");

@@ -20,7 +20,7 @@ impl State<'_> {
 
     pub(super) fn bound(&self, grant: Grant) -> Result<(), Failure> {
         let root = self.given(grant)?.root;
-        self.leave_out(self.held.bounding & !root.0)?;
+        leave_out(self.held.bounding & !root.0)?;
         Ok(capability::keep_through_change_of_user(true)?)
     }
 
@@ -38,18 +38,18 @@ impl State<'_> {
         // A supervisor that may not do that starts only units that have all it has; their
         // init, as root, gets it again by being executed.
         if Grant::may_limit(self.held) {
-            self.leave_out(self.held.bounding)?;
+            leave_out(self.held.bounding)?;
         }
         Ok(capability::set(0, 0)?)
     }
+}
 
-    fn leave_out(&self, set: u64) -> Result<(), Failure> {
-        capability::leave_out(set).map_err(|error| {
-            let hint = match error.raw_os_error() {
-                Some(libc::EPERM) => "this supervisor does not have SETPCAP itself",
-                _ => "",
-            };
-            Failure::with(&error, hint)
-        })
-    }
+fn leave_out(set: u64) -> Result<(), Failure> {
+    capability::leave_out(set).map_err(|error| {
+        let hint = match error.raw_os_error() {
+            Some(libc::EPERM) => "this supervisor does not have SETPCAP itself",
+            _ => "",
+        };
+        Failure::with(&error, hint)
+    })
 }
