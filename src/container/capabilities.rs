@@ -34,7 +34,7 @@ impl Grant {
                 Some((Self { root: at.value, others: at.value, asked: at.value }, at.line))
             }
             Capabilities::Changed { add, drop } => {
-                let line = if add.line == 0 { drop.line } else { add.line };
+                let line = if add.value.is_empty() { drop.line } else { add.line };
                 let (add, drop) = (add.value, drop.value);
                 // ALL in one list is what the other one takes from, or adds to.
                 let (base, drop) = if drop == all { (none, none) } else { (default, drop) };
