@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use crate::unit::Source;
+use crate::unit::model::UnitSet;
 
 /// What to read, in order: a later source overrides an earlier one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +43,16 @@ impl Sources {
             }
         }
         more
+    }
+
+    /// The same without those added paths of which nothing is in force: one that was
+    /// mistyped is not to be complained of for ever.
+    #[must_use]
+    pub fn in_use(mut self, set: &UnitSet) -> Self {
+        let used =
+            |path: &PathBuf| set.units.iter().any(|it| Path::new(&it.file).starts_with(path));
+        self.added.retain(used);
+        self
     }
 
     /// As the unit reader wants them. Looks at the disk, so only the reader may ask: a path
@@ -136,6 +147,11 @@ impl Options {
     /// A file for each unit that was stopped by hand and is to stay down.
     pub fn stopped_directory(&self) -> PathBuf {
         self.state_dir.join("stopped")
+    }
+
+    /// The same for the state: logs and overlays are one supervisor's.
+    pub fn state_lock(&self) -> PathBuf {
+        self.state_dir.join("lock")
     }
 
     /// The control socket.

@@ -248,15 +248,15 @@ fn a_run_that_ends_while_there_is_no_logger_is_let_go_by_the_next_one() {
     let outside = outsider(&rig, "a");
     let before = rig.descriptors();
     let kill = |pid| {
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL).unwrap()
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL).unwrap();
     };
     // The second one dies young, so for a second there is none.
-    let first = logger(&rig);
+    let first = rig.child("berth-logger").expect("no logger");
     kill(first);
     rig.wait_for("another logger", |rig| {
         rig.descendants("berth-logger").iter().any(|pid| *pid != first)
     });
-    kill(logger(&rig));
+    kill(rig.child("berth-logger").expect("no logger"));
     rig.wait_for("no logger", |rig| rig.descendants("berth-logger").is_empty());
     rig.ctl_ok(&["restart", "a"]);
     rig.wait_for("no descriptor is left over", |rig| rig.descriptors() <= before);
