@@ -115,7 +115,7 @@ impl Default for Options {
         Self {
             sources: First::Default.into(),
             runtime_dir: PathBuf::from("/run/berth"),
-            state_dir: PathBuf::from("/var/lib/berth"),
+            state_dir: PathBuf::from(DEFAULT_STATE),
             target: "default".to_owned(),
             quiet: false,
             exit_code_from: None,
@@ -159,6 +159,9 @@ impl Options {
         self.runtime_dir.join(crate::protocol::SOCKET_NAME)
     }
 }
+
+/// The default state directory.
+pub const DEFAULT_STATE: &str = "/var/lib/berth";
 
 /// The default unit directories.
 pub const UNIT_DIRECTORIES: [&str; 3] = ["/usr/lib/berth", "/etc/berth", "/run/berth/units"];

@@ -101,12 +101,16 @@ fn killed_at_any_moment_it_comes_back_whole() {
 fn two_supervisors_do_not_share_a_directory() {
     let mut rig = Rig::up(UNITS);
     wait_all(&rig);
-    let mut command = std::process::Command::new("timeout");
-    command.args(["60", BERTH, "up", "--runtime-dir"]).arg(rig.path("run"));
-    command.arg("--state-dir").arg(rig.path("state")).arg(rig.path("units"));
-    let said: Said = command.output().unwrap().into();
-    assert_eq!(said.code, 1, "{said:?}");
-    assert!(said.err.contains("another berth") && said.err.contains("--runtime-dir"), "{said:?}");
+    for (runtime, state, named) in
+        [("run", "state2", "--runtime-dir"), ("run2", "state", "--state-dir")]
+    {
+        let mut command = std::process::Command::new("timeout");
+        command.args(["60", BERTH, "up", "--runtime-dir"]).arg(rig.path(runtime));
+        command.arg("--state-dir").arg(rig.path(state)).arg(rig.path("units"));
+        let said: Said = command.output().unwrap().into();
+        assert_eq!(said.code, 1, "{said:?}");
+        assert!(said.err.contains("another berth") && said.err.contains(named), "{said:?}");
+    }
     wait_all(&rig);
     assert_eq!(rig.finish(), 0);
 }
