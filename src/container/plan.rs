@@ -46,6 +46,8 @@ pub struct Plan {
     pub process: Vec<Step>,
     /// How many slots the sandbox's steps use.
     pub slots: usize,
+    /// Whether its output goes to the supervisor's own, whose owner stays as it is.
+    pub shares_output: bool,
     /// Program and arguments of the main process, and their line.
     pub command: At<Vec<String>>,
     /// The unit's own variables.
@@ -74,6 +76,7 @@ pub fn compile(unit: &Unit, context: &Context<'_>) -> Option<Plan> {
         sandbox: sandbox.steps,
         process: process(service),
         slots,
+        shares_output: service.shares_output(),
         command: service.command.clone(),
         environment: service.environment.clone(),
         fixed: fixed(unit, service, context),
