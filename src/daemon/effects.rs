@@ -86,7 +86,7 @@ impl Daemon {
         };
         let output = match (service.log.driver, &watch) {
             (LogDriver::None, None) => return Ok(()),
-            (LogDriver::Console, None) => {
+            _ if service.shares_output() => {
                 Output { stdout: self.stdout.clone(), stderr: self.stderr.clone() }
             }
             _ => {
