@@ -218,6 +218,22 @@ fn a_tree_with_mounts() {
 }
 
 #[test]
+fn a_unit_may_have_the_hosts_syslog() {
+    let unit = |target: &str| {
+        unit("web", |s| {
+            let (path, propagation) = ("/dev/log".to_owned(), Propagation::Private);
+            let source = MountSource::Bind { path, propagation, recursive: true };
+            let mount = Mount { source, target: target.to_owned(), read_only: false };
+            s.mounts = vec![At { value: mount, line: 10 }];
+        })
+    };
+    for (target, own) in [("/dev/log", false), ("/dev//log/", false), ("/dev/logs", true)] {
+        let socket = list(&unit(target)).contains("make the socket /dev/log");
+        assert_eq!(socket, own, "{target}");
+    }
+}
+
+#[test]
 fn some_namespaces_only() {
     let unit = unit("net", |s| {
         s.namespaces.value = Namespaces { network: true, ipc: true, ..Namespaces::NONE };

@@ -7,6 +7,8 @@
 //! the last mount point may have been made, and the user changes after everything that
 //! needs privilege. Capabilities are limited before that and given up after it.
 
+use std::path::Path;
+
 use super::capabilities::Grant;
 use super::environment::Variables;
 use super::step::{Datagram, Op, Step, Upper};
@@ -45,6 +47,8 @@ pub struct Plan {
     pub process: Vec<Step>,
     /// How many slots the sandbox's steps use.
     pub slots: usize,
+    /// Whether its output goes to the supervisor's own, whose owner stays as it is.
+    pub shares_output: bool,
     /// Program and arguments of the main process, and their line.
     pub command: At<Vec<String>>,
     /// The unit's own variables.
@@ -73,6 +77,7 @@ pub fn compile(unit: &Unit, context: &Context<'_>) -> Option<Plan> {
         sandbox: sandbox.steps,
         process: process(service),
         slots,
+        shares_output: service.shares_output(),
         command: service.command.clone(),
         environment: service.environment.clone(),
         fixed: fixed(unit, service, context),
@@ -221,13 +226,22 @@ impl Sandbox<'_> {
             self.private_directories();
         }
         self.mounts(&slots);
-        self.push(Op::Socket(Datagram::Syslog));
+        if !self.is_mounted(Datagram::Syslog.path()) {
+            self.push(Op::Socket(Datagram::Syslog));
+        }
+        // Nothing can be mounted on that one: the unit reader refuses it.
         if self.service.wants_notify() {
             self.push(Op::Socket(Datagram::Notify));
         }
         if self.service.writable == Writable::None {
             self.push(Op::ReadOnlyRoot);
         }
+    }
+
+    /// Whether the unit has something of its own there, such as the host's `/dev/log`.
+    fn is_mounted(&self, path: &str) -> bool {
+        // Paths compare by their parts, so `/dev//log/` is the same.
+        self.service.mounts.iter().any(|it| Path::new(&it.value.target) == Path::new(path))
     }
 
     /// Opens what mounts need of the host; one slot, or none, for each mount.

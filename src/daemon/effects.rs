@@ -13,6 +13,7 @@ use super::Daemon;
 use super::hooks::{self, HookProgram};
 use super::live::{Live, Output, Process, Progress};
 use super::logger::Attached;
+use super::options::DEFAULT_STATE;
 use super::poller::{Part, Role, Source};
 use crate::container::probe::{self, Patience, Target};
 use crate::container::{self, Child, Context, Plan, Program, Stdio};
@@ -85,7 +86,7 @@ impl Daemon {
         };
         let output = match (service.log.driver, &watch) {
             (LogDriver::None, None) => return Ok(()),
-            (LogDriver::Console, None) => {
+            _ if service.shares_output() => {
                 Output { stdout: self.stdout.clone(), stderr: self.stderr.clone() }
             }
             _ => {
@@ -313,10 +314,12 @@ impl Daemon {
 
     /// The steps of a unit.
     fn compile(&self, unit: &Unit) -> Option<Plan> {
+        // What another supervisor keeps is no more this unit's business than what this one does.
+        let hidden = [DEFAULT_STATE.to_owned()];
         let context = Context {
             runtime: self.options.runtime_dir.to_str()?,
             state: self.options.state_dir.to_str()?,
-            hidden: &[],
+            hidden: &hidden,
         };
         container::compile(unit, &context)
     }

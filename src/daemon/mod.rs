@@ -260,7 +260,12 @@ impl Daemon {
         if !ready.readable {
             return;
         }
-        for report in self.logger.reports(&self.poller) {
+        let reports = self.logger.reports(&self.poller);
+        self.hear_logger(reports);
+    }
+
+    fn hear_logger(&mut self, reports: Vec<logger::Report>) {
+        for report in reports {
             match report {
                 logger::Report::Matched(unit, run) => self.line_matched(unit, run),
                 logger::Report::Trouble(text) => self.journal.say(&text),
@@ -278,6 +283,7 @@ impl Daemon {
     }
 
     fn logger_ended(&mut self) {
-        self.logger.ended(&mut self.poller, self.clock.now());
+        let reports = self.logger.ended(&mut self.poller, self.clock.now());
+        self.hear_logger(reports);
     }
 }

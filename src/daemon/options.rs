@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use crate::unit::Source;
+use crate::unit::model::UnitSet;
 
 /// What to read, in order: a later source overrides an earlier one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +43,16 @@ impl Sources {
             }
         }
         more
+    }
+
+    /// The same without those added paths of which nothing is in force: one that was
+    /// mistyped is not to be complained of for ever.
+    #[must_use]
+    pub fn in_use(mut self, set: &UnitSet) -> Self {
+        let used =
+            |path: &PathBuf| set.units.iter().any(|it| Path::new(&it.file).starts_with(path));
+        self.added.retain(used);
+        self
     }
 
     /// As the unit reader wants them. Looks at the disk, so only the reader may ask: a path
@@ -104,7 +115,7 @@ impl Default for Options {
         Self {
             sources: First::Default.into(),
             runtime_dir: PathBuf::from("/run/berth"),
-            state_dir: PathBuf::from("/var/lib/berth"),
+            state_dir: PathBuf::from(DEFAULT_STATE),
             target: "default".to_owned(),
             quiet: false,
             exit_code_from: None,
@@ -138,11 +149,19 @@ impl Options {
         self.state_dir.join("stopped")
     }
 
+    /// The same for the state: logs and overlays are one supervisor's.
+    pub fn state_lock(&self) -> PathBuf {
+        self.state_dir.join("lock")
+    }
+
     /// The control socket.
     pub fn control_socket(&self) -> PathBuf {
         self.runtime_dir.join(crate::protocol::SOCKET_NAME)
     }
 }
+
+/// The default state directory.
+pub const DEFAULT_STATE: &str = "/var/lib/berth";
 
 /// The default unit directories.
 pub const UNIT_DIRECTORIES: [&str; 3] = ["/usr/lib/berth", "/etc/berth", "/run/berth/units"];

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags};
 
 use super::group::Above;
-use super::{Error, Group, Wanted, group, limits, read, write};
+use super::{Error, Group, Wanted, group, limits, read};
 
 /// Where berth itself goes on a host whose groups hold either processes or children.
 /// No unit's name begins with a dash.
@@ -91,6 +91,7 @@ impl Tree {
             unified: Err(String::new()),
             above: Rc::default(),
             controllers: Vec::new(),
+            obstacle: None,
             moved_from: None,
             legacy: legacy.collect(),
         };
@@ -104,9 +105,10 @@ impl Tree {
         root.above = Rc::new(Above { path: path.clone(), seen_as });
         match make_directory(&path) {
             Ok(()) => {
-                let moved;
-                (root.controllers, moved) = limits::enable(above, &path, &path.join(OWN_GROUP));
-                root.moved_from = moved.then(|| above.to_owned());
+                let enabled = limits::enable(above, &path, &path.join(OWN_GROUP));
+                root.controllers = enabled.controllers;
+                root.obstacle = enabled.obstacle;
+                root.moved_from = enabled.moved.then(|| above.to_owned());
                 root.unified = Ok(path);
             }
             Err(error) => root.unified = Err(format!("cannot make {}: {error}", path.display())),
@@ -198,6 +200,8 @@ pub struct Root {
     above: Rc<Above>,
     /// Version 2 controllers that are enabled for units.
     pub(super) controllers: Vec<String>,
+    /// Why others are not, where that can be helped.
+    pub(super) obstacle: Option<String>,
     /// Where this process was before it moved into a group of its own.
     moved_from: Option<PathBuf>,
     /// Its directory in the version 1 hierarchies; made when a limit needs it.
@@ -290,14 +294,10 @@ fn open_directory(path: &Path) -> Result<OwnedFd, Error> {
 pub fn kill_leftovers(recorded: &[PathBuf]) -> Result<(), Error> {
     let deadline = Instant::now().checked_add(LEFTOVERS_WAIT);
     for path in recorded.iter().filter(|path| is_ours(path)) {
-        // Version 1 groups have no such file: their processes are those of version 2.
-        match write(&path.join("cgroup.kill"), "1") {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::io("kill the processes of", path, error));
-            }
-            _ => {}
-        }
         loop {
+            // Again each time: version 1 has no kill that also hits those made meanwhile.
+            group::kill_tree(path)
+                .map_err(|error| Error::io("kill the processes of", path, error))?;
             match group::remove_tree(path) {
                 Ok(()) => break,
                 Err(error) if deadline.is_none_or(|deadline| Instant::now() >= deadline) => {
