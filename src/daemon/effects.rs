@@ -315,7 +315,6 @@ impl Daemon {
         let context = Context {
             runtime: self.options.runtime_dir.to_str()?,
             state: self.options.state_dir.to_str()?,
-            hidden: &[],
         };
         container::compile(unit, &context)
     }
