@@ -23,8 +23,6 @@ pub struct Context<'a> {
     pub runtime: &'a str,
     /// Absolute path of the state directory; likewise.
     pub state: &'a str,
-    /// Further absolute paths to hide there.
-    pub hidden: &'a [String],
 }
 
 /// How the processes of a unit are made.
@@ -294,9 +292,8 @@ impl Sandbox<'_> {
     }
 
     fn hidden(&self) -> Vec<String> {
-        let own = [self.context.runtime, self.context.state];
-        let all = own.into_iter().chain(self.context.hidden.iter().map(String::as_str));
-        all.filter(|path| !PRIVATE.iter().any(|private| is_at_or_below(path, private)))
+        let own = [self.context.runtime, self.context.state].into_iter();
+        own.filter(|path| !PRIVATE.iter().any(|private| is_at_or_below(path, private)))
             .map(str::to_owned)
             .collect()
     }

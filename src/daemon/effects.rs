@@ -319,7 +319,10 @@ impl Daemon {
         let context = Context {
             runtime: self.options.runtime_dir.to_str()?,
             state: self.options.state_dir.to_str()?,
+<<<<<<< HEAD
             hidden: &hidden,
+=======
+>>>>>>> mend
         };
         container::compile(unit, &context)
     }

@@ -109,7 +109,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     .with("type = \"tmpfs\", target = \"/m\""),
 ];
 
-/// What sd_notify(3) writes to inside a container.
+/// What `sd_notify(3)` writes to inside a container.
 const NOTIFY_SOCKET: &str = "/dev/berth-notify";
 
 /// Reads all entries.
