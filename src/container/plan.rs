@@ -54,6 +54,9 @@ pub struct Plan {
     pub fixed: Variables,
 }
 
+/// Where berth keeps its state unless it is told otherwise.
+pub const DEFAULT_STATE: &str = "/var/lib/berth";
+
 /// Directories of the host's tree that a unit has of its own.
 const PRIVATE: [&str; 5] = ["/dev", "/proc", "/run", "/sys", "/tmp"];
 
@@ -292,8 +295,13 @@ impl Sandbox<'_> {
     }
 
     fn hidden(&self) -> Vec<String> {
-        let own = [self.context.runtime, self.context.state].into_iter();
-        own.filter(|path| !PRIVATE.iter().any(|private| is_at_or_below(path, private)))
+        // What another supervisor keeps is as little of this unit's business as what its own
+        // does.
+        let mut all = vec![self.context.runtime, self.context.state, DEFAULT_STATE];
+        all.sort_unstable();
+        all.dedup();
+        let all = all.into_iter();
+        all.filter(|path| !PRIVATE.iter().any(|private| is_at_or_below(path, private)))
             .map(str::to_owned)
             .collect()
     }

@@ -101,12 +101,8 @@ impl Tree {
         };
         let above = &unified.own;
         let path = above.join(&name);
-<<<<<<< HEAD
-        let seen_as = group_above(&unified.path, &name).join(&name);
+        let seen_as = unified.path.join(&name);
         root.above = Rc::new(Above { path: path.clone(), seen_as });
-=======
-        root.seen_as = unified.path.join(&name);
->>>>>>> mend
         match make_directory(&path) {
             Ok(()) => {
                 let enabled = limits::enable(above, &path, &path.join(OWN_GROUP));
