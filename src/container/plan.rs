@@ -24,8 +24,6 @@ pub struct Context<'a> {
     pub runtime: &'a str,
     /// Absolute path of the state directory; likewise.
     pub state: &'a str,
-    /// Further absolute paths to hide there.
-    pub hidden: &'a [String],
 }
 
 /// How the processes of a unit are made.
@@ -56,6 +54,9 @@ pub struct Plan {
     /// Variables that nothing in the unit changes.
     pub fixed: Variables,
 }
+
+/// Where berth keeps its state unless it is told otherwise.
+pub const DEFAULT_STATE: &str = "/var/lib/berth";
 
 /// Directories of the host's tree that a unit has of its own.
 const PRIVATE: [&str; 5] = ["/dev", "/proc", "/run", "/sys", "/tmp"];
@@ -306,8 +307,12 @@ impl Sandbox<'_> {
     }
 
     fn hidden(&self) -> Vec<String> {
-        let own = [self.context.runtime, self.context.state];
-        let all = own.into_iter().chain(self.context.hidden.iter().map(String::as_str));
+        // What another supervisor keeps is as little of this unit's business as what its own
+        // does.
+        let mut all = vec![self.context.runtime, self.context.state, DEFAULT_STATE];
+        all.sort_unstable();
+        all.dedup();
+        let all = all.into_iter();
         all.filter(|path| !PRIVATE.iter().any(|private| is_at_or_below(path, private)))
             .map(str::to_owned)
             .collect()

@@ -13,7 +13,6 @@ use super::Daemon;
 use super::hooks::{self, HookProgram};
 use super::live::{Live, Output, Process, Progress};
 use super::logger::Attached;
-use super::options::DEFAULT_STATE;
 use super::poller::{Part, Role, Source};
 use crate::container::probe::{self, Patience, Target};
 use crate::container::{self, Child, Context, Plan, Program, Stdio};
@@ -314,12 +313,9 @@ impl Daemon {
 
     /// The steps of a unit.
     fn compile(&self, unit: &Unit) -> Option<Plan> {
-        // What another supervisor keeps is no more this unit's business than what this one does.
-        let hidden = [DEFAULT_STATE.to_owned()];
         let context = Context {
             runtime: self.options.runtime_dir.to_str()?,
             state: self.options.state_dir.to_str()?,
-            hidden: &hidden,
         };
         container::compile(unit, &context)
     }

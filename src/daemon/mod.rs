@@ -238,7 +238,7 @@ impl Daemon {
     fn take_signals(&mut self) {
         for _ in 0..SIGNALS_A_TURN {
             match signal::take(self.signals.as_fd()) {
-                Ok(Some(taken)) => match taken.signal {
+                Ok(Some(signal)) => match signal {
                     libc::SIGCHLD => self.children = true,
                     libc::SIGTERM => self.begin_shutdown("SIGTERM", 0),
                     libc::SIGINT => self.begin_shutdown("SIGINT", 0),

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use crate::container::plan::DEFAULT_STATE;
 use crate::unit::Source;
 use crate::unit::model::UnitSet;
 
@@ -159,9 +160,6 @@ impl Options {
         self.runtime_dir.join(crate::protocol::SOCKET_NAME)
     }
 }
-
-/// The default state directory.
-pub const DEFAULT_STATE: &str = "/var/lib/berth";
 
 /// The default unit directories.
 pub const UNIT_DIRECTORIES: [&str; 3] = ["/usr/lib/berth", "/etc/berth", "/run/berth/units"];

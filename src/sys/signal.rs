@@ -22,19 +22,6 @@ const EMPTY: Set = 0;
 /// after, but the runtime of the language before `main`.
 static ALL_DEFAULT: AtomicBool = AtomicBool::new(false);
 
-/// A signal that was taken from the descriptor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Taken {
-    /// Its number.
-    pub signal: i32,
-    /// Who sent it (0: the kernel).
-    pub pid: i32,
-    /// The sender's user.
-    pub uid: u32,
-    /// `si_int` of sigqueue(3).
-    pub value: i32,
-}
-
 /// Sets every disposition to the default (so that no child inherits an ignored signal, and
 /// children do not vanish unreaped), blocks every signal in this thread and returns a descriptor (non-blocking,
 /// close-on-exec) from which they are read. SIGKILL and SIGSTOP cannot be blocked;
@@ -66,11 +53,11 @@ pub fn ignore_all() -> io::Result<()> {
     mask(FULL)
 }
 
-/// The next signal of a descriptor of [`block_all`]; `None`: there is none now.
+/// The number of the next signal of a descriptor of [`block_all`]; `None`: there is none now.
 ///
 /// # Errors
 /// As read(2).
-pub fn take(fd: BorrowedFd<'_>) -> io::Result<Option<Taken>> {
+pub fn take(fd: BorrowedFd<'_>) -> io::Result<Option<i32>> {
     let mut info = MaybeUninit::<libc::signalfd_siginfo>::uninit();
     let size = size_of::<libc::signalfd_siginfo>();
     // SAFETY: the buffer has `size` bytes.
@@ -87,12 +74,7 @@ pub fn take(fd: BorrowedFd<'_>) -> io::Result<Option<Taken>> {
     }
     // SAFETY: the kernel has filled in the whole structure.
     let info = unsafe { info.assume_init() };
-    Ok(Some(Taken {
-        signal: info.ssi_signo.cast_signed(),
-        pid: info.ssi_pid.cast_signed(),
-        uid: info.ssi_uid,
-        value: info.ssi_int,
-    }))
+    Ok(Some(info.ssi_signo.cast_signed()))
 }
 
 /// In a child: every disposition back to the default, nothing blocked.
@@ -158,9 +140,6 @@ pub fn send_to_group(group: i32, signal: i32) -> io::Result<()> {
     // SAFETY: no pointers.
     super::check(unsafe { libc::kill(group.saturating_neg(), signal) }).map(drop)
 }
-
-/// The lowest and highest real-time signal a program may use: glibc keeps 32 and 33.
-pub const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=HIGHEST;
 
 fn mask(set: Set) -> io::Result<()> {
     // SAFETY: the set has the size that is said, and lives through the call; no old one is

@@ -87,7 +87,7 @@ fn a_killed_supervisors_units_are_ended() {
     })
     .unwrap();
     drop(write);
-    reap::wait_pidfd(killed.pidfd.as_fd()).unwrap();
+    super::rig::wait_pidfd(killed.pidfd.as_fd()).unwrap();
     let mut text = String::new();
     std::io::Read::read_to_string(&mut read, &mut text).unwrap();
     let mut lines = text.lines();
@@ -161,7 +161,7 @@ fn emptiness_is_announced() {
     // The init ends once the supervisor has reaped its own children in there.
     for child in [running.main.as_ref(), running.sandbox.as_ref()].into_iter().flatten() {
         assert!(fd::readable_within(child.pidfd.as_fd(), 10_000).unwrap());
-        reap::reap_pidfd(child.pidfd.as_fd()).unwrap().unwrap();
+        super::rig::wait_pidfd(child.pidfd.as_fd()).unwrap().unwrap();
     }
     assert!(announced(10));
     assert!(!running.group.populated().unwrap());
@@ -181,7 +181,7 @@ fn without_control_groups_the_init_is_enough() {
     executed(&mut main.status, &plan, &mut Vec::new()).unwrap();
     berth::sys::pidfd::send_signal(init.pidfd.as_fd(), libc::SIGKILL).unwrap();
     for child in [&main, &init] {
-        let dead = reap::wait_pidfd(child.pidfd.as_fd()).unwrap().unwrap();
+        let dead = super::rig::wait_pidfd(child.pidfd.as_fd()).unwrap().unwrap();
         assert_eq!(dead.ended, reap::Ended::Signal(libc::SIGKILL));
     }
 }

@@ -201,7 +201,7 @@ fn named_descriptors_are_in_place() {
     drop(write);
     let mut text = String::new();
     std::io::Read::read_to_string(&mut read, &mut text).unwrap();
-    berth::sys::reap::wait_pidfd(child.pidfd.as_fd()).unwrap();
+    super::rig::wait_pidfd(child.pidfd.as_fd()).unwrap();
     assert_eq!(text, "0\n1\n2\n3\n4\n63\nready\n/dev/null\n");
     running.down();
 }
@@ -316,6 +316,6 @@ fn exec_gets_a_real_terminal() {
     pty::set_size(master.as_fd(), pty::Size { rows: 11, columns: 22 }).unwrap();
     read("11 22");
     assert!(text.starts_with("/dev/pts/0\r\n33 99\r\npts/0"), "{text:?}");
-    berth::sys::reap::wait_pidfd(child.pidfd.as_fd()).unwrap();
+    super::rig::wait_pidfd(child.pidfd.as_fd()).unwrap();
     running.down();
 }

@@ -174,12 +174,6 @@ impl Group {
         text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok())
     }
 
-    /// Processor time used, in microseconds.
-    pub fn cpu_microseconds(&self) -> Option<u64> {
-        let text = read(&self.file("cpu.stat").ok()?).ok()?;
-        text.lines().find_map(|line| line.strip_prefix("usage_usec ")?.parse().ok())
-    }
-
     /// Removes its directories, and the groups below that the unit has made. May be
     /// called again after an error.
     ///

@@ -84,8 +84,8 @@ impl Tree {
         let name = format!("berth-{id}");
         let legacy = self.legacy.iter().map(|one| Hierarchy {
             controllers: one.controllers.clone(),
-            own: group_above(&one.own, &name).join(&name),
-            path: group_above(&one.path, &name).join(&name),
+            own: one.own.join(&name),
+            path: one.path.join(&name),
         });
         let mut root = Root {
             unified: Err(String::new()),
@@ -99,9 +99,9 @@ impl Tree {
             root.unified = Err("no cgroup version 2 hierarchy is mounted".to_owned());
             return Ok(root);
         };
-        let above = group_above(&unified.own, &name);
+        let above = &unified.own;
         let path = above.join(&name);
-        let seen_as = group_above(&unified.path, &name).join(&name);
+        let seen_as = unified.path.join(&name);
         root.above = Rc::new(Above { path: path.clone(), seen_as });
         match make_directory(&path) {
             Ok(()) => {
@@ -114,16 +114,6 @@ impl Tree {
             Err(error) => root.unified = Err(format!("cannot make {}: {error}", path.display())),
         }
         Ok(root)
-    }
-}
-
-/// `berth-ID` of the supervisor that was here before (a re-execution) is not nested.
-fn group_above<'a>(own: &'a Path, name: &str) -> &'a Path {
-    match own.parent() {
-        Some(parent) if own.ends_with(OWN_GROUP) && parent.ends_with(name) => {
-            parent.parent().unwrap_or(own)
-        }
-        _ => own,
     }
 }
 
@@ -381,14 +371,5 @@ mod tests {
         assert_eq!(error.line(), 7);
         assert_eq!(group.kill().unwrap_err().kind(), io::ErrorKind::Unsupported);
         assert_eq!((group.path(), group.memory(), group.fd().is_none()), (None, None, true));
-    }
-
-    #[test]
-    fn a_supervisor_that_moved_finds_its_place_again() {
-        let above = group_above(Path::new("/cg/a/berth-1/-supervisor"), "berth-1");
-        assert_eq!(above, Path::new("/cg/a"));
-        for own in ["/cg/a", "/cg/a/berth-2/-supervisor", "/cg/a/berth-1"] {
-            assert_eq!(group_above(Path::new(own), "berth-1"), Path::new(own));
-        }
     }
 }
