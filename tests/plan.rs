@@ -1,6 +1,6 @@
 //! Golden listings: the steps of a few units, in order, with the lines that asked for them.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::fmt::Write;
 
@@ -11,6 +11,8 @@ use berth::unit::model::{
     Rootfs, Service, Unit, User, Writable,
 };
 
+#[path = "plan/grants.rs"]
+mod grants;
 #[path = "sandbox/units.rs"]
 mod units;
 
