@@ -61,6 +61,8 @@ fn the_least_container() {
          sandbox  0 mount a tmpfs on /run
          sandbox  0 hide /var/lib/berth /srv/private
          sandbox  0 make the socket /dev/log
+         sandbox  0 make what /proc changes read-only
+         sandbox  0 mask what /proc and /sys show of the host
          sandbox  0 make the root tree read-only
          sandbox  0 set the host name to web-1
          sandbox  0 bring the loopback device up
@@ -131,6 +133,8 @@ fn a_tree_with_mounts() {
             At { value: mount, line }
         })
         .collect();
+        s.read_only_paths = vec![At { value: "/var/lib/mysql/conf".into(), line: 15 }];
+        s.masked_paths = vec![At { value: "/var/www/.git".into(), line: 16 }];
     });
     expect(
         &unit,
@@ -154,6 +158,10 @@ fn a_tree_with_mounts() {
          sandbox 13 mount a tmpfs on /run
          sandbox  0 make the socket /dev/log
          sandbox  0 make the socket /dev/berth-notify
+         sandbox  0 make what /proc changes read-only
+         sandbox 15 make /var/lib/mysql/conf read-only
+         sandbox  0 mask what /proc and /sys show of the host
+         sandbox 16 mask /var/www/.git
          sandbox  4 set the host name to database
          sandbox  0 bring the loopback device up
          process  0 begin a session

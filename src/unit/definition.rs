@@ -89,6 +89,8 @@ fn run(service: &Service, table: &mut Table) {
         environment_files,
         hostname,
         mounts,
+        masked_paths,
+        read_only_paths,
         umask,
         no_new_privileges,
         init,
@@ -113,10 +115,15 @@ fn run(service: &Service, table: &mut Table) {
     } = service;
     table.at("command", command, command.value.as_slice());
     isolation(namespaces, table);
+    let mut security = Table::default();
     if namespaces.value.mount {
         root(rootfs, *writable, table);
         let mounts: Vec<Value> = mounts.iter().map(|at| placed(at, mount(&at.value))).collect();
         table.put("mounts", mounts);
+        for (key, paths) in [("masked-paths", masked_paths), ("read-only-paths", read_only_paths)] {
+            let paths: Vec<Value> = paths.iter().map(|at| placed(at, at.value.as_str())).collect();
+            security.put(key, paths);
+        }
     }
     if namespaces.value.pid {
         table.put("init", *init);
@@ -130,7 +137,8 @@ fn run(service: &Service, table: &mut Table) {
     table.put("environment-files", files);
     table.some("hostname", hostname.as_ref().map(|at| placed(at, at.value.as_str())));
     table.put("umask", mode(*umask));
-    table.put("security", json!({ "no-new-privileges": no_new_privileges }));
+    security.put("no-new-privileges", *no_new_privileges);
+    table.put("security", security.0);
     table.put("type", if *oneshot { "oneshot" } else { "service" });
     if !*oneshot {
         table.put("ready", ready_text(ready));
