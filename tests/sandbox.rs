@@ -26,6 +26,8 @@ mod limits;
 mod mounts;
 #[path = "sandbox/namespaces.rs"]
 mod namespaces;
+#[path = "sandbox/paths.rs"]
+mod paths;
 #[path = "sandbox/probes.rs"]
 mod probes;
 #[path = "sandbox/process.rs"]
@@ -44,6 +46,7 @@ fn main() {
         namespaces::TESTS,
         tree::TESTS,
         mounts::TESTS,
+        paths::TESTS,
         process::TESTS,
         limits::TESTS,
         init::TESTS,
