@@ -359,8 +359,7 @@ fn the_host_keeps_what_it_shares() {
         (points.count(), std::fs::read_to_string(format!("{files}/secret")).unwrap())
     };
     let before = host();
-    type Protect = fn(&mut Service);
-    let ways: [Protect; 2] = [
+    let ways: [fn(&mut Service); 2] = [
         |s| s.masked_paths = vec![at("/data/secret")],
         |s| s.read_only_paths = vec![at("/data/secret")],
     ];

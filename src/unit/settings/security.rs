@@ -92,7 +92,7 @@ pub(super) const SETTINGS: &[Setting] = &[
          `/proc/sched_debug`, `/proc/scsi`, `/proc/timer_list`, `/proc/timer_stats`, \
          `/sys/firmware`, `/sys/devices/virtual/powercap` and `thermal_throttle` of each \
          processor. Each path is meant inside its root, and must be there when the service \
-         starts. Only a service with the capability `SYS_ADMIN` can take a mask away.",
+         starts. Whoever has the capability `SYS_ADMIN` inside can take it away.",
     )
     .good(&["[\"/srv/www/.git\"]"])
     .bad(&["[\"proc\"]", "[\"/\"]", "[\"/a/../b\"]", "1"]),
