@@ -1,10 +1,14 @@
 //! Masked and read-only paths: what they keep a unit from, and that no tree, mount or link
 //! leads them astray. Each attempt is made again with that defence left out, and succeeds.
 
+use std::collections::BTreeSet;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Command;
 
 use berth::container::step::{Covered, Op};
+use berth::sys::reap::{self, Ended};
+use berth::sys::{fork, pidfd};
 use berth::unit::model::{At, MountSource, Propagation, Service, Writable};
 use nix::mount::MsFlags;
 
@@ -27,6 +31,7 @@ pub const TESTS: &[Test] = &[
     ("a_tree_with_a_device_directory_of_its_own", a_tree_with_a_device_directory_of_its_own),
     ("what_is_mounted_on_proc_must_be_proc", what_is_mounted_on_proc_must_be_proc),
     ("the_host_keeps_what_it_shares", the_host_keeps_what_it_shares),
+    ("a_directory_that_is_swapped_misleads_nothing", a_directory_that_is_swapped_misleads_nothing),
 ];
 
 fn at(path: &str) -> At<String> {
@@ -85,7 +90,7 @@ fn what_changes_the_host_cannot_be_written() {
     let value = || std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
     let before = value();
     let outcome = rig.shell("echo '|/tmp/x' > /proc/sys/kernel/core_pattern", |_| {});
-    assert_ne!(outcome.ended, berth::sys::reap::Ended::Code(0));
+    assert_ne!(outcome.ended, Ended::Code(0));
     assert_eq!(value(), before);
 }
 
@@ -163,13 +168,13 @@ fn masks_need_power_to_be_taken_away() {
                 2>/dev/null && echo open";
     for attempt in attempts {
         let tried = running.shell(&format!("{weak} {attempt}"));
-        assert_ne!(tried.ended, berth::sys::reap::Ended::Code(0), "{attempt}");
+        assert_ne!(tried.ended, Ended::Code(0), "{attempt}");
         assert_eq!(running.shell(look).output, "0\n", "{attempt}");
     }
     // As another user a new user namespace gives power over new mounts, not over these.
     for attempt in attempts {
         let script = format!("setpriv --reuid=1234 --clear-groups unshare -Urm {attempt}");
-        assert_ne!(running.shell(&script).ended, berth::sys::reap::Ended::Code(0), "{attempt}");
+        assert_ne!(running.shell(&script).ended, Ended::Code(0), "{attempt}");
     }
     // The control: with all power over the unit's mounts they go.
     let target = running.main.as_ref().unwrap().pid.to_string();
@@ -381,4 +386,54 @@ fn the_host_keeps_what_it_shares() {
     }
     // Elsewhere in the same unit a mask is no problem.
     rig.shell("cat /proc/interrupts", |s| s.mounts.push(shared(Propagation::Shared))).good();
+}
+
+/// The names in a process' procfs that are covered, and how. Where it is mounted may change
+/// while this is read.
+fn covers_of_proc(pid: i32) -> BTreeSet<String> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
+    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split(' ').collect()).collect();
+    let proc = lines.iter().find(|line| line[3] == "/" && line.contains(&"proc")).unwrap();
+    let above = lines.iter().filter(|line| line[1] == proc[0]);
+    above.map(|line| format!("{} {}", line[4].rsplit('/').next().unwrap(), line[5])).collect()
+}
+
+fn a_directory_that_is_swapped_misleads_nothing() {
+    let rig = Rig::new();
+    let tree = rig.tree("rootfs");
+    for name in ["proc", "fake/sys/kernel"] {
+        std::fs::create_dir_all(format!("{tree}/{name}")).unwrap();
+    }
+    let mut unit = unit("web", &["sleep", "1000"]);
+    on_tree(service(&mut unit), &tree, Writable::Direct);
+    let start = || {
+        rig.up(&unit).map(|running| {
+            let covers = covers_of_proc(running.main.as_ref().unwrap().pid);
+            running.down();
+            covers
+        })
+    };
+    let expected = start().unwrap();
+    assert!(expected.iter().any(|cover| cover.starts_with("sys ro")), "{expected:?}");
+    // Another who can write the tree, such as a unit with the same volume.
+    let (one, other) = (format!("{tree}/proc"), format!("{tree}/fake"));
+    let swapper = fork::child(&fork::Options::default(), || {
+        loop {
+            let flags = rustix::fs::RenameFlags::EXCHANGE;
+            rustix::fs::renameat_with(rustix::fs::CWD, &one, rustix::fs::CWD, &other, flags)
+                .unwrap();
+        }
+    })
+    .unwrap();
+    for _ in 0..100 {
+        match start() {
+            Ok(covers) => assert_eq!(covers, expected),
+            Err(text) => assert!(text.contains("not the kernel's own"), "{text}"),
+        }
+    }
+    pidfd::send_signal(swapper.pidfd.as_fd(), libc::SIGKILL).unwrap();
+    reap::wait_pidfd(swapper.pidfd.as_fd()).unwrap();
+    // The control: without the defence nothing is covered, and that is seen.
+    rig.without.set(|op| is_mask(op) || is_read_only(op));
+    assert_eq!(start().unwrap(), BTreeSet::new());
 }
