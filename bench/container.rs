@@ -14,7 +14,7 @@
     reason = "a benchmark"
 )]
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::time::Instant;
 
 use berth::container::{self, Child, Context, Host, Plan, Program, Status, Stdio};
@@ -45,7 +45,7 @@ fn main() {
             service.writable = Writable::Ephemeral;
         }
     }
-    let context = Context { runtime: "/run/berth", state: "/var/lib/berth", hidden: &[] };
+    let context = Context { runtime: "/run/berth", state: "/var/lib/berth" };
     let plan = container::compile(&unit, &context).unwrap();
     let start = Instant::now();
     for _ in 0..count {
@@ -65,7 +65,7 @@ fn one(host: &Host, root: &Root, plan: &Plan) {
     let stdio = Stdio::default();
     let mut main = container::process(host, plan, &group, inside, Program::Main, &stdio).unwrap();
     executed(&mut main, plan);
-    wait(main.pidfd.as_fd());
+    wait(&main);
     end(&mut group, sandbox.as_ref());
 }
 
@@ -80,14 +80,15 @@ fn executed(child: &mut Child, plan: &Plan) {
     }
 }
 
-fn wait(pidfd: BorrowedFd<'_>) {
-    reap::wait_pidfd(pidfd).unwrap().unwrap();
+fn wait(child: &Child) {
+    assert!(fd::readable_within(child.pidfd.as_fd(), 60_000).unwrap(), "it does not end");
+    reap::reap(child.pid).unwrap().unwrap();
 }
 
 fn end(group: &mut Group, sandbox: Option<&Child>) {
     group.kill().unwrap();
     if let Some(sandbox) = sandbox {
-        wait(sandbox.pidfd.as_fd());
+        wait(sandbox);
     }
     group.remove().unwrap();
 }

@@ -195,9 +195,9 @@ def bench_restart(tools):
     found = rounds(tools, "restart", candidates)
     berth, boxed_times = found.pop("berth"), found.pop("boxed")
     rows = compare("restart after kill -9", "ms", berth, found)
-    return absolute(rows, 3, "< 3 ms") + absolute(
-        [Row("restart after kill -9, container", "ms", statistics.median(boxed_times))], 3, "< 3 ms"
-    )
+    # A container has no such goal: its floor alone, with its end and its start, takes longer.
+    boxed = Row("restart after kill -9, container", "ms", statistics.median(boxed_times))
+    return [*absolute(rows, 3, "< 3 ms"), boxed]
 
 
 def bench_size(tools):

@@ -22,7 +22,7 @@ fn unit(name: &str, change: impl FnOnce(&mut Service)) -> Unit {
 
 fn list(unit: &Unit) -> String {
     let (runtime, state) = ("/run/berth", "/var/lib/berth");
-    let context = Context { runtime, state, hidden: &["/srv/private".to_owned()] };
+    let context = Context { runtime, state };
     let plan = compile(unit, &context).expect("a service");
     let mut text = String::new();
     for (name, steps) in
@@ -59,7 +59,7 @@ fn the_least_container() {
          sandbox  0 fill /dev
          sandbox  0 mount a tmpfs on /tmp
          sandbox  0 mount a tmpfs on /run
-         sandbox  0 hide /var/lib/berth /srv/private
+         sandbox  0 hide /var/lib/berth
          sandbox  0 make the socket /dev/log
          sandbox  0 make what /proc changes read-only
          sandbox  0 mask what /proc and /sys show of the host
@@ -173,6 +173,22 @@ fn a_tree_with_mounts() {
 }
 
 #[test]
+fn a_unit_may_have_the_hosts_syslog() {
+    let unit = |target: &str| {
+        unit("web", |s| {
+            let (path, propagation) = ("/dev/log".to_owned(), Propagation::Private);
+            let source = MountSource::Bind { path, propagation, recursive: true };
+            let mount = Mount { source, target: target.to_owned(), read_only: false };
+            s.mounts = vec![At { value: mount, line: 10 }];
+        })
+    };
+    for (target, own) in [("/dev/log", false), ("/dev//log/", false), ("/dev/logs", true)] {
+        let socket = list(&unit(target)).contains("make the socket /dev/log");
+        assert_eq!(socket, own, "{target}");
+    }
+}
+
+#[test]
 fn some_namespaces_only() {
     let unit = unit("net", |s| {
         s.namespaces.value = Namespaces { network: true, ipc: true, ..Namespaces::NONE };
@@ -201,13 +217,13 @@ fn the_hosts_network_brings_the_hosts_sys() {
 
 #[test]
 fn what_is_below_a_private_directory_needs_no_hiding() {
-    let context = Context { runtime: "/tmp/run", state: "/data/", hidden: &[] };
+    let context = Context { runtime: "/tmp/run", state: "/data/" };
     let plan = compile(&unit("web", |_| {}), &context).expect("a service");
     let hidden = plan.sandbox.iter().find_map(|step| match &step.op {
         Op::Hide { paths } => Some(paths.clone()),
         _ => None,
     });
-    assert_eq!(hidden, Some(vec!["/data/".to_owned()]));
+    assert_eq!(hidden, Some(vec!["/data/".to_owned(), "/var/lib/berth".to_owned()]));
     assert!(is_at_or_below("/data", "/data/") && is_at_or_below("/data/x", "/data"));
     assert!(!is_at_or_below("/database", "/data"));
 }
@@ -219,7 +235,7 @@ fn the_sources_are_opened_before_and_attached_after_the_root_changes() {
         let mount = Mount { source, target: "/v".into(), read_only: true };
         s.mounts = vec![At { value: mount, line: 1 }];
     });
-    let context = Context { runtime: "/run/berth", state: "/state", hidden: &[] };
+    let context = Context { runtime: "/run/berth", state: "/state" };
     let plan = compile(&unit, &context).expect("a service");
     let place = |wanted: fn(&Op) -> bool| plan.sandbox.iter().position(|step| wanted(&step.op));
     let order = [

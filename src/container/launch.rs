@@ -52,7 +52,15 @@ impl Host {
     /// # Errors
     /// As open(2) and `memfd_create(2)`.
     pub fn new() -> io::Result<Self> {
-        let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+        let named = |path: &str| {
+            let path = path.to_owned();
+            move |error: io::Error| io::Error::new(error.kind(), format!("{path}: {error}"))
+        };
+        let null = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/null")
+            .map_err(named("/dev/null"))?;
         let null = OwnedFd::from(null);
         let init = memfd::sealed_program("berth-init", INIT)?;
         let pad = Pad::new(null.try_clone()?, &[null.as_fd(), init.as_fd()])?;
@@ -61,7 +69,7 @@ impl Host {
             null,
             pad: Rc::new(RefCell::new(pad)),
             soft_files: limits::soft_files(),
-            pid_namespace: enter::own_pid_namespace()?,
+            pid_namespace: enter::own_pid_namespace().map_err(named("/proc/self/ns/pid"))?,
             stranded: Cell::new(false),
         })
     }

@@ -7,6 +7,8 @@
 //! mount that could cover them, the root becomes read-only after the last mount point may
 //! have been made, and the user changes after everything that needs privilege.
 
+use std::path::Path;
+
 use super::environment::Variables;
 use super::step::{Covered, Datagram, Op, Step, Upper};
 use crate::sys::limits::Resource;
@@ -21,8 +23,6 @@ pub struct Context<'a> {
     pub runtime: &'a str,
     /// Absolute path of the state directory; likewise.
     pub state: &'a str,
-    /// Further absolute paths to hide there.
-    pub hidden: &'a [String],
 }
 
 /// How the processes of a unit are made.
@@ -44,6 +44,8 @@ pub struct Plan {
     pub process: Vec<Step>,
     /// How many slots the sandbox's steps use.
     pub slots: usize,
+    /// Whether its output goes to the supervisor's own, whose owner stays as it is.
+    pub shares_output: bool,
     /// Program and arguments of the main process, and their line.
     pub command: At<Vec<String>>,
     /// The unit's own variables.
@@ -51,6 +53,9 @@ pub struct Plan {
     /// Variables that nothing in the unit changes.
     pub fixed: Variables,
 }
+
+/// Where berth keeps its state unless it is told otherwise.
+pub const DEFAULT_STATE: &str = "/var/lib/berth";
 
 /// Directories of the host's tree that a unit has of its own.
 const PRIVATE: [&str; 5] = ["/dev", "/proc", "/run", "/sys", "/tmp"];
@@ -72,6 +77,7 @@ pub fn compile(unit: &Unit, context: &Context<'_>) -> Option<Plan> {
         sandbox: sandbox.steps,
         process: process(service),
         slots,
+        shares_output: service.shares_output(),
         command: service.command.clone(),
         environment: service.environment.clone(),
         fixed: fixed(unit, service, context),
@@ -209,7 +215,10 @@ impl Sandbox<'_> {
             self.private_directories();
         }
         self.mounts(&slots);
-        self.push(Op::Socket(Datagram::Syslog));
+        if !self.is_mounted(Datagram::Syslog.path()) {
+            self.push(Op::Socket(Datagram::Syslog));
+        }
+        // Nothing can be mounted on that one: the unit reader refuses it.
         if self.service.wants_notify() {
             self.push(Op::Socket(Datagram::Notify));
         }
@@ -233,6 +242,12 @@ impl Sandbox<'_> {
             let op = op(Covered::Path(path.clone()));
             self.steps.push(Step { op, line: *line });
         }
+    }
+
+    /// Whether the unit has something of its own there, such as the host's `/dev/log`.
+    fn is_mounted(&self, path: &str) -> bool {
+        // Paths compare by their parts, so `/dev//log/` is the same.
+        self.service.mounts.iter().any(|it| Path::new(&it.value.target) == Path::new(path))
     }
 
     /// Opens what mounts need of the host; one slot, or none, for each mount.
@@ -297,8 +312,12 @@ impl Sandbox<'_> {
     }
 
     fn hidden(&self) -> Vec<String> {
-        let own = [self.context.runtime, self.context.state];
-        let all = own.into_iter().chain(self.context.hidden.iter().map(String::as_str));
+        // What another supervisor keeps is as little of this unit's business as what its own
+        // does.
+        let mut all = vec![self.context.runtime, self.context.state, DEFAULT_STATE];
+        all.sort_unstable();
+        all.dedup();
+        let all = all.into_iter();
         all.filter(|path| !PRIVATE.iter().any(|private| is_at_or_below(path, private)))
             .map(str::to_owned)
             .collect()

@@ -25,7 +25,10 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 /// Longest wait for one connection where it is tried again anyway.
 const CONNECT: Duration = Duration::from_secs(2);
 
-/// Most of an HTTP answer that is read: its first line.
+/// Most of an HTTP answer that is read and thrown away after that.
+const REST_MAX: u64 = 64 * 1024;
+
+/// Most of an HTTP answer that is looked at: its first line.
 const ANSWER_MAX: u64 = 512;
 
 /// What a probe tries.
@@ -149,6 +152,9 @@ fn get(address: SocketAddr, path: &str) -> io::Result<()> {
             count => answer.extend(part.get(..count).unwrap_or_default()),
         }
     }
+    // A server that is hung up on in the middle of its answer complains about it.
+    let rest = io::copy(&mut stream.into_inner().take(REST_MAX), &mut io::sink());
+    drop(rest);
     match status_code(&answer) {
         Some(200..=399) => Ok(()),
         _ => Err(io::ErrorKind::InvalidData.into()),

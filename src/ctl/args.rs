@@ -155,7 +155,7 @@ pub enum Verb {
     },
     /// Stop everything and end the machine, or only the supervisor
     Shutdown {
-        /// How [default: poweroff if the supervisor is the machine's init, else exit]
+        /// How [default: exit; poweroff, reboot and halt are not supported yet]
         #[arg(value_name = "HOW")]
         how: Option<How>,
     },

@@ -100,6 +100,8 @@ struct Session<'a, 'b> {
     tty: bool,
     /// Input is still to be read.
     input: bool,
+    /// A signal to end that was passed on; a second one is for us.
+    asked_to_end: bool,
 }
 
 impl<'a, 'b> Session<'a, 'b> {
@@ -118,6 +120,7 @@ impl<'a, 'b> Session<'a, 'b> {
             outbox: Outbox::new(OUTBOX_MAX),
             tty: call.tty,
             input: call.stdin,
+            asked_to_end: false,
         })
     }
 
@@ -204,6 +207,10 @@ impl<'a, 'b> Session<'a, 'b> {
                 // supervisor hangs up the command's terminal when we are gone.
                 return Err(Failure::Said(by_signal(number)));
             } else {
+                let ends = [Signal::SIGINT, Signal::SIGTERM].map(|it| it as i32).contains(&number);
+                if ends && std::mem::replace(&mut self.asked_to_end, true) {
+                    return Err(Failure::Said(by_signal(number)));
+                }
                 u8::try_from(number).ok().map(ToCommand::Signal)
             };
             if let Some(frame) = frame {

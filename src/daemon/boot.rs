@@ -23,8 +23,7 @@ use crate::supervisor::Machine;
 use crate::supervisor::request::{ApplyPlan, Request, Wish};
 use crate::sys::limits::{self, Resource};
 use crate::sys::{memory, mount, reap, signal};
-use crate::unit::diagnostic::Spot;
-use crate::unit::model::{self, Unit, UnitSet};
+use crate::unit::model::{self, Namespaces, Unit, UnitSet};
 use crate::unit::{self, Loaded, Previous, limits as bounds};
 
 /// Usage or unit files are wrong.
@@ -194,7 +193,7 @@ impl Daemon {
             (Purpose::Hangup, Err(text)) => self.journal.say(&text),
             (Purpose::Apply { client, dry_run }, Ok(loaded)) => {
                 if !dry_run {
-                    self.options.sources = sources;
+                    self.options.sources = sources.in_use(&loaded.set);
                 }
                 self.apply_for(client, loaded, dry_run);
             }
@@ -226,6 +225,10 @@ impl Daemon {
             return self
                 .boot_failed(&format!("no unit is called {target}, so there is nothing to start"));
         };
+        if let Some(text) = self.objection(&loaded.set) {
+            return self.boot_failed(&text);
+        }
+        self.say_what_is_missing(&loaded.set);
         self.phase = Phase::Up;
         let units = self.bring_into_force(loaded.set);
         self.wish(Request { job: None, wish: Wish::Apply(units) });
@@ -234,18 +237,51 @@ impl Daemon {
         memory::trim();
         // Whoever finds the socket finds the units.
         if let Err(error) = self.control.listen(&mut self.poller, &self.options.control_socket()) {
-            self.journal.say(&format!("cannot make the control socket: {error}"));
+            return self.boot_failed(&format!("cannot make the control socket: {error}"));
         }
         if let Some(id) = self.machine.find(&target) {
             self.wish(Request { job: None, wish: Wish::Start(id) });
         }
     }
 
+    /// Why `berth up` has nothing to do with these units, if that is so.
+    fn objection(&self, set: &UnitSet) -> Option<String> {
+        if !self.options.is_up() {
+            return None;
+        }
+        if !set.units.iter().any(|unit| unit.service().is_some()) {
+            return Some("there is no service in the files (*.toml) that were named".to_owned());
+        }
+        let name = self.options.exit_code_from.as_deref()?;
+        let services = || set.units.iter().filter(|unit| unit.service().is_some());
+        if services().any(|unit| unit.name == name) {
+            return None;
+        }
+        let nearest = unit::names::nearest(name, services().map(|unit| unit.name.as_str()));
+        let hint = nearest.map_or_else(String::new, |it| format!("; did you mean {it}?"));
+        Some(format!("--exit-code-from: no service is called {name}{hint}"))
+    }
+
+    /// Rights that the units need and berth has not: said once, before they fail.
+    fn say_what_is_missing(&mut self, set: &UnitSet) {
+        use rustix::thread::{CapabilitySet, capabilities};
+        let able =
+            capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN));
+        let contained = |service: &model::Service| service.namespaces.value != Namespaces::NONE;
+        if !able && set.units.iter().filter_map(|unit| unit.service()).any(contained) {
+            self.journal.say(
+                "containers need CAP_SYS_ADMIN, which berth does not have: run it as root, or \
+                 write isolation = \"none\"",
+            );
+        }
+    }
+
     /// Mistakes where nobody waits for them.
     fn say_mistakes(&mut self, loaded: &Loaded) {
         for diagnostic in &loaded.diagnostics {
-            let Spot { file, line, column, .. } = &diagnostic.spot;
-            self.journal.say(&format!("{file}:{line}:{column}: error: {}", diagnostic.message));
+            for line in diagnostic.to_string().lines() {
+                self.journal.say(line);
+            }
         }
         if loaded.suppressed > 0 {
             self.journal.say(&format!("and {} mistakes more", loaded.suppressed));

@@ -16,7 +16,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::OWN_LOG;
 use crate::log::read::{self, Query};
-use crate::log::render::render_line;
+use crate::log::render::{render_line, render_text};
 use crate::sys::{fork, signal};
 
 /// The child, as the supervisor holds it.
@@ -95,8 +95,8 @@ fn show(directory: &Path, since: Timestamp, what: Show, end: OwnedFd) -> i32 {
                 stdout.write_all(&render_line(&entry, colour, width)).and_then(|()| stdout.flush())
             }
             Show::Own => {
-                let text = String::from_utf8_lossy(&entry.text);
-                writeln!(std::io::stderr(), "berth: {text}")
+                // What a unit has said of itself may be in it.
+                writeln!(std::io::stderr(), "berth: {}", render_text(&entry.text))
             }
         };
         match written {

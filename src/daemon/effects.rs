@@ -85,7 +85,7 @@ impl Daemon {
         };
         let output = match (service.log.driver, &watch) {
             (LogDriver::None, None) => return Ok(()),
-            (LogDriver::Console, None) => {
+            _ if service.shares_output() => {
                 Output { stdout: self.stdout.clone(), stderr: self.stderr.clone() }
             }
             _ => {
@@ -316,7 +316,6 @@ impl Daemon {
         let context = Context {
             runtime: self.options.runtime_dir.to_str()?,
             state: self.options.state_dir.to_str()?,
-            hidden: &[],
         };
         container::compile(unit, &context)
     }

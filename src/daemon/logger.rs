@@ -39,6 +39,14 @@ pub struct Attached {
     pub watch: Option<Box<(String, UnitId, Run)>>,
 }
 
+/// A stream, until the logger has written all of it.
+#[derive(Debug)]
+struct Held {
+    attached: Attached,
+    /// Its run is over. Each logger must be told: one that is killed takes that along.
+    over: bool,
+}
+
 /// What is still to be said to the logger.
 #[derive(Debug, Clone, Copy)]
 enum Order {
@@ -57,12 +65,23 @@ pub enum Report {
     Trouble(String),
 }
 
+/// Whether it goes on reporting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// There may be more at once.
+    More,
+    /// Nothing now.
+    Nothing,
+    /// Nothing ever again.
+    Over,
+}
+
 /// The logger, as the supervisor sees it.
 #[derive(Debug)]
 pub struct Logger {
     directory: PathBuf,
     channel: Option<Watched<Near>>,
-    streams: BTreeMap<u64, Attached>,
+    streams: BTreeMap<u64, Held>,
     orders: VecDeque<Order>,
     next_token: u64,
     started: Time,
@@ -93,6 +112,34 @@ impl Logger {
     pub fn start(&mut self, poller: &mut Poller, now: Time) -> io::Result<i32> {
         self.restart_at = now.0.checked_add(PAUSE).map(Time);
         let (near, far) = Near::pair()?;
+        // Before the fork: once there is a process, nothing may keep its pid from the caller.
+        let near = poller.input(near, Source::Logger)?;
+        let pid = match self.fork(far) {
+            Ok(pid) => pid,
+            Err(error) => {
+                poller.close(near);
+                return Err(error);
+            }
+        };
+        self.channel = Some(near);
+        self.started = now;
+        self.restart_at = None;
+        self.orders.clear();
+        for (&token, held) in &self.streams {
+            self.orders.push_back(Order::Attach { token, again: true });
+            if held.over {
+                self.orders.push_back(Order::Detach(token));
+            }
+        }
+        if self.finishing {
+            self.orders.push_back(Order::Finish);
+        }
+        self.flush(poller);
+        Ok(pid)
+    }
+
+    /// The process itself.
+    fn fork(&self, far: Channel<FromLogger, ToLogger>) -> io::Result<i32> {
         let directory = self.directory.clone();
         let far = OwnedFd::from(far);
         let keep = [far.as_fd()];
@@ -106,31 +153,24 @@ impl Logger {
             };
             crate::log::logger::run(socket, &directory)
         })?;
-        drop(far);
-        self.channel = Some(poller.input(near, Source::Logger)?);
-        self.started = now;
-        self.restart_at = None;
-        self.orders.clear();
-        let again = self.streams.keys().map(|&token| Order::Attach { token, again: true });
-        self.orders.extend(again);
-        if self.finishing {
-            self.orders.push_back(Order::Finish);
-        }
-        self.flush(poller);
         Ok(process.pid)
     }
 
-    /// The logger has ended. Called by the reaper.
-    pub fn ended(&mut self, poller: &mut Poller, now: Time) {
+    /// The logger has ended: what it had still said, which nobody adds to any more. Called
+    /// by the reaper.
+    pub fn ended(&mut self, poller: &mut Poller, now: Time) -> Vec<Report> {
+        let mut reports = Vec::new();
+        while self.receive(&mut reports) == Next::More {}
         if let Some(channel) = self.channel.take() {
             poller.close(channel);
         }
         if self.finishing && self.streams.is_empty() {
-            return;
+            return reports;
         }
         let soon = now.0.saturating_sub(self.started.0) < PAUSE;
         let pause = if soon { PAUSE } else { Duration::ZERO };
         self.restart_at = now.0.checked_add(pause).map(Time);
+        reports
     }
 
     /// When [`Logger::start`] wants to be called again.
@@ -147,23 +187,25 @@ impl Logger {
     pub fn attach(&mut self, poller: &Poller, attached: Attached) -> u64 {
         let token = self.next_token;
         self.next_token = self.next_token.wrapping_add(1);
-        self.streams.insert(token, attached);
+        self.streams.insert(token, Held { attached, over: false });
         self.order(poller, Order::Attach { token, again: false });
         token
     }
 
     /// Nobody waits for the line any more.
     pub fn unwatch(&mut self, poller: &Poller, token: u64) {
-        if let Some(attached) = self.streams.get_mut(&token)
-            && attached.watch.take().is_some()
+        if let Some(held) = self.streams.get_mut(&token)
+            && held.attached.watch.take().is_some()
         {
             self.order(poller, Order::Unwatch(token));
         }
     }
 
-    /// The run is over: a stream that does not end by itself is let go.
+    /// The run is over: its stream is let go once all that is there is written, also one
+    /// that does not end by itself. (The unit may have given its output to somebody outside.)
     pub fn detach(&mut self, poller: &Poller, token: u64) {
-        if self.streams.get(&token).is_some_and(|attached| attached.stream == Stream::Syslog) {
+        if let Some(held) = self.streams.get_mut(&token) {
+            held.over = true;
             self.order(poller, Order::Detach(token));
         }
     }
@@ -209,7 +251,8 @@ impl Logger {
     fn say(&self, channel: &Near, order: Order) -> Result<(), SendError> {
         match order {
             Order::Attach { token, again } => {
-                let Some(attached) = self.streams.get(&token) else { return Ok(()) };
+                let Some(held) = self.streams.get(&token) else { return Ok(()) };
+                let attached = &held.attached;
                 let message = ToLogger::Attach {
                     token,
                     unit: attached.unit.clone(),
@@ -231,30 +274,41 @@ impl Logger {
     pub fn reports(&mut self, poller: &Poller) -> Vec<Report> {
         let mut reports = Vec::new();
         for _ in 0..100 {
-            let Some(channel) = &self.channel else { break };
-            match channel.get().receive() {
-                Ok(Received::Message(FromLogger::Closed { token }, _)) => {
-                    self.streams.remove(&token);
-                }
-                Ok(Received::Message(FromLogger::Matched { token }, _)) => {
-                    let watch = self.streams.get_mut(&token).and_then(|it| it.watch.take());
-                    reports.extend(watch.map(|watch| Report::Matched(watch.1, watch.2)));
-                }
-                Ok(Received::Message(FromLogger::Trouble { unit, text }, _)) => {
-                    reports.push(Report::Trouble(format!("log of {unit}: {text}")));
-                }
-                Ok(Received::Nothing) => break,
-                Ok(Received::Closed) => {
+            match self.receive(&mut reports) {
+                Next::More => {}
+                Next::Nothing => break,
+                Next::Over => {
                     self.hung_up(poller);
-                    break;
-                }
-                Err(error) => {
-                    reports.push(Report::Trouble(format!("the logger talks nonsense: {error}")));
                     break;
                 }
             }
         }
         reports
+    }
+
+    /// Takes one report.
+    fn receive(&mut self, reports: &mut Vec<Report>) -> Next {
+        let Some(channel) = &self.channel else { return Next::Over };
+        match channel.get().receive() {
+            Ok(Received::Message(FromLogger::Closed { token }, _)) => {
+                self.streams.remove(&token);
+            }
+            Ok(Received::Message(FromLogger::Matched { token }, _)) => {
+                let held = self.streams.get_mut(&token);
+                let watch = held.and_then(|held| held.attached.watch.take());
+                reports.extend(watch.map(|watch| Report::Matched(watch.1, watch.2)));
+            }
+            Ok(Received::Message(FromLogger::Trouble { unit, text }, _)) => {
+                reports.push(Report::Trouble(format!("log of {unit}: {text}")));
+            }
+            Ok(Received::Nothing) => return Next::Nothing,
+            Ok(Received::Closed) => return Next::Over,
+            Err(error) => {
+                reports.push(Report::Trouble(format!("the logger talks nonsense: {error}")));
+                return Next::Nothing;
+            }
+        }
+        Next::More
     }
 
     /// After the end of the channel nothing more is read; the reaper brings the rest.

@@ -238,7 +238,7 @@ impl Daemon {
     fn take_signals(&mut self) {
         for _ in 0..SIGNALS_A_TURN {
             match signal::take(self.signals.as_fd()) {
-                Ok(Some(taken)) => match taken.signal {
+                Ok(Some(signal)) => match signal {
                     libc::SIGCHLD => self.children = true,
                     libc::SIGTERM => self.begin_shutdown("SIGTERM", 0),
                     libc::SIGINT => self.begin_shutdown("SIGINT", 0),
@@ -260,7 +260,12 @@ impl Daemon {
         if !ready.readable {
             return;
         }
-        for report in self.logger.reports(&self.poller) {
+        let reports = self.logger.reports(&self.poller);
+        self.hear_logger(reports);
+    }
+
+    fn hear_logger(&mut self, reports: Vec<logger::Report>) {
+        for report in reports {
             match report {
                 logger::Report::Matched(unit, run) => self.line_matched(unit, run),
                 logger::Report::Trouble(text) => self.journal.say(&text),
@@ -278,6 +283,7 @@ impl Daemon {
     }
 
     fn logger_ended(&mut self) {
-        self.logger.ended(&mut self.poller, self.clock.now());
+        let reports = self.logger.ended(&mut self.poller, self.clock.now());
+        self.hear_logger(reports);
     }
 }

@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use crate::container::plan::DEFAULT_STATE;
 use crate::unit::Source;
+use crate::unit::model::UnitSet;
 
 /// What to read, in order: a later source overrides an earlier one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +44,16 @@ impl Sources {
             }
         }
         more
+    }
+
+    /// The same without those added paths of which nothing is in force: one that was
+    /// mistyped is not to be complained of for ever.
+    #[must_use]
+    pub fn in_use(mut self, set: &UnitSet) -> Self {
+        let used =
+            |path: &PathBuf| set.units.iter().any(|it| Path::new(&it.file).starts_with(path));
+        self.added.retain(used);
+        self
     }
 
     /// As the unit reader wants them. Looks at the disk, so only the reader may ask: a path
@@ -104,7 +116,7 @@ impl Default for Options {
         Self {
             sources: First::Default.into(),
             runtime_dir: PathBuf::from("/run/berth"),
-            state_dir: PathBuf::from("/var/lib/berth"),
+            state_dir: PathBuf::from(DEFAULT_STATE),
             target: "default".to_owned(),
             quiet: false,
             exit_code_from: None,
@@ -136,6 +148,11 @@ impl Options {
     /// A file for each unit that was stopped by hand and is to stay down.
     pub fn stopped_directory(&self) -> PathBuf {
         self.state_dir.join("stopped")
+    }
+
+    /// The same for the state: logs and overlays are one supervisor's.
+    pub fn state_lock(&self) -> PathBuf {
+        self.state_dir.join("lock")
     }
 
     /// The control socket.

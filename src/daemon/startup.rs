@@ -32,8 +32,9 @@ impl Fatal {
 /// What is held while the supervisor runs.
 #[derive(Debug)]
 pub struct Claim {
-    /// Locked; holds the pid and the paths of the cgroups.
-    _lock: File,
+    /// Of the runtime directory, which holds the pid and the paths of the cgroups, and of the
+    /// state directory.
+    _locks: [File; 2],
     /// The cgroup of this supervisor's units.
     pub root: Root,
 }
@@ -65,14 +66,17 @@ pub fn directories(options: &Options) -> Result<(), Fatal> {
     Ok(())
 }
 
-/// Takes the runtime directory: one supervisor each. What an earlier one that was killed has
+/// Takes the runtime and the state directory: one supervisor each. What an earlier one that was killed has
 /// left in its cgroups is ended first, so that nothing ever runs twice.
 ///
 /// # Errors
 /// Another supervisor runs here, or the tree cannot be used.
 pub fn claim(options: &Options) -> Result<Claim, Fatal> {
     let path = options.lock_file();
-    let mut lock = take_lock(&path, &options.runtime_dir)?;
+    let mut lock = take_lock(&path, &options.runtime_dir, "--runtime-dir")?;
+    let state = take_lock(&options.state_lock(), &options.state_dir, "--state-dir")?;
+    fs::write(options.state_lock(), format!("{}\n", std::process::id()))
+        .map_err(|error| Fatal::new("write the lock of the state directory", &error))?;
     let mut recorded = String::new();
     Read::by_ref(&mut lock)
         .take(64 * 1024)
@@ -85,13 +89,13 @@ pub fn claim(options: &Options) -> Result<Claim, Fatal> {
     let root = tree.open(&identity()).map_err(|error| Fatal::new("make a cgroup", &error))?;
     record(&mut lock, &root)
         .map_err(|error| Fatal::new(&format!("write {}", path.display()), &error))?;
-    Ok(Claim { _lock: lock, root })
+    Ok(Claim { _locks: [lock, state], root })
 }
 
 /// Locks the file. A supervisor that was killed may have left a child that had no time yet
 /// to close its copy of the lock: that is waited for. One that has ended in order has
 /// removed the file: then the lock of the old one is worth nothing.
-fn take_lock(path: &Path, directory: &Path) -> Result<File, Fatal> {
+fn take_lock(path: &Path, directory: &Path, option: &str) -> Result<File, Fatal> {
     let begun = Instant::now();
     loop {
         let mut lock = OpenOptions::new()
@@ -124,7 +128,7 @@ fn take_lock(path: &Path, directory: &Path) -> Result<File, Fatal> {
                 let read = Read::by_ref(&mut lock).take(64).read_to_string(&mut recorded);
                 let pid = recorded.lines().next().filter(|_| read.is_ok()).unwrap_or("?");
                 return Err(Fatal(format!(
-                    "another berth (process {pid}) uses {}; name another --runtime-dir",
+                    "another berth (process {pid}) uses {}; name another {option}",
                     directory.display()
                 )));
             }

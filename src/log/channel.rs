@@ -54,8 +54,9 @@ pub enum ToLogger {
         /// Which stream.
         token: u64,
     },
-    /// Nothing more is coming on this stream although it does not end by itself (a
-    /// datagram socket never does): write what is there, then answer `Closed`.
+    /// The run is over, so nothing more is coming on this stream, though it may not end by
+    /// itself: a datagram socket never does, and a pipe does not while somebody outside
+    /// holds the writing end. Write what is there, then answer `Closed`.
     Detach {
         /// Which stream.
         token: u64,
@@ -200,11 +201,15 @@ impl<Out: Serialize, In: DeserializeOwned> Channel<Out, In> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+        let mut reset = false;
         let result = loop {
             let mut parts = [IoSliceMut::new(&mut bytes)];
             match recvmsg(&self.socket, &mut parts, &mut control, flags) {
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::AGAIN) => return Ok(Received::Nothing),
+                // Told once, when the other side has gone without reading all it was sent,
+                // and before what it has said itself: that is still there.
+                Err(rustix::io::Errno::CONNRESET) if !reset => reset = true,
                 Err(rustix::io::Errno::CONNRESET) => return Ok(Received::Closed),
                 Err(errno) => return Err(errno.into()),
                 Ok(result) => break result,

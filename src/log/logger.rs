@@ -19,7 +19,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit, setsid};
 use super::channel::{FromLogger, Received, ToLogger};
 use super::outbox::{Interest, Outbox};
 use super::pump::{Output, Pump, Turn};
-use super::source::{Line, Source};
+use super::source::{Line, Parting, Source};
 use super::watch::Watch;
 use crate::sys::fd::set_nonblocking;
 use crate::unit::model;
@@ -183,7 +183,7 @@ impl Logger {
                         line: Line::Unknown,
                         again,
                         armed: false,
-                        detaching: false,
+                        parting: Parting::Not,
                         watch,
                     };
                     return self.attach(token, source, settings);
@@ -237,8 +237,8 @@ impl Logger {
     fn detach(&mut self, token: u64) {
         let Some(source) = self.sources.get_mut(&token) else { return };
         // One that is left alone for now learns it when its time comes.
-        if !source.detaching {
-            source.detaching = true;
+        if source.parting == Parting::Not {
+            source.part();
             if source.armed {
                 self.serve(token);
             }
@@ -295,10 +295,10 @@ impl Logger {
         if matched {
             self.report();
         }
-        let Some(source) = self.sources.get(&token) else { return };
+        let Some(source) = self.sources.get_mut(&token) else { return };
         if let Err(error) = self.pump.take(source, count) {
             self.put_off(token, &error);
-        } else if source.detaching {
+        } else if source.parting != Parting::Not {
             // It may have nothing more to say, and then no event tells.
             self.retry_now(token);
         }

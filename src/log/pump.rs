@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use super::console::Console;
 use super::record::{Header, MAX_RECORD, Stream, Tag};
-use super::source::{CHUNK, Intake, Line, Look, Source, syslog_text};
+use super::source::{CHUNK, Intake, Line, Look, Parting, Source, syslog_text};
 use super::store::{OpenLog, Store};
 use crate::unit::model::{self, LogDriver};
 
@@ -93,9 +93,13 @@ impl Pump {
     /// # Errors
     /// The output cannot be written down now; it waits where it is.
     pub fn turn(&mut self, source: &mut Source, settings: &model::Log) -> io::Result<Turn> {
-        match self.intake.look(source)? {
+        let look = match source.parting {
+            Parting::After(0) => Look::End,
+            Parting::After(_) | Parting::Not => self.intake.look(source)?,
+        };
+        match look {
             Look::Unreadable => return Ok(Turn::Unreadable),
-            Look::Nothing if !source.detaching => return Ok(Turn::Idle),
+            Look::Nothing if source.parting == Parting::Not => return Ok(Turn::Idle),
             Look::Nothing | Look::End => {
                 self.end_line(source, settings)?;
                 let matched = source.watch.as_mut().is_some_and(|watch| watch.finish());
@@ -128,8 +132,10 @@ impl Pump {
     ///
     /// # Errors
     /// It could not be taken, and will be written once more.
-    pub fn take(&mut self, source: &Source, count: usize) -> io::Result<()> {
-        self.intake.consume(source, count)
+    pub fn take(&mut self, source: &mut Source, count: usize) -> io::Result<()> {
+        self.intake.consume(source, count)?;
+        source.took(count);
+        Ok(())
     }
 
     /// Copies raw output to where berth's own goes; how much, or which output is full.

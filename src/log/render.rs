@@ -40,6 +40,13 @@ pub fn render_line(entry: &Entry, colour: bool, width: usize) -> Vec<u8> {
     out.into_bytes()
 }
 
+/// The text of a line alone, without any colour: what a terminal can be sent.
+pub fn render_text(text: &[u8]) -> String {
+    let mut out = String::with_capacity(text.len());
+    write_safe(&mut out, text, false);
+    out
+}
+
 /// Always the same colour for the same name.
 fn colour_of(name: &str) -> &'static str {
     // FNV-1a: small, and not the same for web.1 and web.2.
@@ -141,6 +148,7 @@ mod tests {
             line(Stream::Stdout, b"a\tb\x07c\x1b[2Jd\0\x7f\xff\xc2\x9b1m", false),
             "web    | a\tb\\x07c\\x1b[2Jd\\x00\\x7f\\xff\\x9b1m\n"
         );
+        assert_eq!(render_text(b"a\tb\x1b[2J\x1b[31mc\xff\r"), "a\tb\\x1b[2Jc\\xff\\x0d");
     }
 
     #[test]

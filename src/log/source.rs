@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use rustix::io::Errno;
+use rustix::io::{Errno, ioctl_fionread};
 use rustix::net::{RecvFlags, recv};
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, tee};
 
@@ -32,6 +32,16 @@ pub enum Line {
     Open,
 }
 
+/// How a stream comes to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parting {
+    /// By itself.
+    Not,
+    /// When nothing is there any more, or after so many bytes: what was there when the run
+    /// was over. Somebody outside who holds the writing end must not keep it for ever.
+    After(usize),
+}
+
 /// One attached stream. There may be thousands, so it has no buffer.
 #[derive(Debug)]
 pub struct Source {
@@ -49,13 +59,30 @@ pub struct Source {
     pub again: bool,
     /// Whether the loop is told when it has something.
     pub armed: bool,
-    /// Ends when it has nothing to say, not only at its end.
-    pub detaching: bool,
+    /// Whether it ends when it has nothing to say, not only at its end.
+    pub parting: Parting,
     /// Somebody waits for a line.
     pub watch: Option<Box<Watch>>,
 }
 
 impl Source {
+    /// From now on the stream ends once what is there now is written.
+    pub fn part(&mut self) {
+        if self.parting == Parting::Not {
+            // Of a datagram socket it tells the first one only; nobody outside has one.
+            let there = if self.is_datagram() { None } else { ioctl_fionread(&self.fd).ok() };
+            let there = there.and_then(|there| usize::try_from(there).ok());
+            self.parting = Parting::After(there.unwrap_or(usize::MAX));
+        }
+    }
+
+    /// So much less is to be written before it is over.
+    pub const fn took(&mut self, count: usize) {
+        if let Parting::After(left) = self.parting {
+            self.parting = Parting::After(left.saturating_sub(count));
+        }
+    }
+
     /// Whether it never ends by itself.
     pub const fn is_datagram(&self) -> bool {
         matches!(self.stream, Stream::Syslog)

@@ -8,7 +8,7 @@
 //! What must always hold: nothing here does I/O; whatever a peer sends costs at most a
 //! bounded amount of memory and gives a message or an error with a name, never a panic.
 //! Limits: a message has at most [`MESSAGE_MAX`] bytes, in both directions. What may be
-//! longer is an array that is sent in several replies ([`message::Pages`]); nothing is
+//! longer is an array that is sent in several replies ([`message::Page`]); nothing is
 //! cut silently.
 
 mod apply;
@@ -21,7 +21,7 @@ pub mod types;
 
 pub use error::Error;
 pub use frame::{FrameError, Inbox, Outbox};
-pub use message::{Mode, Page, Pages, Rejection, Reply, Request};
+pub use message::{Mode, Page, Rejection, Reply, Request};
 pub use method::{Call, Method};
 
 /// Most bytes of a message, the ending NUL included.

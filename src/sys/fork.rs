@@ -14,17 +14,12 @@ use super::{fd, limits, signal};
 pub struct Options<'a> {
     /// Descriptors it keeps besides 0, 1 and 2; all others are closed.
     pub keep: &'a [BorrowedFd<'a>],
-    /// SIGKILL it when the thread that made it is gone. A child that must outlive a
-    /// re-execution of the supervisor is unaffected: exec keeps the thread.
+    /// SIGKILL it when the thread that made it is gone.
     pub die_with_parent: bool,
     /// `RLIMIT_AS` in bytes, soft and hard.
     pub memory: Option<u64>,
     /// `RLIMIT_CPU` in seconds, soft and hard.
     pub cpu_seconds: Option<u64>,
-    /// `RLIMIT_NOFILE`, soft and hard.
-    pub files: Option<u64>,
-    /// Straight into this cgroup.
-    pub cgroup: Option<BorrowedFd<'a>>,
 }
 
 /// Runs `code` in a new process and returns at once; what `code` returns is its exit code.
@@ -34,7 +29,7 @@ pub struct Options<'a> {
 /// As clone3(2).
 pub fn child(options: &Options<'_>, code: impl FnOnce() -> i32) -> io::Result<Process> {
     let parent = std::process::id();
-    match clone::clone3(0, options.cgroup, Files::Copied)? {
+    match clone::clone3(0, None, Files::Copied)? {
         Side::Parent(process) => Ok(process),
         Side::Child => {
             // If `code` unwinds, this guard ends the child before the stack of the copied
@@ -60,9 +55,6 @@ fn settle(options: &Options<'_>, parent: u32) -> io::Result<()> {
     }
     if let Some(seconds) = options.cpu_seconds {
         limits::set(limits::Resource::Cpu, seconds)?;
-    }
-    if let Some(count) = options.files {
-        limits::set(limits::Resource::Files, count)?;
     }
     Ok(())
 }

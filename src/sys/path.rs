@@ -2,7 +2,7 @@
 //! were the root, never through the magic links of /proc.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
@@ -41,12 +41,12 @@ pub fn open_in(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> io::Result<Ow
 }
 
 /// Opens a regular file inside `root` for reading; anything else (a FIFO, a device, a
-/// directory) is refused without waiting for it.
+/// directory) is refused without being opened: that alone can do something to a device.
 ///
 /// # Errors
-/// As [`open_in`]; `EINVAL` when it is not a regular file.
+/// As [`open_in`]; `EINVAL` when it is not a regular file; `ENOENT` also without /proc.
 pub fn open_regular_in(root: BorrowedFd<'_>, path: &str) -> io::Result<std::fs::File> {
-    regular(open_in(root, path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?)
+    regular(open_in(root, path, OFlags::PATH)?.as_fd())
 }
 
 /// As [`open_regular_in`], for a path of the calling process.
@@ -54,17 +54,19 @@ pub fn open_regular_in(root: BorrowedFd<'_>, path: &str) -> io::Result<std::fs::
 /// # Errors
 /// As open(2); `EINVAL` when it is not a regular file.
 pub fn open_regular(path: &str) -> io::Result<std::fs::File> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    regular(rustix::fs::open(path, flags, Mode::empty())?)
+    regular(handle(path)?.as_fd())
 }
 
-fn regular(fd: OwnedFd) -> io::Result<std::fs::File> {
-    let file = std::fs::File::from(fd);
-    if file.metadata()?.is_file() {
-        Ok(file)
-    } else {
-        Err(io::Error::from_raw_os_error(libc::EINVAL))
+/// Opens what a handle refers to, if it is a regular file. By the handle, so that nobody
+/// can put something else in its place.
+fn regular(handle: BorrowedFd<'_>) -> io::Result<std::fs::File> {
+    let mode = rustix::fs::fstat(handle)?.st_mode;
+    if rustix::fs::FileType::from_raw_mode(mode) != rustix::fs::FileType::RegularFile {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
     }
+    let link = format!("/proc/self/fd/{}", handle.as_raw_fd());
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(link, flags, Mode::empty())?.into())
 }
 
 /// What a mount point has to be.
@@ -339,3 +341,39 @@ const KERNEL_FILESYSTEMS: [&str; 19] = [
     "sysfs",
     "tracefs",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+    use std::io::Read as _;
+
+    #[test]
+    fn what_is_no_regular_file_is_not_even_opened() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+        std::fs::write(at("file"), "text").unwrap();
+        rustix::fs::symlink("file", at("link")).unwrap();
+        let mode = Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(CWD, at("fifo"), rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let root = handle(directory.path().to_str().unwrap()).unwrap();
+        for name in ["file", "link"] {
+            for opened in [open_regular(&at(name)), open_regular_in(root.as_fd(), name)] {
+                let mut text = String::new();
+                opened.unwrap().read_to_string(&mut text).unwrap();
+                assert_eq!(text, "text");
+            }
+        }
+        let watch = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).unwrap();
+        inotify::add_watch(&watch, at("fifo"), WatchFlags::OPEN).unwrap();
+        let refused = |opened: io::Result<std::fs::File>| opened.unwrap_err().raw_os_error();
+        assert_eq!(refused(open_regular(&at("fifo"))), Some(libc::EINVAL));
+        assert_eq!(refused(open_regular_in(root.as_fd(), "fifo")), Some(libc::EINVAL));
+        assert_eq!(refused(open_regular(&at("."))), Some(libc::EINVAL));
+        let events = || rustix::io::read(&watch, &mut [0; 4096]);
+        assert_eq!(events(), Err(rustix::io::Errno::AGAIN));
+        // The control: an open would have been seen.
+        rustix::fs::open(at("fifo"), OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()).unwrap();
+        assert!(events().is_ok());
+    }
+}

@@ -1,10 +1,9 @@
-//! Waiting for children, by one reaper: look first, reap by descriptor after.
+//! Waiting for children, by one reaper: look first, reap by number after.
 //!
 //! `peek` leaves the process a zombie, so its number cannot be given to another while
 //! whoever owns it looks it up; `reap` then takes it away.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,23 +38,6 @@ pub fn peek() -> io::Result<Option<Dead>> {
 /// As waitid(2); no such child is `Ok(None)`.
 pub fn reap(pid: i32) -> io::Result<Option<Dead>> {
     wait(libc::P_PID, pid.unsigned_abs(), libc::WEXITED | libc::WNOHANG)
-}
-
-/// Reaps the child of this pidfd if it has ended.
-///
-/// # Errors
-/// As waitid(2); not (or no longer) a child of ours is `Ok(None)`.
-pub fn reap_pidfd(pidfd: BorrowedFd<'_>) -> io::Result<Option<Dead>> {
-    wait(libc::P_PIDFD, pidfd.as_raw_fd().unsigned_abs(), libc::WEXITED | libc::WNOHANG)
-}
-
-/// Waits for the child of this pidfd to end and reaps it. Not for the supervisor's loop,
-/// except after SIGKILL to a helper that cannot be in the way.
-///
-/// # Errors
-/// As waitid(2).
-pub fn wait_pidfd(pidfd: BorrowedFd<'_>) -> io::Result<Option<Dead>> {
-    wait(libc::P_PIDFD, pidfd.as_raw_fd().unsigned_abs(), libc::WEXITED)
 }
 
 fn wait(kind: libc::idtype_t, id: u32, options: i32) -> io::Result<Option<Dead>> {

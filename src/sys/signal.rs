@@ -8,22 +8,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Highest signal number of the kernel.
 pub const HIGHEST: i32 = 64;
 
+/// A set of signals as the kernel has it, one bit each. libc's own sets leave out the two
+/// signals that it uses for threads (32 and 33): somebody who sends us one would end us.
+type Set = u64;
+
+/// Every signal. SIGKILL and SIGSTOP in it mean nothing.
+const FULL: Set = Set::MAX;
+
+/// None.
+const EMPTY: Set = 0;
+
 /// Whether [`block_all`] was called: nothing in this program sets a disposition, before or
 /// after, but the runtime of the language before `main`.
 static ALL_DEFAULT: AtomicBool = AtomicBool::new(false);
-
-/// A signal that was taken from the descriptor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Taken {
-    /// Its number.
-    pub signal: i32,
-    /// Who sent it (0: the kernel).
-    pub pid: i32,
-    /// The sender's user.
-    pub uid: u32,
-    /// `si_int` of sigqueue(3).
-    pub value: i32,
-}
 
 /// Sets every disposition to the default (so that no child inherits an ignored signal, and
 /// children do not vanish unreaped), blocks every signal in this thread and returns a descriptor (non-blocking,
@@ -33,14 +30,16 @@ pub struct Taken {
 /// # Errors
 /// As signalfd(2).
 pub fn block_all() -> io::Result<OwnedFd> {
-    let set = full();
-    mask(&set)?;
+    mask(FULL)?;
     reset_dispositions();
     ALL_DEFAULT.store(true, Ordering::Relaxed);
-    // SAFETY: the set is initialised and lives through the call.
-    let fd = super::check(unsafe {
-        libc::signalfd(-1, &raw const set, libc::SFD_NONBLOCK | libc::SFD_CLOEXEC)
+    let flags = libc::SFD_NONBLOCK | libc::SFD_CLOEXEC;
+    let set = FULL;
+    // SAFETY: the set has the size that is said, and lives through the call.
+    let fd = super::check_long(unsafe {
+        libc::syscall(libc::SYS_signalfd4, -1, &raw const set, size_of::<Set>(), flags)
     })?;
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
     // SAFETY: a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
@@ -51,14 +50,14 @@ pub fn block_all() -> io::Result<OwnedFd> {
 /// # Errors
 /// As sigprocmask(2).
 pub fn ignore_all() -> io::Result<()> {
-    mask(&full())
+    mask(FULL)
 }
 
-/// The next signal of a descriptor of [`block_all`]; `None`: there is none now.
+/// The number of the next signal of a descriptor of [`block_all`]; `None`: there is none now.
 ///
 /// # Errors
 /// As read(2).
-pub fn take(fd: BorrowedFd<'_>) -> io::Result<Option<Taken>> {
+pub fn take(fd: BorrowedFd<'_>) -> io::Result<Option<i32>> {
     let mut info = MaybeUninit::<libc::signalfd_siginfo>::uninit();
     let size = size_of::<libc::signalfd_siginfo>();
     // SAFETY: the buffer has `size` bytes.
@@ -75,12 +74,7 @@ pub fn take(fd: BorrowedFd<'_>) -> io::Result<Option<Taken>> {
     }
     // SAFETY: the kernel has filled in the whole structure.
     let info = unsafe { info.assume_init() };
-    Ok(Some(Taken {
-        signal: info.ssi_signo.cast_signed(),
-        pid: info.ssi_pid.cast_signed(),
-        uid: info.ssi_uid,
-        value: info.ssi_int,
-    }))
+    Ok(Some(info.ssi_signo.cast_signed()))
 }
 
 /// In a child: every disposition back to the default, nothing blocked.
@@ -93,7 +87,7 @@ pub fn reset() -> io::Result<()> {
     if !ALL_DEFAULT.load(Ordering::Relaxed) {
         reset_dispositions();
     }
-    mask(&empty())
+    mask(EMPTY)
 }
 
 /// Every disposition back to the default. By the kernel's own call, because libc refuses
@@ -147,29 +141,17 @@ pub fn send_to_group(group: i32, signal: i32) -> io::Result<()> {
     super::check(unsafe { libc::kill(group.saturating_neg(), signal) }).map(drop)
 }
 
-/// The lowest and highest real-time signal a program may use: glibc keeps 32 and 33.
-pub const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=HIGHEST;
-
-fn full() -> libc::sigset_t {
-    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: sigfillset initialises the set.
-    unsafe {
-        libc::sigfillset(set.as_mut_ptr());
-        set.assume_init()
-    }
-}
-
-fn empty() -> libc::sigset_t {
-    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: sigemptyset initialises the set.
-    unsafe {
-        libc::sigemptyset(set.as_mut_ptr());
-        set.assume_init()
-    }
-}
-
-fn mask(set: &libc::sigset_t) -> io::Result<()> {
-    // SAFETY: the set is initialised and lives through the call.
-    super::check(unsafe { libc::sigprocmask(libc::SIG_SETMASK, set, std::ptr::null_mut()) })
-        .map(drop)
+fn mask(set: Set) -> io::Result<()> {
+    // SAFETY: the set has the size that is said, and lives through the call; no old one is
+    // asked for.
+    super::check_long(unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const set,
+            std::ptr::null_mut::<Set>(),
+            size_of::<Set>(),
+        )
+    })
+    .map(drop)
 }

@@ -41,23 +41,10 @@ pub struct Message {
 /// # Errors
 /// As socketpair(2).
 pub fn seqpacket_pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    pair(libc::SOCK_SEQPACKET)
-}
-
-/// A connected pair of stream sockets, close-on-exec.
-///
-/// # Errors
-/// As socketpair(2).
-pub fn stream_pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    pair(libc::SOCK_STREAM)
-}
-
-fn pair(kind: i32) -> io::Result<(OwnedFd, OwnedFd)> {
+    let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
     let mut fds = [-1; 2];
     // SAFETY: the array has room for two descriptors.
-    super::check(unsafe {
-        libc::socketpair(libc::AF_UNIX, kind | libc::SOCK_CLOEXEC, 0, fds.as_mut_ptr())
-    })?;
+    super::check(unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, fds.as_mut_ptr()) })?;
     // SAFETY: two new descriptors that nobody else owns.
     Ok(unsafe { (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])) })
 }

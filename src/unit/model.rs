@@ -194,6 +194,12 @@ impl Service {
     pub fn wants_notify(&self) -> bool {
         self.ready == Ready::Notify || self.watchdog.is_some()
     }
+
+    /// Whether it writes straight to the supervisor's own standard output and error, which
+    /// are not the unit's in any way. (Where a line is watched for, the logger comes first.)
+    pub fn shares_output(&self) -> bool {
+        self.log.driver == LogDriver::Console && !matches!(self.ready, Ready::Log(_))
+    }
 }
 
 /// A root tree.

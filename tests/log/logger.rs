@@ -126,6 +126,32 @@ fn syslog_datagrams_are_lines_until_detached() {
 }
 
 #[test]
+fn a_detached_pipe_is_let_go_after_all_that_was_in_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut logger = Logger::start(directory.path());
+    let mut outside = logger.pipe(&attach(1, "web", 1, Stream::Stdout, file(10 << 20, 3)));
+    // Much more than one turn takes away, and a line that is not ended.
+    rustix::pipe::fcntl_setpipe_size(&outside, 1 << 20).unwrap();
+    let output = format!("{}the end", "0123456789012345678901234567890\n".repeat(20_000));
+    // Stopped, it finds all of it in the pipe when it hears of the end.
+    let pid = rustix::process::Pid::from_child(&logger.child);
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    outside.write_all(output.as_bytes()).unwrap();
+    logger.send(&ToLogger::Detach { token: 1 }, None);
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+    logger.expect_closed(1);
+    assert!(texts(directory.path(), "web").join("\n") == output, "something is lost");
+    // Whoever writes for ever is let go, too; it learns it as from any pipe without a reader.
+    let mut flood = logger.pipe(&attach(2, "web", 2, Stream::Stdout, file(1 << 20, 2)));
+    let writer = std::thread::spawn(move || while flood.write_all(&[b'x'; 4096]).is_ok() {});
+    logger.send(&ToLogger::Detach { token: 2 }, None);
+    logger.expect_closed(2);
+    writer.join().unwrap();
+    assert!(outside.write_all(b"too late").is_err());
+    logger.finish();
+}
+
+#[test]
 fn a_console_that_is_full_holds_up_only_who_writes_there() {
     let directory = tempfile::tempdir().unwrap();
     let (mut console, stdout) = std::io::pipe().unwrap();

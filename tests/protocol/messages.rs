@@ -3,7 +3,7 @@
 use berth::protocol::message::{ReplyError, encode_error, encode_reply};
 use berth::protocol::method::{ApplyReply, Call, Empty, LogsReply, Start, Version};
 use berth::protocol::types::{LogEntry, LogStream};
-use berth::protocol::{Error, FrameError, MESSAGE_MAX, Mode, Pages, Rejection, Reply, Request};
+use berth::protocol::{Error, FrameError, MESSAGE_MAX, Mode, Page, Rejection, Reply, Request};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -207,7 +207,7 @@ proptest! {
         texts in vec(prop_oneof![any::<String>(), "x{0,9000}", "\u{1}{0,8000}"], 0..40),
     ) {
         let entries: Vec<LogEntry> = texts.into_iter().map(entry).collect();
-        let pages = Pages::new("entries", entries.iter()).collect::<Result<Vec<_>, _>>().unwrap();
+        let pages = pages(&entries).collect::<Result<Vec<_>, _>>().unwrap();
         let joined: Vec<LogEntry> =
             replies::<LogsReply>(pages).into_iter().flat_map(|page| page.entries).collect();
         prop_assert_eq!(joined, entries);
@@ -253,7 +253,7 @@ proptest! {
 #[test]
 fn an_element_that_fits_nowhere_is_an_error_and_not_cut() {
     let entries = [entry("ok".to_owned()), entry("x".repeat(MESSAGE_MAX))];
-    let mut pages = Pages::new("entries", entries.iter());
+    let mut pages = pages(&entries);
     assert!(pages.next().unwrap().is_ok());
     assert_eq!(pages.next(), Some(Err(FrameError::TooLong { limit: MESSAGE_MAX })));
     assert_eq!(pages.next(), None);
@@ -263,7 +263,27 @@ fn an_element_that_fits_nowhere_is_an_error_and_not_cut() {
 
 #[test]
 fn an_empty_list_is_one_empty_reply() {
-    let pages: Vec<_> =
-        Pages::new("entries", std::iter::empty::<LogEntry>()).map(Result::unwrap).collect();
+    let pages: Vec<_> = pages(&[]).map(Result::unwrap).collect();
     assert_eq!(pages, [b"{\"parameters\":{\"entries\":[]}}\0".to_vec()]);
+}
+
+/// A list as a row of replies, the way the supervisor makes them.
+fn pages(entries: &[LogEntry]) -> impl Iterator<Item = Result<Vec<u8>, FrameError>> + '_ {
+    let mut entries = Some(entries.iter().peekable());
+    std::iter::from_fn(move || {
+        let left = entries.as_mut()?;
+        let mut page = Page::new("entries");
+        while let Some(entry) = left.peek() {
+            match page.push(entry) {
+                Ok(true) => drop(left.next()),
+                Ok(false) => return Some(Ok(page.finish(true))),
+                Err(error) => {
+                    entries = None;
+                    return Some(Err(error));
+                }
+            }
+        }
+        entries = None;
+        Some(Ok(page.finish(false)))
+    })
 }

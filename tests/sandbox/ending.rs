@@ -13,6 +13,7 @@ pub const TESTS: &[Test] = &[
     ("frozen_processes_die", frozen_processes_die),
     ("groups_below_are_removed", groups_below_are_removed),
     ("a_killed_supervisors_units_are_ended", a_killed_supervisors_units_are_ended),
+    ("left_processes_die_without_a_kill_file", left_processes_die_without_a_kill_file),
     ("emptiness_is_announced", emptiness_is_announced),
     ("without_control_groups_the_init_is_enough", without_control_groups_the_init_is_enough),
 ];
@@ -86,7 +87,7 @@ fn a_killed_supervisors_units_are_ended() {
     })
     .unwrap();
     drop(write);
-    reap::wait_pidfd(killed.pidfd.as_fd()).unwrap();
+    super::rig::wait_pidfd(killed.pidfd.as_fd()).unwrap();
     let mut text = String::new();
     std::io::Read::read_to_string(&mut read, &mut text).unwrap();
     let mut lines = text.lines();
@@ -103,6 +104,41 @@ fn a_killed_supervisors_units_are_ended() {
     assert!(paths.iter().all(|path| !path.exists()));
     let state = std::fs::read_to_string(format!("/proc/{pid}/stat"));
     assert!(state.is_err() || state.unwrap().contains(") Z "));
+}
+
+/// As on a host that has version 1 only (or a kernel that is older than the file).
+fn left_processes_die_without_a_kill_file() {
+    let tree = Tree::discover().unwrap();
+    let legacy = tree.own_groups().find(|own| !own.join("cgroup.controllers").exists());
+    let Some(own) = legacy else { return eprintln!("no version 1 hierarchy here: not tested") };
+    let ours = own.join(format!("berth-rig-{}-legacy", std::process::id()));
+    let other = own.join(format!("other-rig-{}-legacy", std::process::id()));
+    let put = |group: &std::path::Path| {
+        std::fs::create_dir_all(group).unwrap();
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            if let Ok(all) = std::fs::read(own.join(file)) {
+                std::fs::write(group.parent().unwrap().join(file), &all).unwrap();
+                std::fs::write(group.join(file), &all).unwrap();
+            }
+        }
+        let child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        std::fs::write(group.join("cgroup.procs"), child.id().to_string()).unwrap();
+        child
+    };
+    let mut left: Vec<_> = ["web", "web/below"].iter().map(|name| put(&ours.join(name))).collect();
+    let mut stranger = put(&other.join("web"));
+    cgroup::tree::kill_leftovers(&[ours.clone(), other.clone()]).unwrap();
+    assert!(!ours.exists());
+    for child in &mut left {
+        use std::os::unix::process::ExitStatusExt;
+        assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
+    }
+    assert!(stranger.try_wait().unwrap().is_none(), "it is nobody of ours");
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+    for group in [other.join("web"), other] {
+        wait_for("the group is removed", || std::fs::remove_dir(&group).is_ok());
+    }
 }
 
 fn emptiness_is_announced() {
@@ -125,7 +161,7 @@ fn emptiness_is_announced() {
     // The init ends once the supervisor has reaped its own children in there.
     for child in [running.main.as_ref(), running.sandbox.as_ref()].into_iter().flatten() {
         assert!(fd::readable_within(child.pidfd.as_fd(), 10_000).unwrap());
-        reap::reap_pidfd(child.pidfd.as_fd()).unwrap().unwrap();
+        super::rig::wait_pidfd(child.pidfd.as_fd()).unwrap().unwrap();
     }
     assert!(announced(10));
     assert!(!running.group.populated().unwrap());
@@ -145,7 +181,7 @@ fn without_control_groups_the_init_is_enough() {
     executed(&mut main.status, &plan, &mut Vec::new()).unwrap();
     berth::sys::pidfd::send_signal(init.pidfd.as_fd(), libc::SIGKILL).unwrap();
     for child in [&main, &init] {
-        let dead = reap::wait_pidfd(child.pidfd.as_fd()).unwrap().unwrap();
+        let dead = super::rig::wait_pidfd(child.pidfd.as_fd()).unwrap().unwrap();
         assert_eq!(dead.ended, reap::Ended::Signal(libc::SIGKILL));
     }
 }

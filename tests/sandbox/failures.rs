@@ -140,7 +140,7 @@ fn a_child_that_is_killed_is_not_a_success() {
     let mut child =
         berth::container::process(&rig.host, &plan, &frozen, None, program, &stdio).unwrap();
     frozen.kill().unwrap();
-    berth::sys::reap::wait_pidfd(child.pidfd.as_fd()).unwrap();
+    super::rig::wait_pidfd(child.pidfd.as_fd()).unwrap();
     rig.host.ended(child.pid);
     let text = super::rig::executed(&mut child.status, &plan, &mut Vec::new()).unwrap_err();
     assert_eq!(text, "killed before its program was executed");
@@ -156,7 +156,7 @@ fn a_sandbox_that_is_gone_cannot_be_entered() {
     let sandbox = running.sandbox.as_ref().unwrap();
     berth::sys::pidfd::send_signal(sandbox.pidfd.as_fd(), libc::SIGKILL).unwrap();
     let main = running.main.as_ref().unwrap();
-    berth::sys::reap::wait_pidfd(main.pidfd.as_fd()).unwrap().unwrap();
+    super::rig::wait_pidfd(main.pidfd.as_fd()).unwrap().unwrap();
     assert!(berth::sys::fd::readable_within(sandbox.pidfd.as_fd(), 10_000).unwrap());
     let again = berth::container::process(
         &rig.host,

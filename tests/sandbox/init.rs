@@ -106,7 +106,7 @@ fn the_end_of_the_init_is_the_end() {
     let init = running.sandbox.as_ref().unwrap();
     pidfd::send_signal(init.pidfd.as_fd(), libc::SIGKILL).unwrap();
     let main = running.main.as_ref().unwrap();
-    let dead = reap::wait_pidfd(main.pidfd.as_fd()).unwrap().unwrap();
+    let dead = super::rig::wait_pidfd(main.pidfd.as_fd()).unwrap().unwrap();
     assert_eq!(dead.ended, reap::Ended::Signal(libc::SIGKILL));
     running.down();
 }

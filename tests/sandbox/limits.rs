@@ -160,7 +160,6 @@ fn usage_is_counted() {
     assert_eq!(running.line(), "up");
     assert!(running.group.memory().unwrap() > 0);
     assert_eq!(running.group.oom_kills(), Some(0));
-    assert!(running.group.cpu_microseconds().unwrap() > 0);
     let pids = running.group.processes(100).unwrap();
     let main = running.main.as_ref().unwrap().pid;
     assert!(pids.contains(&main), "{pids:?}");

@@ -7,13 +7,15 @@ use std::path::Path;
 use std::process::Command;
 
 use berth::container::step::{Covered, Op};
-use berth::sys::reap::{self, Ended};
+use berth::sys::reap::Ended;
 use berth::sys::{fork, pidfd};
 use berth::unit::model::{At, MountSource, Propagation, Service, Writable};
 use nix::mount::MsFlags;
 
 use super::mounts::tmpfs;
-use super::rig::{Rig, Test, bind, host_mount, mount, on_tree, private_mounts, service, unit};
+use super::rig::{
+    Rig, Test, bind, host_mount, mount, on_tree, private_mounts, service, unit, wait_pidfd,
+};
 
 pub const TESTS: &[Test] = &[
     ("what_changes_the_host_cannot_be_written", what_changes_the_host_cannot_be_written),
@@ -432,7 +434,7 @@ fn a_directory_that_is_swapped_misleads_nothing() {
         }
     }
     pidfd::send_signal(swapper.pidfd.as_fd(), libc::SIGKILL).unwrap();
-    reap::wait_pidfd(swapper.pidfd.as_fd()).unwrap();
+    wait_pidfd(swapper.pidfd.as_fd()).unwrap();
     // The control: without the defence nothing is covered, and that is seen.
     rig.without.set(|op| is_mask(op) || is_read_only(op));
     assert_eq!(start().unwrap(), BTreeSet::new());

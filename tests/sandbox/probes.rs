@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 
 use berth::container::probe::{self, Patience, Target};
 use berth::sys::clone::Process;
-use berth::sys::reap::{self, Ended};
+use berth::sys::reap::Ended;
 use berth::sys::{fd, fork, namespace, pidfd};
 
 use super::rig::{Rig, Running, Test, unit};
@@ -23,7 +23,7 @@ fn inside<'a>(running: &'a Running<'_>) -> std::os::fd::BorrowedFd<'a> {
 
 fn verdict(process: &Process) -> Ended {
     assert!(fd::readable_within(process.pidfd.as_fd(), 20_000).unwrap(), "no verdict");
-    reap::wait_pidfd(process.pidfd.as_fd()).unwrap().unwrap().ended
+    super::rig::wait_pidfd(process.pidfd.as_fd()).unwrap().unwrap().ended
 }
 
 fn once(running: &Running<'_>, target: &Target) -> Ended {
@@ -85,7 +85,7 @@ fn server(running: &Running<'_>, answer: &'static str) -> Process {
 
 fn end(server: &Process) {
     pidfd::send_signal(server.pidfd.as_fd(), libc::SIGKILL).unwrap();
-    reap::wait_pidfd(server.pidfd.as_fd()).unwrap();
+    super::rig::wait_pidfd(server.pidfd.as_fd()).unwrap();
 }
 
 fn address(port: u16) -> SocketAddr {

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use berth::container::{
     self, Channel, Child, Context, Exec, Host, Plan, Program, SocketKind, Status, Stdio,
 };
 use berth::sys::cgroup::{Group, Root, Tree};
-use berth::sys::reap::{self, Ended};
+use berth::sys::reap::{self, Dead, Ended};
 use berth::sys::{fd, fork, pidfd};
 use berth::unit::model::{At, Mount, Rootfs, Service, Unit, Writable};
 
@@ -57,10 +57,10 @@ fn run(test: fn()) -> Result<(), String> {
     .unwrap();
     if !fd::readable_within(child.pidfd.as_fd(), 60_000).unwrap() {
         pidfd::send_signal(child.pidfd.as_fd(), libc::SIGKILL).unwrap();
-        reap::wait_pidfd(child.pidfd.as_fd()).unwrap();
+        super::rig::wait_pidfd(child.pidfd.as_fd()).unwrap();
         return Err("took longer than a minute".to_owned());
     }
-    let dead = reap::wait_pidfd(child.pidfd.as_fd()).unwrap().unwrap();
+    let dead = super::rig::wait_pidfd(child.pidfd.as_fd()).unwrap().unwrap();
     let pid = child.pid;
     drop(child);
     while let Some(orphan) = reap::peek().unwrap() {
@@ -158,7 +158,7 @@ impl Rig {
 
     pub fn plan(&self, unit: &Unit) -> Plan {
         let (runtime, state) = (self.path("runtime"), self.path("state"));
-        let context = Context { runtime: &runtime, state: &state, hidden: &[] };
+        let context = Context { runtime: &runtime, state: &state };
         let mut plan = container::compile(unit, &context).unwrap();
         let without = self.without.get();
         plan.sandbox.retain(|step| !without(&step.op));
@@ -306,7 +306,7 @@ impl<'a> Running<'a> {
         let result = executed(&mut child.status, &self.plan, &mut self.sockets);
         let mut output = String::new();
         read.read_to_string(&mut output).unwrap();
-        let ended = reap::wait_pidfd(child.pidfd.as_fd()).unwrap().unwrap().ended;
+        let ended = super::rig::wait_pidfd(child.pidfd.as_fd()).unwrap().unwrap().ended;
         result.map(|()| Outcome { output, ended })
     }
 
@@ -319,7 +319,7 @@ impl<'a> Running<'a> {
     pub fn wait(&mut self) -> Outcome {
         let main = self.main.take().unwrap();
         assert!(fd::readable_within(main.pidfd.as_fd(), 20_000).unwrap(), "it does not end");
-        let ended = reap::wait_pidfd(main.pidfd.as_fd()).unwrap().unwrap().ended;
+        let ended = super::rig::wait_pidfd(main.pidfd.as_fd()).unwrap().unwrap().ended;
         let mut output = String::new();
         fd::set_nonblocking(self.output.as_fd(), true).unwrap();
         match self.output.read_to_string(&mut output) {
@@ -344,7 +344,7 @@ impl<'a> Running<'a> {
     pub fn down(mut self) {
         self.group.kill().unwrap();
         for child in [self.main.take(), self.sandbox.take()].into_iter().flatten() {
-            reap::wait_pidfd(child.pidfd.as_fd()).unwrap();
+            super::rig::wait_pidfd(child.pidfd.as_fd()).unwrap();
         }
         wait_for("the group is empty", || {
             while let Some(orphan) = reap::peek().unwrap() {
@@ -422,4 +422,17 @@ pub fn on_tree(service: &mut Service, tree: &str, writable: Writable) {
     service.rootfs = At { value: Rootfs::Directory(tree.to_owned()), line: 3 };
     service.writable = writable;
     service.mounts.push(with_usr());
+}
+
+/// Waits for the child of this pidfd to end and reaps it; `None`: it is no child (any more).
+pub fn wait_pidfd(pidfd: BorrowedFd<'_>) -> std::io::Result<Option<Dead>> {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    match waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
+        Err(rustix::io::Errno::CHILD) => return Ok(None),
+        other => other?,
+    };
+    // It has ended, so its number is its own until here.
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
+    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
+    reap::reap(pid.expect("the pid of a pidfd"))
 }

@@ -197,12 +197,46 @@ fn a_slow_check_is_killed_has_failed_and_never_piles_up() {
     it.wait(seconds(15));
     it.orders(&["hook web Health", "kill web Health"]);
     // It does not die at once: no second one meanwhile.
-    it.wait(seconds(100));
+    it.wait(seconds(9));
     it.orders(&[]);
     it.hook_ends("web", Hook::Health, Ok(Exit::Signal(9)));
     it.states(&[("web", Running)]);
     it.wait(seconds(15));
     it.orders(&["hook web Health", "kill web Health", "signal web 15"]);
+}
+
+#[test]
+fn a_check_that_does_not_even_die_fails_again_each_interval() {
+    let mut it = Story::of([service("web").checked(|it| it.retries = 3)]);
+    it.start("web");
+    it.comes_up("web");
+    it.skip();
+    it.wait(seconds(15));
+    it.orders(&["hook web Health", "kill web Health"]);
+    it.wait(seconds(19));
+    it.orders(&[]);
+    it.states(&[("web", Running)]);
+    it.wait(seconds(1));
+    it.orders(&["signal web 15"]);
+    assert_eq!(it.why("web"), "unhealthy: 3 checks failed, last: SIGKILL does not end it");
+}
+
+#[test]
+fn a_frozen_check_need_not_die() {
+    let mut it = Story::of([service("web").checked(|it| it.retries = 2)]);
+    it.start("web");
+    it.comes_up("web");
+    it.wait(seconds(15));
+    it.freeze("web", true);
+    it.skip();
+    it.wait(seconds(1000));
+    it.orders(&[]);
+    it.freeze("web", false);
+    it.wait(seconds(9));
+    it.states(&[("web", Running)]);
+    it.hook_ends("web", Hook::Health, Ok(Exit::Signal(9)));
+    it.wait(seconds(10));
+    it.orders(&["thaw web", "hook web Health"]);
 }
 
 #[test]

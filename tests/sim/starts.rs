@@ -245,6 +245,23 @@ fn a_service_may_ask_for_more_time() {
 }
 
 #[test]
+fn nobody_gets_more_than_an_hour_at_once() {
+    use crate::supervisor::event::Notify::ExtendTimeout;
+    let mut it = Story::of([service("web").with(|it| it.ready = Ready::Notify)]);
+    it.start("web");
+    it.comes_up("web");
+    it.says("web", ExtendTimeout(std::time::Duration::MAX));
+    it.wait(seconds(3599));
+    it.states(&[("web", Starting)]);
+    // Who asks in time is given more.
+    it.says("web", ExtendTimeout(seconds(7200)));
+    it.wait(seconds(3599));
+    it.states(&[("web", Starting)]);
+    it.wait(seconds(1));
+    it.states(&[("web", Stopping)]);
+}
+
+#[test]
 fn a_service_that_daemonises_has_failed_and_hears_why() {
     let mut it = Story::of([service("nginx").restart(|it| it.policy = RestartPolicy::No)]);
     it.start("nginx");

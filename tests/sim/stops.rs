@@ -219,6 +219,30 @@ fn a_process_that_survives_is_told_to_who_waits() {
 }
 
 #[test]
+fn a_stop_behind_a_dependent_that_survives_is_told_so_and_goes_on_later() {
+    let mut it = stack();
+    let job = it.stop("db");
+    it.wait(seconds(10));
+    assert!(it.waits(job));
+    it.fact("web", Fact::CleanStuck("process 4711 survives SIGKILL (state D)".to_owned()));
+    let why = "web has to end first: process 4711 survives SIGKILL (state D)";
+    it.refused(job, &format!("cannot stop db: {why}"));
+    // Nor does one wait who asks only now.
+    let late = it.stop("php");
+    it.refused(late, &format!("cannot stop php: {why}"));
+    let restart = it.restart("db");
+    it.refused(restart, &format!("cannot restart db: {why}"));
+    it.states(&[("db", Stopping), ("php", Stopping), ("web", Stopping)]);
+    it.stop("db");
+    it.skip();
+    it.cleaned("web");
+    it.orders(&["signal php 15"]);
+    ends(&mut it, "php");
+    ends(&mut it, "db");
+    it.states(&[("db", Inactive), ("php", Inactive), ("web", Inactive)]);
+}
+
+#[test]
 fn shutdown_runs_in_reverse_and_nothing_starts_any_more() {
     let mut it = stack();
     let job = it.shutdown();

@@ -76,6 +76,12 @@ fn up_ends_when_nothing_is_left_and_tells_failure_by_its_code() {
     assert_eq!(code, 1);
     let (code, ..) = ended(&format!("{failing}{beside}"), &["--exit-code-from", "a"]);
     assert_eq!(code, 7);
+    let (code, _, err) = ended(beside, &["--exit-code-from", "bb"]);
+    assert_eq!(code, 2);
+    assert!(err.contains("no service is called bb; did you mean b?"), "{err}");
+    let (code, _, err) = ended("# nothing", &[]);
+    assert_eq!(code, 2);
+    assert!(err.contains("there is no service in the files"), "{err}");
     let (code, _, err) = ended("[service.a]\ncommnd = \"x\"", &[]);
     assert_eq!(code, 2);
     assert!(err.contains("test.toml:2:1: error:") && err.contains("command"), "{err}");

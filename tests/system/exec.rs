@@ -282,3 +282,27 @@ fn many_at_once_are_refused_in_words() {
     assert!(!rig.path("made").exists(), "what was refused has run");
     assert_eq!(rig.ctl(&["exec", "plain", "--", "true"]).code, 0);
 }
+
+#[test]
+fn what_a_command_leaves_behind_does_not_keep_the_client() {
+    let mut rig = rig();
+    for script in ["sleep 1000 & echo hi", "yes & echo hi"] {
+        let said = rig.ctl(&["exec", "plain", "--", "sh", "-c", script]);
+        assert_eq!(said.code, 0, "{script}: {:.200}", said.err);
+        assert!(said.out.contains("hi"), "{script}");
+        assert!(said.out.len() < 1 << 20, "{script}: {} bytes", said.out.len());
+    }
+    assert_eq!(rig.finish(), 0);
+}
+
+#[test]
+fn nothing_is_executed_in_a_frozen_unit() {
+    let mut rig = rig();
+    rig.ctl_ok(&["freeze", "plain"]);
+    let said = rig.ctl(&["exec", "plain", "--", "true"]);
+    assert_eq!(said.code, 1);
+    assert!(said.err.contains("frozen") && said.err.contains("thaw"), "{said:?}");
+    rig.ctl_ok(&["thaw", "plain"]);
+    assert_eq!(rig.ctl(&["exec", "plain", "--", "true"]).code, 0);
+    assert_eq!(rig.finish(), 0);
+}

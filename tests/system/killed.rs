@@ -101,14 +101,50 @@ fn killed_at_any_moment_it_comes_back_whole() {
 fn two_supervisors_do_not_share_a_directory() {
     let mut rig = Rig::up(UNITS);
     wait_all(&rig);
-    let mut command = std::process::Command::new("timeout");
-    command.args(["60", BERTH, "up", "--runtime-dir"]).arg(rig.path("run"));
-    command.arg("--state-dir").arg(rig.path("state")).arg(rig.path("units"));
-    let said: Said = command.output().unwrap().into();
-    assert_eq!(said.code, 1, "{said:?}");
-    assert!(said.err.contains("another berth") && said.err.contains("--runtime-dir"), "{said:?}");
+    for (runtime, state, named) in
+        [("run", "state2", "--runtime-dir"), ("run2", "state", "--state-dir")]
+    {
+        let mut command = std::process::Command::new("timeout");
+        command.args(["60", BERTH, "up", "--runtime-dir"]).arg(rig.path(runtime));
+        command.arg("--state-dir").arg(rig.path(state)).arg(rig.path("units"));
+        let said: Said = command.output().unwrap().into();
+        assert_eq!(said.code, 1, "{said:?}");
+        assert!(said.err.contains("another berth") && said.err.contains(named), "{said:?}");
+    }
     wait_all(&rig);
     assert_eq!(rig.finish(), 0);
+}
+
+#[test]
+fn asked_to_end_at_any_moment_of_its_start_it_ends() {
+    let mut random = 54_321_u64;
+    for round in 0..15 {
+        let mut rig = Rig::prepare(UNITS);
+        rig.launch(Mode::Up, &[]);
+        rig.wait_for("berth to take signals", |rig| rig.path("run/lock").exists());
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        // The moment of the signal is the point here, no condition could stand for it.
+        std::thread::sleep(std::time::Duration::from_micros((random >> 33) % 30_000));
+        rig.signal(Signal::SIGTERM);
+        let code = rig.wait_end();
+        // Before it takes signals a signal ends it; the lock says that it is nearly there.
+        assert!(code == 0 || code == 143, "round {round}: {code}");
+    }
+}
+
+#[test]
+fn asked_to_end_while_units_are_read_it_ends() {
+    let mut rig = Rig::prepare(UNITS);
+    // So many take the reader a while.
+    let many: String =
+        (0..2000).map(|n| format!("[service.n{n}]\ncommand = 'true'\nwanted-by = []\n")).collect();
+    fs::write(rig.path("units/many.toml"), many).unwrap();
+    rig.launch(Mode::Up, &[]);
+    rig.wait_for("berth to run", |rig| rig.path("run/lock").exists());
+    rig.wait_for("the reader", |rig| rig.child("berth-reader").is_some());
+    rig.signal(Signal::SIGTERM);
+    assert_eq!(rig.wait_end(), 0);
+    assert!(!rig.out().contains("plain: preparing"), "{}", rig.story());
 }
 
 #[test]

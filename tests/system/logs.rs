@@ -217,3 +217,49 @@ fn a_unit_that_writes_to_syslog_is_heard() {
     let entry = all.iter().find(|it| it["text"].as_str().unwrap().contains("from syslog")).unwrap();
     assert_eq!(entry["stream"], "syslog", "{entry}");
 }
+
+/// Somebody outside of the unit who holds its output.
+fn outsider(rig: &Rig, unit: &str) -> Vec<fs::File> {
+    let pid = rig.host_pid(rig.main_pid(unit));
+    let open = |number| fs::File::options().write(true).open(format!("/proc/{pid}/fd/{number}"));
+    [1, 2].map(|number| open(number).unwrap()).into()
+}
+
+#[test]
+fn output_that_was_handed_outside_is_let_go_with_the_run() {
+    let rig = Rig::up(&format!("{}{BESIDE}", shell("a", "echo here; exec sleep 1000", "")));
+    rig.wait_state("a", "running");
+    rig.wait_log("a", "here");
+    let before = rig.descriptors();
+    let mut outside = Vec::new();
+    for _ in 0..5 {
+        outside.extend(outsider(&rig, "a"));
+        rig.ctl_ok(&["restart", "a"]);
+    }
+    rig.wait_for("no descriptor is left over", |rig| rig.descriptors() <= before);
+    assert_eq!(rig.logs("a").matches("here").count(), 6);
+}
+
+#[test]
+fn a_run_that_ends_while_there_is_no_logger_is_let_go_by_the_next_one() {
+    let rig = Rig::up(&format!("{}{BESIDE}", shell("a", "echo here; exec sleep 1000", "")));
+    rig.wait_state("a", "running");
+    rig.wait_log("a", "here");
+    let outside = outsider(&rig, "a");
+    let before = rig.descriptors();
+    let kill = |pid| {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL).unwrap();
+    };
+    // The second one dies young, so for a second there is none.
+    let first = rig.child("berth-logger").expect("no logger");
+    kill(first);
+    rig.wait_for("another logger", |rig| {
+        rig.descendants("berth-logger").iter().any(|pid| *pid != first)
+    });
+    kill(rig.child("berth-logger").expect("no logger"));
+    rig.wait_for("no logger", |rig| rig.descendants("berth-logger").is_empty());
+    rig.ctl_ok(&["restart", "a"]);
+    rig.wait_for("no descriptor is left over", |rig| rig.descriptors() <= before);
+    assert!(!rig.descendants("berth-logger").is_empty());
+    drop(outside);
+}

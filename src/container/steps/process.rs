@@ -80,8 +80,11 @@ impl State<'_> {
         let Identity { uid, gid, groups, .. } = &self.identity;
         // Such a program re-opens /dev/stderr, or its terminal, by name.
         let terminal = self.exec.is_some_and(|exec| exec.terminal.is_some());
-        for number in 0..3 {
-            fd::give_to(fd::standard(number), *uid, terminal)?;
+        // What the supervisor was given by somebody is not ours to give.
+        if self.exec.is_some() || !self.plan.shares_output {
+            for number in 0..3 {
+                fd::give_to(fd::standard(number), *uid, terminal)?;
+            }
         }
         Ok(identity::become_user(*uid, *gid, groups)?)
     }

@@ -15,6 +15,7 @@ use crate::daemon::poller::{Source, Watched};
 use crate::daemon::{Daemon, Owner};
 use crate::protocol::Error;
 use crate::protocol::method::Exec;
+use crate::protocol::types::State;
 use crate::supervisor::{Exit, UnitId};
 use crate::sys::fork;
 use crate::sys::pty::Size;
@@ -71,6 +72,10 @@ impl Daemon {
         let plan = self.plan(id).ok_or_else(not_running)?;
         if live.main.is_none() {
             return Err(not_running());
+        }
+        if state == State::Frozen {
+            let reason = format!("{0} is frozen; `berthctl thaw {0}` first", call.unit);
+            return Err(Error::Refused { reason });
         }
         let user = match call.user.as_deref().map(user).transpose() {
             Ok(user) => user,

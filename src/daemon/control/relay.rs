@@ -21,6 +21,9 @@ use crate::sys::{fd, pidfd, pty};
 /// Bytes taken from a pipe at a time.
 const PIECE: usize = 32 * 1024;
 
+/// What a pipe holds (pipe(7)).
+const REST: usize = 64 * 1024;
+
 /// Input that waits for the process; while there is more, the client is not read.
 const INPUT_MAX: usize = 256 * 1024;
 
@@ -112,6 +115,9 @@ struct Relay {
 struct Output {
     fd: OwnedFd,
     wrap: fn(Vec<u8>) -> FromCommand,
+    /// Bytes that are still taken once the process has ended: as many as were waiting in a
+    /// pipe. What those write that it left behind is nobody's.
+    rest: usize,
 }
 
 impl Relay {
@@ -159,7 +165,7 @@ impl Relay {
     }
 
     fn add(&mut self, fd: &OwnedFd, wrap: fn(Vec<u8>) -> FromCommand) -> std::io::Result<()> {
-        self.outputs.push(Output { fd: fd.try_clone()?, wrap });
+        self.outputs.push(Output { fd: fd.try_clone()?, wrap, rest: REST });
         Ok(())
     }
 
@@ -233,12 +239,16 @@ impl Relay {
     }
 
     fn copy_output(&mut self, index: usize) -> std::io::Result<()> {
-        let Some(Output { fd, wrap }) = self.outputs.get(index) else { return Ok(()) };
+        let Some(Output { fd, wrap, rest }) = self.outputs.get_mut(index) else { return Ok(()) };
+        let mut size = PIECE;
         if self.exit.is_some() {
             fd::set_nonblocking(fd.as_fd(), true)?;
+            size = size.min(*rest);
+            *rest = rest.saturating_sub(size);
         }
-        let mut buffer = vec![0_u8; PIECE];
-        match rustix::io::read(fd, buffer.as_mut_slice()) {
+        let wrap = *wrap;
+        let mut buffer = vec![0_u8; size];
+        match rustix::io::read(&*fd, buffer.as_mut_slice()) {
             Ok(count) if count > 0 => {
                 buffer.truncate(count);
                 self.send(&wrap(buffer))

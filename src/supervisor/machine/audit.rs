@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 use super::super::UnitId;
 use super::Machine;
-use super::state::State;
+use super::slot::JobKind;
+use super::state::{Goal, State};
 
 impl Machine {
     /// Compares everything that is derived with what it is derived from.
@@ -42,6 +43,10 @@ impl Machine {
             for job in &slot.jobs {
                 if self.jobs.get(&job.id) != Some(&id) || !jobs.insert(job.id) {
                     return Err(format!("{name}: job {} is booked wrongly", job.id.0));
+                }
+                let goes_down = job.kind == JobKind::Stop || slot.goal == Goal::Cycle;
+                if let Some(why) = self.why_stuck(slot).filter(|_| goes_down) {
+                    return Err(format!("{name}: job {} waits, but {why}", job.id.0));
                 }
             }
             self.audit_links(id, name)?;

@@ -1,4 +1,5 @@
-//! Health checks: one after the other, never two, a slow one is killed and has failed.
+//! Health checks: one after the other, never two. A slow one is killed and has failed; one
+//! that does not even die fails anew each interval.
 
 use std::time::Duration;
 
@@ -46,12 +47,17 @@ pub(super) fn next(cx: &Cx<'_>) -> Probe {
     }
 }
 
+/// One was killed and has an interval's time to end.
+pub(super) fn dying(cx: &Cx<'_>) -> Probe {
+    Probe::Dying(later(cx.now, interval(cx)))
+}
+
 /// One has ended.
 pub(super) fn ended(it: &mut Checks, result: &Result<Exit, String>, cx: &Cx<'_>) -> Verdict {
     match it.probe {
         Probe::Idle | Probe::Due(_) => Verdict::None,
         // Its verdict was taken when it was killed.
-        Probe::Dying => {
+        Probe::Dying(_) | Probe::Stiff => {
             it.probe = next(cx);
             Verdict::None
         }
@@ -79,11 +85,17 @@ pub(super) fn deadline(it: &mut Checks, run: Run, cx: &mut Cx<'_>) -> Verdict {
         }
         Probe::Busy(time) if time <= cx.now => {
             end(it, run, cx);
-            it.probe = Probe::Dying;
+            it.probe = dying(cx);
             let timeout = cx.terms.health().map_or(Duration::ZERO, |health| health.timeout);
             failed(it, &format!("no answer within {}", words::span(timeout)), cx)
         }
-        Probe::Due(_) | Probe::Busy(_) | Probe::Idle | Probe::Dying => Verdict::None,
+        Probe::Dying(time) if time <= cx.now => {
+            it.probe = dying(cx);
+            failed(it, "SIGKILL does not end it", cx)
+        }
+        Probe::Due(_) | Probe::Busy(_) | Probe::Dying(_) | Probe::Idle | Probe::Stiff => {
+            Verdict::None
+        }
     }
 }
 
@@ -93,7 +105,7 @@ pub(super) fn end(it: &Checks, run: Run, cx: &mut Cx<'_>) {
         Probe::Busy(_) => {
             cx.out.push(Action::KillHook { unit: cx.id, run, hook: Hook::Health });
         }
-        Probe::Idle | Probe::Due(_) | Probe::Dying => {}
+        Probe::Idle | Probe::Due(_) | Probe::Dying(_) | Probe::Stiff => {}
     }
 }
 

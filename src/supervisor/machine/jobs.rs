@@ -3,6 +3,8 @@
 //! to hear of the first failure; that the machine tries again in the background does not
 //! keep the job waiting.
 
+use std::collections::HashSet;
+
 use super::super::{Action, JobId, UnitId};
 use super::Machine;
 use super::graph::Link;
@@ -46,6 +48,45 @@ impl Machine {
             return;
         }
         self.end_jobs_if(id, out, |machine, slot, job| machine.verdict(slot, job.kind));
+    }
+
+    /// Ends those jobs that have reached their end of what this unit depends on.
+    pub(super) fn end_jobs_behind(&mut self, id: UnitId, out: &mut Vec<Action>) {
+        let mut found = vec![id];
+        let mut seen = HashSet::from([id]);
+        let mut next = 0;
+        while let Some(&unit) = found.get(next) {
+            next = next.saturating_add(1);
+            let links = self.dependencies(unit).iter().map(|edge| edge.unit);
+            let behind: Vec<UnitId> = links.filter(|other| seen.insert(*other)).collect();
+            for other in behind {
+                if self.slots.get(other).is_some_and(|slot| slot.face().up) {
+                    self.end_jobs(other, out);
+                    found.push(other);
+                }
+            }
+        }
+    }
+
+    /// Why a unit does not go down: it, or something that has to go first, does not end.
+    /// Once that ends all the same, things go on, though nobody waits any more.
+    pub(super) fn why_stuck(&self, slot: &Slot) -> Option<String> {
+        if slot.face().stuck {
+            return Some(self.why_of(slot));
+        }
+        let mut found: Vec<UnitId> = self.holders(slot).collect();
+        let mut seen: HashSet<UnitId> = found.iter().copied().collect();
+        let mut next = 0;
+        while let Some(&unit) = found.get(next) {
+            next = next.saturating_add(1);
+            let Some(holder) = self.slots.get(unit) else { continue };
+            if holder.face().stuck {
+                let name = &holder.unit.name;
+                return Some(format!("{name} has to end first: {}", self.why_of(holder)));
+            }
+            found.extend(self.holders(holder).filter(|other| seen.insert(*other)));
+        }
+        None
     }
 
     /// Ends the jobs that wait for a reload.
@@ -100,11 +141,8 @@ impl Machine {
     /// Whether a job has reached its end, and which.
     fn verdict(&self, slot: &Slot, kind: JobKind) -> Option<Result<(), String>> {
         match kind {
-            JobKind::Stop => match slot.face() {
-                face if !face.up => Some(Ok(())),
-                face if face.stuck => Some(Err(self.why_of(slot))),
-                _ => None,
-            },
+            JobKind::Stop if !slot.face().up => Some(Ok(())),
+            JobKind::Stop => self.why_stuck(slot).map(Err),
             JobKind::Reload => {
                 let running = matches!(slot.state, State::Running(_));
                 (!running).then(|| Err("it stopped meanwhile".to_owned()))
@@ -121,8 +159,7 @@ impl Machine {
         match slot.goal {
             Goal::Up if face.class == Class::Ready => return Some(Ok(())),
             Goal::Up => {}
-            Goal::Cycle if face.stuck => return Some(Err(self.why_of(slot))),
-            Goal::Cycle => return None,
+            Goal::Cycle => return self.why_stuck(slot).map(Err),
             Goal::Down => {
                 let why = match &slot.state {
                     State::Inactive(why) if !why.is_empty() => why.clone(),

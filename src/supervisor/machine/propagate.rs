@@ -124,6 +124,10 @@ impl Machine {
         self.marks.push_back(Mark::Look(id));
         self.mark_neighbours(id, before, after);
         self.end_jobs(id, out);
+        if self.stuck > 0 && before != after {
+            // It may have come to stand between something stuck and somebody who waits.
+            self.end_jobs_behind(id, out);
+        }
     }
 
     fn note_critical(&mut self, id: UnitId, name: StateName) {
@@ -366,7 +370,12 @@ impl Machine {
         if self.broken(Sabotage::StopInAnyOrder) {
             return false;
         }
-        slot.back.iter().any(|edge| {
+        self.holders(slot).next().is_some()
+    }
+
+    /// What has to go down before this unit.
+    pub(super) fn holders<'a>(&'a self, slot: &'a Slot) -> impl Iterator<Item = UnitId> + 'a {
+        let holds = |edge: &&super::Edge| {
             let Some(other) = self.slots.get(edge.unit) else { return false };
             let face = other.face();
             match edge.link {
@@ -375,7 +384,8 @@ impl Machine {
                 Link::Wants | Link::After => face.up && face.name == StateName::Stopping,
                 Link::Conflicts => false,
             }
-        })
+        };
+        slot.back.iter().filter(holds).map(|edge| edge.unit)
     }
 
     /// Shutdown is complete when nothing runs but what even SIGKILL does not end.

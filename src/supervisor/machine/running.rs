@@ -18,7 +18,7 @@ const SIGABRT: i32 = 6;
 pub(super) fn begin(it: Starting, cx: &mut Cx<'_>) -> State {
     let probe = match it.health.probe {
         Probe::Idle | Probe::Due(_) => health::next(cx),
-        Probe::Busy(_) | Probe::Dying => it.health.probe,
+        Probe::Busy(_) | Probe::Dying(_) | Probe::Stiff => it.health.probe,
     };
     State::Running(Running {
         run: it.run,
@@ -190,14 +190,16 @@ pub(super) fn freeze(mut it: Running, on: bool, cx: &mut Cx<'_>) -> State {
             }
             it.health.probe = match it.health.probe {
                 Probe::Idle | Probe::Due(_) => Probe::Idle,
-                Probe::Busy(_) | Probe::Dying => Probe::Dying,
+                Probe::Busy(_) | Probe::Dying(_) | Probe::Stiff => Probe::Stiff,
             };
             it.pulse = Pulse::Frozen;
         }
         (Pulse::Frozen, false) => {
             it.pulse = Pulse::Alive { watchdog: next_watchdog(cx), reload: None };
-            if it.health.probe == Probe::Idle {
-                it.health.probe = health::next(cx);
+            match it.health.probe {
+                Probe::Idle => it.health.probe = health::next(cx),
+                Probe::Stiff => it.health.probe = health::dying(cx),
+                Probe::Due(_) | Probe::Busy(_) | Probe::Dying(_) => {}
             }
         }
     }

@@ -195,6 +195,7 @@ pub(super) fn notify(mut it: Starting, word: Notify, cx: &mut Cx<'_>) -> State {
     match word {
         Notify::Status(text) => cx.memo.status = words::cut(text),
         Notify::ExtendTimeout(by) => {
+            let by = by.min(stopping::EXTENSION_BOUND);
             it.deadline = it.deadline.map(|deadline| deadline.max(later(cx.now, by)));
         }
         Notify::WatchdogTrigger => {

@@ -161,8 +161,11 @@ pub(super) enum Probe {
     Due(Time),
     /// One runs, and is too slow then.
     Busy(Time),
-    /// One was killed, its end is awaited; its verdict has been taken.
-    Dying,
+    /// One was killed, its end is awaited; its verdict has been taken. If it does not end
+    /// until then (SIGKILL does not end what waits for a disk), that is one more failure.
+    Dying(Time),
+    /// The same, in a frozen unit: nothing is expected.
+    Stiff,
 }
 
 impl Checks {
@@ -171,8 +174,8 @@ impl Checks {
 
     fn deadline(&self) -> Option<Time> {
         match self.probe {
-            Probe::Idle | Probe::Dying => None,
-            Probe::Due(time) | Probe::Busy(time) => Some(time),
+            Probe::Idle | Probe::Stiff => None,
+            Probe::Due(time) | Probe::Busy(time) | Probe::Dying(time) => Some(time),
         }
     }
 }

@@ -21,8 +21,9 @@ use super::{restart, running, starting, words};
 const SIGKILL: i32 = 9;
 /// How long a killed process may take to be reaped before `Clean` goes after it.
 const KILL_BOUND: Duration = Duration::from_secs(5);
-/// `EXTEND_TIMEOUT_USEC` may put a stop off, but not for ever.
-const EXTENSION_BOUND: Duration = Duration::from_secs(3_600);
+/// `EXTEND_TIMEOUT_USEC` may put a deadline off, but not for ever: so much in all for a
+/// stop, and so much at once for a start (that of a database may take a day).
+pub(super) const EXTENSION_BOUND: Duration = Duration::from_secs(3_600);
 
 /// What is said of a service that ends with success and leaves its children behind.
 pub(super) const DAEMONISED: &str =

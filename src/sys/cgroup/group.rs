@@ -1,5 +1,6 @@
 //! The group of one unit: kill, freeze, watch, count, remove.
 
+use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::rc::Rc;
 use rustix::fs::{Mode, OFlags};
 
 use super::{Error, read, write};
+use crate::sys::pidfd;
 
 /// Deepest nesting of groups that [`remove_tree`] handles. A unit could make more in its
 /// own view of the tree only with write access to it, which it does not get.
@@ -94,7 +96,8 @@ impl Group {
     /// # Errors
     /// `Unsupported` without a directory; as write(2).
     pub fn kill(&self) -> io::Result<()> {
-        write(&self.file("cgroup.kill")?, "1")
+        let path = self.path().ok_or(io::ErrorKind::Unsupported)?;
+        kill_tree(&path)
     }
 
     /// Freezes or thaws every process in it and below. Takes effect a little later.
@@ -105,7 +108,8 @@ impl Group {
         write(&self.file("cgroup.freeze")?, if on { "1" } else { "0" })
     }
 
-    /// Whether there is a process in it or below (a zombie counts until it is reaped).
+    /// Whether there is a process in it or below. A zombie does not count (that its parent
+    /// has not reaped it keeps nobody from removing the group).
     ///
     /// # Errors
     /// As [`Self::kill`].
@@ -168,12 +172,6 @@ impl Group {
         };
         let text = read(&file).ok()?;
         text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok())
-    }
-
-    /// Processor time used, in microseconds.
-    pub fn cpu_microseconds(&self) -> Option<u64> {
-        let text = read(&self.file("cpu.stat").ok()?).ok()?;
-        text.lines().find_map(|line| line.strip_prefix("usage_usec ")?.parse().ok())
     }
 
     /// Removes its directories, and the groups below that the unit has made. May be
@@ -241,6 +239,60 @@ pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
         }
     }
     Err(io::Error::from_raw_os_error(libc::EBUSY))
+}
+
+/// SIGKILL to every process in a group and below. Before Linux 5.14, and in version 1, the
+/// processes can only be listed: what they make at the same time takes another call. A
+/// group that is not there has none.
+pub(super) fn kill_tree(path: &Path) -> io::Result<()> {
+    match write(&path.join("cgroup.kill"), "1") {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => kill_listed(path),
+        other => other,
+    }
+}
+
+/// At most [`REMOVE_MAX`] groups, [`DEPTH_MAX`] deep.
+fn kill_listed(path: &Path) -> io::Result<()> {
+    let mut todo = vec![(path.to_owned(), 1)];
+    for _ in 0..REMOVE_MAX {
+        let Some((group, depth)) = todo.pop() else { return Ok(()) };
+        match kill_members(&group.join("cgroup.procs")) {
+            Err(error) if is_gone(&error) => continue,
+            other => other?,
+        }
+        for entry in std::fs::read_dir(&group).into_iter().flatten().flatten() {
+            if depth < DEPTH_MAX && entry.file_type()?.is_dir() {
+                todo.push((entry.path(), depth.saturating_add(1)));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Removed before it was opened, or after.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
+}
+
+fn kill_members(procs: &Path) -> io::Result<()> {
+    let own = std::process::id().cast_signed();
+    let list = || -> io::Result<Vec<i32>> {
+        Ok(read(procs)?.lines().filter_map(|line| line.parse().ok()).collect())
+    };
+    let listed = list()?.into_iter().filter(|&pid| pid > 0 && pid != own);
+    let opened: Vec<(i32, OwnedFd)> =
+        listed.filter_map(|pid| Some((pid, pidfd::open(pid).ok()?))).collect();
+    // Who is listed still is who was opened, or that one has ended and gets nothing.
+    let still: HashSet<i32> = list()?.into_iter().collect();
+    for (pid, opened) in opened {
+        if still.contains(&pid)
+            && let Err(error) = pidfd::send_signal(opened.as_fd(), libc::SIGKILL)
+            && error.raw_os_error() != Some(libc::ESRCH)
+        {
+            return Err(error);
+        }
+    }
+    Ok(())
 }
 
 fn first_child(path: &Path) -> io::Result<Option<PathBuf>> {

@@ -142,28 +142,49 @@ fn row(limit: Limit<'_>) -> Row {
     }
 }
 
-/// Enables for units what controllers version 2 has here; returns those that are. A
-/// group other than the real root cannot have both processes and controllers for its
-/// children: in that case this process moves to `own`, which the second value says.
-pub(super) fn enable(above: &Path, root: &Path, own: &Path) -> (Vec<String>, bool) {
+/// What [`enable`] has come to.
+#[derive(Debug, Default)]
+pub(super) struct Enabled {
+    /// The controllers that units can have.
+    pub controllers: Vec<String>,
+    /// Whether this process is in a group of its own now.
+    pub moved: bool,
+    /// Why others are not to be had, where that can be helped.
+    pub obstacle: Option<String>,
+}
+
+/// Enables for units what controllers version 2 has here. A group other than the real root
+/// cannot have both processes and controllers for its children: in that case this process
+/// moves to `own`. If there are others, that does not help, and it moves back.
+pub(super) fn enable(above: &Path, root: &Path, own: &Path) -> Enabled {
     let available = read(&above.join("cgroup.controllers")).unwrap_or_default();
-    let mut enabled = Vec::new();
-    let mut moved = false;
+    let mut it = Enabled::default();
     for name in CONTROLLERS.iter().filter(|name| available.split_whitespace().any(|a| a == **name))
     {
         let order = format!("+{name}");
         let mut result = write(&above.join("cgroup.subtree_control"), &order);
-        if is_busy(&result) && !moved {
-            moved = true;
-            if make_directory(own).and_then(|()| write(&own.join("cgroup.procs"), "0")).is_ok() {
-                result = write(&above.join("cgroup.subtree_control"), &order);
-            }
+        if is_busy(&result) && !it.moved && it.obstacle.is_none() {
+            it.moved = make_directory(own).and_then(|()| move_to(own)).is_ok();
+            result = write(&above.join("cgroup.subtree_control"), &order);
+        }
+        if is_busy(&result) && it.obstacle.is_none() {
+            it.obstacle = Some(format!("other processes are in {}", above.display()));
         }
         if result.and_then(|()| write(&root.join("cgroup.subtree_control"), &order)).is_ok() {
-            enabled.push((*name).to_owned());
+            it.controllers.push((*name).to_owned());
         }
     }
-    (enabled, moved)
+    if it.moved && it.controllers.is_empty() && move_to(above).is_ok() {
+        it.moved = false;
+        // It is empty; and if not, it goes with the root.
+        let _ = std::fs::remove_dir(own);
+    }
+    it
+}
+
+/// This process is in that group from now on.
+fn move_to(group: &Path) -> io::Result<()> {
+    write(&group.join("cgroup.procs"), "0")
 }
 
 /// The way back from [`enable`]: no controllers, this process in `above` again.
@@ -172,7 +193,7 @@ pub(super) fn disable(above: &Path, root: &Path, controllers: &[String]) -> io::
         write(&root.join("cgroup.subtree_control"), &format!("-{name}"))?;
         write(&above.join("cgroup.subtree_control"), &format!("-{name}"))?;
     }
-    write(&above.join("cgroup.procs"), "0")
+    move_to(above)
 }
 
 fn is_busy(result: &io::Result<()>) -> bool {
@@ -231,7 +252,11 @@ fn set(root: &Root, group: &mut Group, name: &str, row: &Row) -> Result<(), Obst
     let legacy = row.legacy.as_ref().map_err(|why| Obstacle::Impossible((*why).to_owned()))?;
     let has = |one: &&Hierarchy| one.controllers.iter().any(|known| known == legacy.controller);
     let Some(hierarchy) = root.legacy.iter().find(has) else {
-        let why = format!("no cgroup controller {} is available", row.unified.controller);
+        let mut why = format!("no cgroup controller {} is available", row.unified.controller);
+        if let Some(obstacle) = &root.obstacle {
+            why.push_str(": ");
+            why.push_str(obstacle);
+        }
         return Err(Obstacle::Impossible(why));
     };
     let path = join_legacy(group, hierarchy, name)?;

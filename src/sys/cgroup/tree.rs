@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags};
 
 use super::group::Above;
-use super::{Error, Group, Wanted, group, limits, read, write};
+use super::{Error, Group, Wanted, group, limits, read};
 
 /// Where berth itself goes on a host whose groups hold either processes or children.
 /// No unit's name begins with a dash.
@@ -84,13 +84,14 @@ impl Tree {
         let name = format!("berth-{id}");
         let legacy = self.legacy.iter().map(|one| Hierarchy {
             controllers: one.controllers.clone(),
-            own: group_above(&one.own, &name).join(&name),
-            path: group_above(&one.path, &name).join(&name),
+            own: one.own.join(&name),
+            path: one.path.join(&name),
         });
         let mut root = Root {
             unified: Err(String::new()),
             above: Rc::default(),
             controllers: Vec::new(),
+            obstacle: None,
             moved_from: None,
             legacy: legacy.collect(),
         };
@@ -98,30 +99,21 @@ impl Tree {
             root.unified = Err("no cgroup version 2 hierarchy is mounted".to_owned());
             return Ok(root);
         };
-        let above = group_above(&unified.own, &name);
+        let above = &unified.own;
         let path = above.join(&name);
-        let seen_as = group_above(&unified.path, &name).join(&name);
+        let seen_as = unified.path.join(&name);
         root.above = Rc::new(Above { path: path.clone(), seen_as });
         match make_directory(&path) {
             Ok(()) => {
-                let moved;
-                (root.controllers, moved) = limits::enable(above, &path, &path.join(OWN_GROUP));
-                root.moved_from = moved.then(|| above.to_owned());
+                let enabled = limits::enable(above, &path, &path.join(OWN_GROUP));
+                root.controllers = enabled.controllers;
+                root.obstacle = enabled.obstacle;
+                root.moved_from = enabled.moved.then(|| above.to_owned());
                 root.unified = Ok(path);
             }
             Err(error) => root.unified = Err(format!("cannot make {}: {error}", path.display())),
         }
         Ok(root)
-    }
-}
-
-/// `berth-ID` of the supervisor that was here before (a re-execution) is not nested.
-fn group_above<'a>(own: &'a Path, name: &str) -> &'a Path {
-    match own.parent() {
-        Some(parent) if own.ends_with(OWN_GROUP) && parent.ends_with(name) => {
-            parent.parent().unwrap_or(own)
-        }
-        _ => own,
     }
 }
 
@@ -198,6 +190,8 @@ pub struct Root {
     above: Rc<Above>,
     /// Version 2 controllers that are enabled for units.
     pub(super) controllers: Vec<String>,
+    /// Why others are not, where that can be helped.
+    pub(super) obstacle: Option<String>,
     /// Where this process was before it moved into a group of its own.
     moved_from: Option<PathBuf>,
     /// Its directory in the version 1 hierarchies; made when a limit needs it.
@@ -290,14 +284,10 @@ fn open_directory(path: &Path) -> Result<OwnedFd, Error> {
 pub fn kill_leftovers(recorded: &[PathBuf]) -> Result<(), Error> {
     let deadline = Instant::now().checked_add(LEFTOVERS_WAIT);
     for path in recorded.iter().filter(|path| is_ours(path)) {
-        // Version 1 groups have no such file: their processes are those of version 2.
-        match write(&path.join("cgroup.kill"), "1") {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::io("kill the processes of", path, error));
-            }
-            _ => {}
-        }
         loop {
+            // Again each time: version 1 has no kill that also hits those made meanwhile.
+            group::kill_tree(path)
+                .map_err(|error| Error::io("kill the processes of", path, error))?;
             match group::remove_tree(path) {
                 Ok(()) => break,
                 Err(error) if deadline.is_none_or(|deadline| Instant::now() >= deadline) => {
@@ -381,14 +371,5 @@ mod tests {
         assert_eq!(error.line(), 7);
         assert_eq!(group.kill().unwrap_err().kind(), io::ErrorKind::Unsupported);
         assert_eq!((group.path(), group.memory(), group.fd().is_none()), (None, None, true));
-    }
-
-    #[test]
-    fn a_supervisor_that_moved_finds_its_place_again() {
-        let above = group_above(Path::new("/cg/a/berth-1/-supervisor"), "berth-1");
-        assert_eq!(above, Path::new("/cg/a"));
-        for own in ["/cg/a", "/cg/a/berth-2/-supervisor", "/cg/a/berth-1"] {
-            assert_eq!(group_above(Path::new(own), "berth-1"), Path::new(own));
-        }
     }
 }

@@ -43,13 +43,20 @@ pub(super) const SETTINGS: &[Setting] = &[
             if path.chars().all(|c| c == '/') {
                 return cx.advise(v, "a mount cannot cover the root", "use `rootfs`");
             }
+            if same_path(&path, NOTIFY_SOCKET) {
+                return cx.advise(
+                    v,
+                    format!("a mount cannot cover {NOTIFY_SOCKET}"),
+                    "berth makes its own socket there, see ready = \"notify\"",
+                );
+            }
             Some(path)
         });
         value::put_some(&mut d.mount.target, target);
     })
     .help("Where it is shown; made if it is missing.")
     .good(&["\"/var/www\""])
-    .bad(&["\"var\"", "\"/\"", "\"/a/../b\"", "1"])
+    .bad(&["\"var\"", "\"/\"", "\"/a/../b\"", "\"/dev/berth-notify\"", "1"])
     .with("type = \"tmpfs\""),
     Setting::new(MOUNT, "read-only", "true | false", "false", |d, v, cx| {
         put(&mut d.mount.read_only, value::flag(v, cx));
@@ -101,6 +108,9 @@ pub(super) const SETTINGS: &[Setting] = &[
     .bad(&["\"0999\"", "755"])
     .with("type = \"tmpfs\", target = \"/m\""),
 ];
+
+/// What `sd_notify(3)` writes to inside a container.
+const NOTIFY_SOCKET: &str = "/dev/berth-notify";
 
 /// Reads all entries.
 pub(super) fn read_all(node: &Node, draft: &mut Draft, cx: &mut Context<'_>) {

@@ -29,7 +29,8 @@ pub(super) const SETTINGS: &[Setting] = &[
     .help(
         "Who it runs as. Names are looked up in `/etc/passwd` and `/etc/group` of the \
          unit's own root. Without a group it is the user's own one, and the \
-         supplementary groups come from `/etc/group`.",
+         supplementary groups come from `/etc/group`; a number that is not in \
+         `/etc/passwd` has group 0.",
     )
     .good(&["\"www-data\"", "\"1000:1000\"", "33", "\"redis:adm\""])
     .bad(&[
