@@ -63,6 +63,8 @@ fn the_least_container() {
          sandbox  0 mount a tmpfs on /run
          sandbox  0 hide /var/lib/berth
          sandbox  0 make the socket /dev/log
+         sandbox  0 make what /proc changes read-only
+         sandbox  0 mask what /proc and /sys show of the host
          sandbox  0 make the root tree read-only
          sandbox  0 set the host name to web-1
          sandbox  0 bring the loopback device up
@@ -181,6 +183,8 @@ fn a_tree_with_mounts() {
             At { value: mount, line }
         })
         .collect();
+        s.read_only_paths = vec![At { value: "/var/lib/mysql/conf".into(), line: 15 }];
+        s.masked_paths = vec![At { value: "/var/www/.git".into(), line: 16 }];
     });
     expect(
         &unit,
@@ -204,6 +208,10 @@ fn a_tree_with_mounts() {
          sandbox 13 mount a tmpfs on /run
          sandbox  0 make the socket /dev/log
          sandbox  0 make the socket /dev/berth-notify
+         sandbox  0 make what /proc changes read-only
+         sandbox 15 make /var/lib/mysql/conf read-only
+         sandbox  0 mask what /proc and /sys show of the host
+         sandbox 16 mask /var/www/.git
          sandbox  4 set the host name to database
          sandbox  0 bring the loopback device up
          sandbox  0 give up the init's capabilities
@@ -294,4 +302,20 @@ fn the_sources_are_opened_before_and_attached_after_the_root_changes() {
     ];
     assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{order:?}");
     assert_eq!(plan.slots, 1);
+}
+
+#[test]
+fn a_privileged_unit_keeps_only_the_covers_it_asked_for() {
+    let covers = |privileged| {
+        let unit = unit("web", |s| {
+            s.privileged = privileged;
+            s.masked_paths = vec![At::default_value("/etc/secret".to_owned())];
+        });
+        let listing = list(&unit);
+        let default = ["what /proc changes", "what /proc and /sys show"];
+        let found = default.iter().filter(|text| listing.contains(**text)).count();
+        (found, listing.contains("mask /etc/secret"))
+    };
+    assert_eq!(covers(false), (2, true));
+    assert_eq!(covers(true), (0, true));
 }

@@ -30,6 +30,8 @@ mod limits;
 mod mounts;
 #[path = "sandbox/namespaces.rs"]
 mod namespaces;
+#[path = "sandbox/paths.rs"]
+mod paths;
 #[path = "sandbox/probes.rs"]
 mod probes;
 #[path = "sandbox/process.rs"]
@@ -48,6 +50,7 @@ fn main() {
         namespaces::TESTS,
         tree::TESTS,
         mounts::TESTS,
+        paths::TESTS,
         process::TESTS,
         capabilities::TESTS,
         escape_capabilities::TESTS,

@@ -3,15 +3,16 @@
 //! Three lists, in the order they are carried out: `outside`, while the process still
 //! sees the host; `sandbox`, which makes the unit's own world (once a run); `process`,
 //! which makes the process what the unit says (every process of the unit). What must
-//! hold: sources are opened before the root changes, the root becomes read-only after
-//! the last mount point may have been made, and the user changes after everything that
-//! needs privilege. Capabilities are limited before that and given up after it.
+//! hold: sources are opened before the root changes, paths are protected after the last
+//! mount that could cover them, the root becomes read-only after the last mount point may
+//! have been made, and the user changes after everything that needs privilege.
+//! Capabilities are limited before that and given up after it.
 
 use std::path::Path;
 
 use super::capabilities::Grant;
 use super::environment::Variables;
-use super::step::{Datagram, Op, Step, Upper};
+use super::step::{Covered, Datagram, Op, Step, Upper};
 use crate::sys::limits::Resource;
 use crate::unit::model::{
     At, Limits, Mount, MountSource, Namespaces, Propagation, Rootfs, Service, Unit, Writable,
@@ -234,8 +235,28 @@ impl Sandbox<'_> {
         if self.service.wants_notify() {
             self.push(Op::Socket(Datagram::Notify));
         }
+        self.protected_paths();
         if self.service.writable == Writable::None {
             self.push(Op::ReadOnlyRoot);
+        }
+    }
+
+    /// Last of all that is mounted, so that no mount lies on top. A mask may lie in what is
+    /// read-only, for which nothing needs to be made there.
+    fn protected_paths(&mut self) {
+        let Service { masked_paths, read_only_paths, .. } = self.service;
+        self.protect(Op::ReadOnly, read_only_paths);
+        self.protect(Op::Mask, masked_paths);
+    }
+
+    fn protect(&mut self, op: fn(Covered) -> Op, paths: &[At<String>]) {
+        // A privileged unit gets back what every other one is kept from, not what it asked for.
+        if !self.service.privileged {
+            self.push(op(Covered::Kernel));
+        }
+        for At { value: path, line } in paths {
+            let op = op(Covered::Path(path.clone()));
+            self.steps.push(Step { op, line: *line });
         }
     }
 

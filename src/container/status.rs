@@ -84,6 +84,17 @@ impl Failure {
         Self { errno: 0, detail: detail.into() }
     }
 
+    /// The same, with the place where it happened.
+    #[must_use]
+    pub fn at(self, place: &str) -> Self {
+        let detail = if self.detail.is_empty() {
+            place.to_owned()
+        } else {
+            format!("{place}: {}", self.detail)
+        };
+        Self { detail, ..self }
+    }
+
     /// An error with a hint.
     pub fn with(error: &io::Error, detail: impl Into<String>) -> Self {
         Self { errno: error.raw_os_error().unwrap_or(libc::EIO), detail: detail.into() }

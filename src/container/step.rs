@@ -43,6 +43,16 @@ impl Datagram {
     }
 }
 
+/// What a mask or a read-only mount covers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Covered {
+    /// What every unit is kept from: files of the kernel that show or change the host, as
+    /// far as this kernel has them.
+    Kernel,
+    /// An absolute path inside, which must be there.
+    Path(String),
+}
+
 /// What a step does. Those of a mount that needs something of the host are two: the
 /// source is opened while the host's tree is in sight (`slot` says where it is kept), and
 /// attached when the unit's own tree is.
@@ -137,6 +147,10 @@ pub enum Op {
     },
     /// A socket, handed to the supervisor.
     Socket(Datagram),
+    /// An empty file or directory in its place.
+    Mask(Covered),
+    /// Not writable, with all mounts below.
+    ReadOnly(Covered),
     /// No more writes to the root tree itself.
     ReadOnlyRoot,
     /// sethostname(2).
@@ -215,6 +229,10 @@ impl fmt::Display for Op {
             Self::Dev => write!(f, "fill /dev"),
             Self::Tmpfs { target, .. } => write!(f, "mount a tmpfs on {target}"),
             Self::Socket(socket) => write!(f, "make the socket {}", socket.path()),
+            Self::Mask(Covered::Kernel) => write!(f, "mask what /proc and /sys show of the host"),
+            Self::Mask(Covered::Path(path)) => write!(f, "mask {path}"),
+            Self::ReadOnly(Covered::Kernel) => write!(f, "make what /proc changes read-only"),
+            Self::ReadOnly(Covered::Path(path)) => write!(f, "make {path} read-only"),
             Self::ReadOnlyRoot => write!(f, "make the root tree read-only"),
             Self::HostName(name) => write!(f, "set the host name to {name}"),
             Self::Loopback => write!(f, "bring the loopback device up"),

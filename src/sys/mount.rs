@@ -153,6 +153,17 @@ pub fn add_attributes(
     mount_setattr(mount, recursive, &change)
 }
 
+/// Makes a tree with all mounts in it read-only, and cuts it off from mounts that others
+/// make there later.
+///
+/// # Errors
+/// As `mount_setattr(2)`.
+pub fn seal(tree: BorrowedFd<'_>) -> io::Result<()> {
+    let set = libc::MOUNT_ATTR_RDONLY;
+    let change = SetAttributes { set, propagation: libc::MS_PRIVATE, ..Default::default() };
+    mount_setattr(tree, true, &change)
+}
+
 /// Changes the propagation of a mount, and of those below it if `recursive`.
 ///
 /// # Errors

@@ -141,12 +141,50 @@ fn make(parent: BorrowedFd<'_>, name: &str, kind: Kind) -> io::Result<()> {
     }
 }
 
-/// Whether `fd` is on an overlay filesystem.
+/// Filesystems that are told apart by what they say they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Type {
+    /// overlayfs.
+    Overlay,
+    /// procfs.
+    Proc,
+    /// sysfs.
+    Sys,
+}
+
+/// Whether `fd` is on a filesystem of that type.
 ///
 /// # Errors
 /// As fstatfs(2).
-pub fn is_overlay(fd: BorrowedFd<'_>) -> io::Result<bool> {
-    Ok(rustix::fs::fstatfs(fd)?.f_type == libc::OVERLAYFS_SUPER_MAGIC)
+pub fn is_on(fd: BorrowedFd<'_>, kind: Type) -> io::Result<bool> {
+    let magic = match kind {
+        Type::Overlay => libc::OVERLAYFS_SUPER_MAGIC,
+        Type::Proc => libc::PROC_SUPER_MAGIC,
+        // SYSFS_MAGIC of <linux/magic.h>.
+        Type::Sys => 0x6265_6572,
+    };
+    Ok(rustix::fs::fstatfs(fd)?.f_type == magic)
+}
+
+/// Opens a directory that no symbolic link leads to.
+///
+/// # Errors
+/// As [`open_in`]; `ELOOP` for a symbolic link.
+pub fn open_directly_in(root: BorrowedFd<'_>, path: &str) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+    Ok(rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)?)
+}
+
+/// Whether `fd` refers to a device node of `/dev/null`.
+///
+/// # Errors
+/// As fstat(2).
+pub fn is_null(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    let status = rustix::fs::fstat(fd)?;
+    let kind = rustix::fs::FileType::from_raw_mode(status.st_mode);
+    let character = kind == rustix::fs::FileType::CharacterDevice;
+    Ok(character && status.st_rdev == rustix::fs::makedev(1, 3))
 }
 
 /// `/dev/null` of the calling process' tree, checked to be that device.
@@ -156,10 +194,7 @@ pub fn is_overlay(fd: BorrowedFd<'_>) -> io::Result<bool> {
 pub fn open_null() -> io::Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY;
     let fd = open_in(handle("/")?.as_fd(), "/dev/null", flags)?;
-    let status = rustix::fs::fstat(&fd)?;
-    let character = rustix::fs::FileType::from_raw_mode(status.st_mode)
-        == rustix::fs::FileType::CharacterDevice;
-    if !character || status.st_rdev != rustix::fs::makedev(1, 3) {
+    if !is_null(fd.as_fd())? {
         return Err(io::Error::from_raw_os_error(libc::ENXIO));
     }
     super::fd::set_nonblocking(fd.as_fd(), false)?;
@@ -209,6 +244,37 @@ pub fn copy_owner_and_mode(
     Ok(rustix::fs::chmodat(parent, name, mode, AtFlags::empty())?)
 }
 
+/// Whether `fd` is the first inode of its filesystem: for procfs and sysfs the root.
+///
+/// # Errors
+/// As fstat(2).
+pub fn is_first_inode(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(rustix::fs::fstat(fd)?.st_ino == 1)
+}
+
+/// Whether what is mounted on `fd` would be mounted in other namespaces too.
+///
+/// # Errors
+/// As statx(2) and open(2); `ENOENT` when its mount is not in sight.
+pub fn is_in_shared_mount(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    use rustix::fs::{AtFlags, StatxFlags};
+    let id = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?.stx_mnt_id;
+    let id = id.to_string();
+    let text = mountinfo()?;
+    let mount = text.lines().find(|line| line.split(' ').next() == Some(&id));
+    let mount = mount.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?;
+    // The optional fields stand between the sixth and a dash.
+    let fields = mount.split(' ').skip(6).take_while(|field| *field != "-");
+    Ok(fields.into_iter().any(|field| field.starts_with("shared:")))
+}
+
+fn mountinfo() -> io::Result<String> {
+    use std::io::Read;
+    let mut text = String::new();
+    std::fs::File::open("/proc/self/mountinfo")?.take(MOUNTINFO_MAX).read_to_string(&mut text)?;
+    Ok(text)
+}
+
 /// A line of mountinfo, as much of it as is needed here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mounted {
@@ -233,9 +299,7 @@ pub enum Which {
 /// # Errors
 /// As open(2) and read(2).
 pub fn mounts(which: Which, limit: usize) -> io::Result<Vec<Mounted>> {
-    use std::io::Read;
-    let mut text = String::new();
-    std::fs::File::open("/proc/self/mountinfo")?.take(MOUNTINFO_MAX).read_to_string(&mut text)?;
+    let text = mountinfo()?;
     let mut mounts: Vec<Mounted> = Vec::new();
     for line in text.lines() {
         let Some((left, right)) = line.split_once(" - ") else { continue };

@@ -37,6 +37,7 @@ pub fn service(mut draft: Draft, header: Place, cx: &mut Context<'_>) -> Checked
         draft.references.push(Reference { relation, name, place: header });
     }
     namespaces(&mut draft, cx);
+    protected_paths(&draft, cx);
     if matches!(draft.isolation, Isolation::None) {
         plain_process(&draft, cx);
     } else {
@@ -153,6 +154,22 @@ fn needs_namespace(draft: &Draft, cx: &mut Context<'_>) {
     for (key, namespace, _) in needs.into_iter().filter(|(_, _, has)| !has) {
         let text = format!("`{key}` needs \"{namespace}\" in the list of `isolation`");
         conflict(draft, key, &text, "isolation", cx);
+    }
+}
+
+/// Paths are protected by mounts on them.
+fn protected_paths(draft: &Draft, cx: &mut Context<'_>) {
+    if draft.service.namespaces.value.mount {
+        return;
+    }
+    for key in ["masked-paths", "read-only-paths"] {
+        let Some(place) = draft.place(Section::Security, key) else { continue };
+        let text = format!("`{key}` needs a mount namespace, which `isolation` takes away");
+        let mistake = Mistake::new(place, text);
+        cx.out.push(match draft.place(Section::Service, "isolation") {
+            Some(isolation) => mistake.note(isolation, "because of this"),
+            None => mistake,
+        });
     }
 }
 

@@ -90,6 +90,8 @@ fn run(service: &Service, table: &mut Table) {
         environment_files,
         hostname,
         mounts,
+        masked_paths,
+        read_only_paths,
         umask,
         no_new_privileges,
         capabilities,
@@ -116,10 +118,15 @@ fn run(service: &Service, table: &mut Table) {
     } = service;
     table.at("command", command, command.value.as_slice());
     isolation(namespaces, table);
+    let mut security = Table::default();
     if namespaces.value.mount {
         root(rootfs, *writable, table);
         let mounts: Vec<Value> = mounts.iter().map(|at| placed(at, mount(&at.value))).collect();
         table.put("mounts", mounts);
+        for (key, paths) in [("masked-paths", masked_paths), ("read-only-paths", read_only_paths)] {
+            let paths: Vec<Value> = paths.iter().map(|at| placed(at, at.value.as_str())).collect();
+            security.put(key, paths);
+        }
     }
     if namespaces.value.pid {
         table.put("init", *init);
@@ -133,7 +140,8 @@ fn run(service: &Service, table: &mut Table) {
     table.put("environment-files", files);
     table.some("hostname", hostname.as_ref().map(|at| placed(at, at.value.as_str())));
     table.put("umask", mode(*umask));
-    table.put("security", securing(*no_new_privileges, capabilities, *privileged));
+    securing(*no_new_privileges, capabilities, *privileged, &mut security);
+    table.put("security", security.0);
     table.put("type", if *oneshot { "oneshot" } else { "service" });
     if !*oneshot {
         table.put("ready", ready_text(ready));
@@ -170,8 +178,12 @@ fn run(service: &Service, table: &mut Table) {
     table.put("log", json!({ "max-size": max_size, "max-files": max_files, "driver": driver }));
 }
 
-fn securing(no_new_privileges: bool, capabilities: &Capabilities, privileged: bool) -> Value {
-    let mut table = Table::default();
+fn securing(
+    no_new_privileges: bool,
+    capabilities: &Capabilities,
+    privileged: bool,
+    table: &mut Table,
+) {
     table.put("no-new-privileges", no_new_privileges);
     let list = |at: &At<CapabilitySet>| placed(at, at.value.words());
     match capabilities {
@@ -183,7 +195,6 @@ fn securing(no_new_privileges: bool, capabilities: &Capabilities, privileged: bo
         }
     }
     table.put("privileged", privileged);
-    table.0.into()
 }
 
 fn isolation(at: &At<Namespaces>, table: &mut Table) {

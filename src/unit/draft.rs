@@ -211,6 +211,8 @@ fn default_service() -> Service {
         environment_files: Vec::new(),
         hostname: None,
         mounts: Vec::new(),
+        masked_paths: Vec::new(),
+        read_only_paths: Vec::new(),
         umask: 0o022,
         init: true,
         oneshot: false,

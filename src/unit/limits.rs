@@ -23,7 +23,7 @@ pub const NODES: usize = 100_000;
 pub const TOTAL_NODES: usize = 500_000;
 /// Entries of one list or table.
 pub const LIST: usize = 8192;
-/// Mounts of one unit.
+/// Mounts of one unit, and paths in each of its lists of protected ones.
 pub const MOUNTS: usize = 256;
 /// Bytes of one string.
 pub const STRING: usize = 64 << 10;

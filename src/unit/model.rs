@@ -137,6 +137,10 @@ pub struct Service {
     pub hostname: Option<At<String>>,
     /// In the order written.
     pub mounts: Vec<At<Mount>>,
+    /// Absolute paths inside its root that it does not see, besides the default ones.
+    pub masked_paths: Vec<At<String>>,
+    /// Absolute paths inside its root that it cannot write, besides the default ones.
+    pub read_only_paths: Vec<At<String>>,
     /// File mode creation mask, default 0o022.
     pub umask: u32,
     /// `PR_SET_NO_NEW_PRIVS`; default true.

@@ -148,6 +148,8 @@ fn service_strings(service: &mut Service, f: &mut dyn FnMut(&mut String)) {
         environment_files,
         hostname,
         mounts,
+        masked_paths,
+        read_only_paths,
         umask: _,
         init: _,
         oneshot: _,
@@ -196,6 +198,9 @@ fn service_strings(service: &mut Service, f: &mut dyn FnMut(&mut String)) {
     }
     if let Some(hostname) = hostname {
         f(&mut hostname.value);
+    }
+    for path in masked_paths.iter_mut().chain(read_only_paths) {
+        f(&mut path.value);
     }
     for mount in mounts {
         f(&mut mount.value.target);

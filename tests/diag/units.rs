@@ -83,6 +83,8 @@ fn expected_web() -> Service {
         environment_files: vec![at("/etc/web.env".to_owned())],
         hostname: Some(at("web".to_owned())),
         mounts: expected_mounts(),
+        masked_paths: Vec::new(),
+        read_only_paths: Vec::new(),
         umask: 0o027,
         init: true,
         oneshot: false,

@@ -218,7 +218,7 @@ fn terminals_queues_and_shared_memory() {
 fn proc_and_sys_are_the_units() {
     let rig = Rig::new();
     let script = "ls /proc | grep -c '^[0-9]'; touch /sys/x 2>/dev/null || echo ro; \
-        grep -E ' /(proc|sys|dev|tmp) ' /proc/self/mountinfo | cut -d' ' -f5,6 | sort";
+        cut -d' ' -f5,6 /proc/self/mountinfo | grep -E '^/(proc|sys|dev|tmp) ' | sort";
     let output = rig.shell(script, |_| {}).good();
     let mut lines = output.lines();
     // The init, the shell, ls and grep.

@@ -78,7 +78,8 @@ fn the_hosts_tree_may_be_persistent() {
 fn nothing_of_the_old_root_is_left() {
     let rig = Rig::new();
     let tree = rig.tree("rootfs");
-    let script = "cut -d' ' -f5 /proc/self/mountinfo | sort";
+    // What protects the kernel's files depends on which there are.
+    let script = "cut -d' ' -f5 /proc/self/mountinfo | grep -Ev '^/proc/|^/sys/[fd][ie]' | sort";
     let expected = "/\n/dev\n/dev/mqueue\n/dev/pts\n/dev/shm\n/proc\n/sys\n/sys/fs/cgroup\n/usr\n";
     for writable in [Writable::Ephemeral, Writable::Persistent, Writable::None, Writable::Direct] {
         for init in [true, false] {

@@ -25,6 +25,8 @@ pub fn plain_service() -> Service {
         environment_files: Vec::new(),
         hostname: None,
         mounts: Vec::new(),
+        masked_paths: Vec::new(),
+        read_only_paths: Vec::new(),
         umask: 0o022,
         no_new_privileges: true,
         capabilities: Capabilities::Default,

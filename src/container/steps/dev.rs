@@ -1,11 +1,11 @@
 //! `/dev`: a tmpfs with the standard nodes and links, its own terminals, shared memory
 //! and message queues.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{FileType, Mode};
+use rustix::fs::{FileType, Mode, OFlags};
 
-use super::mounts::put;
+use super::mounts::put_directly;
 use crate::container::status::Failure;
 use crate::sys::mount::{self, Attributes, Filesystem};
 use crate::sys::path::{self, Kind};
@@ -30,13 +30,14 @@ const LINKS: [(&str, &str); 6] = [
     ("core", "/proc/kcore"),
 ];
 
-pub(super) fn fill() -> Result<(), Failure> {
+/// Returns a handle on `null` that no path leads to: nobody can have replaced it.
+pub(super) fn fill() -> Result<OwnedFd, Failure> {
     let filesystem = Filesystem::new("tmpfs")?;
     filesystem.set("mode", "0755")?;
     filesystem.set("size", "64k")?;
     let attributes = Attributes { no_suid: true, no_exec: true, ..Attributes::default() };
     let dev = filesystem.mount(attributes)?;
-    put(dev.as_fd(), "/dev")?;
+    put_directly(dev.as_fd(), "/dev")?;
     for (name, major, minor) in NODES {
         let device = rustix::fs::makedev(major, minor);
         let mode = Mode::from_raw_mode(0o666);
@@ -55,7 +56,9 @@ pub(super) fn fill() -> Result<(), Failure> {
         &shm,
         Attributes { no_suid: true, no_dev: true, no_exec: true, ..attributes },
     )?;
-    queues(dev.as_fd())
+    queues(dev.as_fd())?;
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(&dev, "null", flags, Mode::empty())?)
 }
 
 fn terminals(dev: BorrowedFd<'_>) -> Result<(), Failure> {

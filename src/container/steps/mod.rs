@@ -3,6 +3,7 @@
 mod capabilities;
 mod dev;
 mod mounts;
+mod paths;
 mod process;
 mod root;
 
@@ -27,6 +28,8 @@ pub struct State<'a> {
     slots: Vec<Option<mounts::Source>>,
     /// The unit's own root, until it is the root.
     root: Option<root::Tree>,
+    /// What protects paths.
+    covers: paths::Covers,
     /// From the environment files.
     files: Variables,
     /// What the supervisor has and can give.
@@ -46,6 +49,7 @@ impl<'a> State<'a> {
             procs,
             slots: (0..plan.slots).map(|_| None).collect(),
             root: None,
+            covers: paths::Covers::default(),
             files: Variables::new(),
             held,
             identity: Identity::root(),
@@ -85,16 +89,21 @@ impl<'a> State<'a> {
             }
             Op::HostMounts { except } => self.host_mounts(except),
             Op::ChangeRoot => self.change_root(),
-            Op::Hide { paths } => mounts::hide(paths),
+            Op::Hide { paths } => self.covers.hide(paths),
             Op::Proc => mounts::proc(),
             Op::Sys { slot } => self.sys(*slot),
             Op::CgroupMount => mounts::cgroup(),
-            Op::Dev => dev::fill(),
+            Op::Dev => {
+                self.covers.null = Some(dev::fill()?);
+                Ok(())
+            }
             Op::Tmpfs { target, size, mode, read_only } => {
                 mounts::tmpfs(target, *size, *mode, *read_only)
             }
             Op::Attach { slot, target, .. } => self.attach(*slot, target),
             Op::Socket(kind) => self.socket(*kind),
+            Op::Mask(covered) => self.covers.mask(covered),
+            Op::ReadOnly(covered) => self.covers.read_only(covered),
             Op::ReadOnlyRoot => root::read_only(),
             Op::HostName(name) => Ok(namespace::set_host_name(name)?),
             Op::Loopback => Ok(net::loopback_up()?),

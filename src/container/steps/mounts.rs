@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use super::{State, root};
 use crate::container::status::Failure;
 use crate::sys::mount::{self, Attributes, Filesystem, Travel};
-use crate::sys::path::{self, Kind};
+use crate::sys::path;
 use crate::unit::model::{MountSource, Propagation};
 
 /// A detached tree on its way to its place.
@@ -17,7 +17,7 @@ pub(super) struct Source {
 }
 
 /// Nothing but data.
-const INERT: Attributes =
+pub(super) const INERT: Attributes =
     Attributes { read_only: false, no_suid: true, no_dev: true, no_exec: true };
 
 const READ_ONLY: Attributes =
@@ -30,8 +30,21 @@ pub(super) fn put(tree: BorrowedFd<'_>, target: &str) -> io::Result<()> {
     mount::attach(tree, point.as_fd())
 }
 
+/// As [`put`], for what berth itself relies on: it is mounted where its name says and not
+/// where a link of the root tree leads.
+pub(super) fn put_directly(tree: BorrowedFd<'_>, target: &str) -> Result<(), Failure> {
+    match path::open_directly_in(path::handle("/")?.as_fd(), target) {
+        Ok(point) => Ok(mount::attach(tree, point.as_fd())?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(put(tree, target)?),
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
+            Err(Failure::with(&error, format!("{target} of the root tree is a symbolic link")))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 pub(super) fn proc() -> Result<(), Failure> {
-    Ok(put(Filesystem::new("proc")?.mount(INERT)?.as_fd(), "/proc")?)
+    put_directly(Filesystem::new("proc")?.mount(INERT)?.as_fd(), "/proc")
 }
 
 pub(super) fn cgroup() -> Result<(), Failure> {
@@ -61,30 +74,6 @@ pub(super) fn tmpfs(
     Ok(put(filesystem.mount(attributes)?.as_fd(), target)?)
 }
 
-pub(super) fn hide(paths: &[String]) -> Result<(), Failure> {
-    let root = path::handle("/")?;
-    let mut cover: Option<OwnedFd> = None;
-    for hidden in paths {
-        let point = match path::open_in(root.as_fd(), hidden, rustix::fs::OFlags::PATH) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            other => other?,
-        };
-        if path::kind_of(point.as_fd())? == Kind::File {
-            return Err(Failure::text(format!("{hidden} is not a directory")));
-        }
-        let tree = if let Some(cover) = &cover {
-            mount::clone_tree(cover.as_fd(), "", false)?
-        } else {
-            let filesystem = Filesystem::new("tmpfs")?;
-            filesystem.set("mode", "0555")?;
-            filesystem.mount(Attributes { read_only: true, ..INERT })?
-        };
-        mount::attach(tree.as_fd(), point.as_fd())?;
-        cover.get_or_insert(tree);
-    }
-    Ok(())
-}
-
 impl State<'_> {
     pub(super) fn open(
         &mut self,
@@ -105,6 +94,9 @@ impl State<'_> {
         }
         let place = self.slots.get_mut(slot).ok_or_else(|| Failure::text("no such slot"))?;
         *place = Some(opened);
+        if let MountSource::Bind { propagation: Propagation::Shared, .. } = source {
+            self.covers.shared = true;
+        }
         Ok(())
     }
 
@@ -118,7 +110,7 @@ impl State<'_> {
             Some(slot) => self.take(slot)?.tree,
             None => Filesystem::new("sysfs")?.mount(Attributes { read_only: true, ..INERT })?,
         };
-        Ok(put(tree.as_fd(), "/sys")?)
+        put_directly(tree.as_fd(), "/sys")
     }
 
     pub(super) fn attach(&mut self, slot: usize, target: &str) -> Result<(), Failure> {

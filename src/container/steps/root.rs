@@ -80,7 +80,7 @@ pub(super) fn overlay(lower: &str, upper: &Upper, bind_will_do: bool) -> Result<
         }
         // The kernel's reason for this goes to its own log only.
         Err(Failure { errno: libc::EINVAL, detail })
-            if detail.is_empty() && path::is_overlay(lower_fd.as_fd())? =>
+            if detail.is_empty() && path::is_on(lower_fd.as_fd(), path::Type::Overlay)? =>
         {
             if bind_will_do {
                 return bound(lower);

@@ -2,7 +2,8 @@
 
 use super::value::{self, Context, put};
 use super::{Section, Setting};
-use crate::unit::model::{Capabilities, CapabilitySet};
+use crate::unit::limits;
+use crate::unit::model::{At, Capabilities, CapabilitySet};
 use crate::unit::syntax::{Node, Value};
 use crate::unit::text::quote;
 
@@ -95,16 +96,29 @@ pub(super) const SETTINGS: &[Setting] = &[
     .good(&["\"auto\"", "{ uid = [\"0:100000:65536\"] }"])
     .bad(&["1"])
     .later("user namespaces"),
-    Setting::new(SECURITY, "read-only-paths", PATHS, "[]", |_, v, cx| paths(v, cx))
-        .help("Not writable inside.")
-        .good(&["[\"/proc/sys\"]"])
-        .bad(&["[\"proc\"]", "1"])
-        .later("protection of paths"),
-    Setting::new(SECURITY, "masked-paths", PATHS, "[]", |_, v, cx| paths(v, cx))
-        .help("Not visible inside.")
-        .good(&["[\"/proc/kcore\"]"])
-        .bad(&["[\"proc\"]", "1"])
-        .later("protection of paths"),
+    Setting::new(SECURITY, "read-only-paths", PATHS, "[]", |d, v, cx| {
+        put(&mut d.service.read_only_paths, paths(v, cx));
+    })
+    .help(
+        "What it cannot write, with all that is mounted below, besides `/proc/bus`, \
+         `/proc/fs`, `/proc/irq`, `/proc/sys` and `/proc/sysrq-trigger`. Each path is meant \
+         inside its root, and must be there when the service starts.",
+    )
+    .good(&["[\"/srv/www/conf\"]"])
+    .bad(&["[\"proc\"]", "[\"/\"]", "[\"/a/../b\"]", "1"]),
+    Setting::new(SECURITY, "masked-paths", PATHS, "[]", |d, v, cx| {
+        put(&mut d.service.masked_paths, paths(v, cx));
+    })
+    .help(
+        "What it sees as an empty file or directory, besides `/proc/acpi`, `/proc/asound`, \
+         `/proc/interrupts`, `/proc/kcore`, `/proc/keys`, `/proc/latency_stats`, \
+         `/proc/sched_debug`, `/proc/scsi`, `/proc/timer_list`, `/proc/timer_stats`, \
+         `/sys/firmware`, `/sys/devices/virtual/powercap` and `thermal_throttle` of each \
+         processor. Each path is meant inside its root, and must be there when the service \
+         starts. Whoever has the capability `SYS_ADMIN` inside can take it away.",
+    )
+    .good(&["[\"/srv/www/.git\"]"])
+    .bad(&["[\"proc\"]", "[\"/\"]", "[\"/a/../b\"]", "1"]),
     Setting::new(SECURITY, "devices", "list of PATH:rwm", "[]", |_, v, cx| words(v, cx))
         .help("Devices of the host it may use.")
         .good(&["[\"/dev/fuse:rw\"]"])
@@ -128,7 +142,8 @@ pub(super) const SETTINGS: &[Setting] = &[
         put(&mut d.service.privileged, value::flag(v, cx));
     })
     .help(
-        "For a container, all capabilities that berth has. So far that is all it does: \
+        "For a container, all capabilities that berth has, and nothing of `/proc` and \
+         `/sys` is masked or read-only for its sake. So far that is all it does: \
          namespaces, read-only trees and `no-new-privileges` stay as they are. \
          `berthctl status` marks it.",
     )
@@ -179,6 +194,18 @@ fn words(node: &Node, cx: &mut Context<'_>) {
     value::strings(node, cx);
 }
 
-fn paths(node: &Node, cx: &mut Context<'_>) {
-    value::list(node, "a list of paths", cx, value::path);
+/// Paths inside the unit's root, and their lines; each becomes a mount.
+fn paths(node: &Node, cx: &mut Context<'_>) -> Option<Vec<At<String>>> {
+    let paths = value::list(node, "a list of paths", cx, |node, cx| {
+        let path = value::path(node, cx)?;
+        if path.split('/').all(|part| matches!(part, "" | ".")) {
+            let help = "`rootfs` and `writable` say what the root is";
+            return cx.advise(node, "this cannot be the root itself", help);
+        }
+        Some(cx.at(node.place, path))
+    })?;
+    if paths.len() > limits::MOUNTS {
+        return cx.refuse(node, format!("this list has at most {} paths", limits::MOUNTS));
+    }
+    Some(paths)
 }
