@@ -63,9 +63,7 @@ fn run(test: fn()) -> Result<(), String> {
     let dead = super::rig::wait_pidfd(child.pidfd.as_fd()).unwrap().unwrap();
     let pid = child.pid;
     drop(child);
-    while let Some(orphan) = reap::peek().unwrap() {
-        reap::reap(orphan.pid).unwrap();
-    }
+    reap_orphans();
     remove_directories(pid.unsigned_abs());
     if dead.ended != Ended::Code(0) {
         // The next test begins on a clean host.
@@ -347,9 +345,7 @@ impl<'a> Running<'a> {
             super::rig::wait_pidfd(child.pidfd.as_fd()).unwrap();
         }
         wait_for("the group is empty", || {
-            while let Some(orphan) = reap::peek().unwrap() {
-                reap::reap(orphan.pid).unwrap();
-            }
+            reap_orphans();
             !self.group.populated().unwrap()
         });
         let path = self.group.path().unwrap();
@@ -372,6 +368,13 @@ pub fn executed(
             Status::Failed(why) => return Err(why),
             Status::Socket(kind, fd) => sockets.push((kind, fd)),
         }
+    }
+}
+
+/// Does what the supervisor's loop does with children that nobody knows.
+pub fn reap_orphans() {
+    while let Some(orphan) = reap::peek().unwrap() {
+        reap::reap(orphan.pid).unwrap();
     }
 }
 
