@@ -5,10 +5,11 @@
 //! small function.
 
 use super::diagnostic::Mistake;
-use super::draft::{Draft, Isolation, Network, Reference, Relation};
+use super::draft::{Draft, Isolation, Join, Network, Reference, Relation};
 use super::model::{
-    At, CapabilitySet, Kind, Namespaces, Ready, RestartPolicy, Rootfs, Unit, Writable,
+    At, CapabilitySet, Kind, Namespaces, Port, Ready, RestartPolicy, Rootfs, Unit, Writable,
 };
+use super::nets;
 use super::settings::Section;
 use super::settings::value::Context;
 use super::text::Place;
@@ -22,6 +23,10 @@ pub struct Checked {
     pub header: Place,
     /// Whom it names, and where.
     pub references: Vec<Reference>,
+    /// The networks it names, and where.
+    pub joins: Vec<Join>,
+    /// The ports it publishes, and where.
+    pub ports: Vec<(Place, Port)>,
 }
 
 /// Checks a draft that is a service and makes it a unit.
@@ -59,6 +64,7 @@ pub fn service(mut draft: Draft, header: Place, cx: &mut Context<'_>) -> Checked
             draft.service.restart.delay_max = draft.service.restart.delay;
         }
     }
+    nets::service(&mut draft, cx);
     draft.service.mounts =
         draft.mounts.drain(..).map(|(place, mount)| cx.at(place, mount)).collect();
     draft.unit.kind = Kind::Service(Box::new(draft.service.clone()));
@@ -73,12 +79,12 @@ pub fn target(mut draft: Draft, header: Place) -> Checked {
 
 fn done(mut draft: Draft, header: Place) -> Checked {
     draft.relate();
-    let Draft { unit, references, .. } = draft;
-    Checked { unit, header, references }
+    let Draft { unit, references, joins, ports, .. } = draft;
+    Checked { unit, header, references, joins, ports }
 }
 
 /// Refuses a key that another one rules out.
-fn conflict(draft: &Draft, key: &str, text: &str, other: &str, cx: &mut Context<'_>) {
+pub(super) fn conflict(draft: &Draft, key: &str, text: &str, other: &str, cx: &mut Context<'_>) {
     let Some(place) = draft.place(Section::Service, key) else { return };
     let mistake = Mistake::new(place, text);
     cx.out.push(match draft.place(Section::Service, other) {
@@ -100,7 +106,7 @@ fn namespaces(draft: &mut Draft, cx: &mut Context<'_>) {
             let text = "network = \"host\" and a network namespace of its own exclude each other";
             conflict(draft, "network", text, "isolation", cx);
         }
-        (Isolation::List(set), Some(Network::Own)) if !set.network => {
+        (Isolation::List(set), Some(Network::Own | Network::Service)) if !set.network => {
             let text = "this needs \"network\" in the list of `isolation`";
             conflict(draft, "network", text, "isolation", cx);
         }
@@ -112,8 +118,17 @@ fn namespaces(draft: &mut Draft, cx: &mut Context<'_>) {
 
 /// A plain child process has nothing of a sandbox.
 fn plain_process(draft: &Draft, cx: &mut Context<'_>) {
-    const SANDBOX: [&str; 7] =
-        ["rootfs", "rootfs-mode", "writable", "mounts", "hostname", "network", "init"];
+    const SANDBOX: [&str; 9] = [
+        "rootfs",
+        "rootfs-mode",
+        "writable",
+        "mounts",
+        "hostname",
+        "network",
+        "networks",
+        "ports",
+        "init",
+    ];
     for key in SANDBOX {
         let text = format!("`{key}` does not go with isolation = \"none\"");
         conflict(draft, key, &text, "isolation", cx);
@@ -149,6 +164,7 @@ fn needs_namespace(draft: &Draft, cx: &mut Context<'_>) {
         ("writable", "mount", set.mount),
         ("mounts", "mount", set.mount),
         ("hostname", "uts", set.uts),
+        ("networks", "network", set.network || draft.network == Some(Network::Host)),
         ("init", "pid", set.pid),
     ];
     for (key, namespace, _) in needs.into_iter().filter(|(_, _, has)| !has) {

@@ -13,6 +13,7 @@ use super::draft::Draft;
 use super::files::{self, Source};
 use super::layers::{Raw, Raws, Space};
 use super::model::{MountSource, Unit, UnitSet};
+use super::nets::{self, Nets};
 use super::pool::Pool;
 use super::settings::value::Context;
 use super::settings::{self, Section, Status};
@@ -69,9 +70,11 @@ pub fn read(sources: &[Source], previous: &Previous) -> Loaded {
     let mut report = Report { mistakes: std::mem::take(&mut found.mistakes), dropped: 0 };
     let mut pool = Pool::new(previous);
     let mut volumes = BTreeSet::new();
+    let mut networks = Nets::default();
 
     let raws = parse(&mut found, &mut report);
-    let complete = check_all(raws, &mut pool, &mut volumes, &mut found.files, &mut report);
+    let mut other = Other { volumes: &mut volumes, networks: &mut networks };
+    let complete = check_all(raws, &mut pool, &mut other, &mut found.files, &mut report);
     let lost: HashSet<&str> = found.broken_files.iter().map(String::as_str).collect();
     let everything = !complete || found.truncated;
     pool.keep_lost(&mut found.files, |file| {
@@ -79,6 +82,8 @@ pub fn read(sources: &[Source], previous: &Previous) -> Loaded {
         everything || lost.contains(file) || lost.contains(directory)
     });
     pool.instances(&mut report.mistakes);
+    networks.keep_lost(&previous.set.networks, !lost.is_empty() || everything);
+    nets::join(&mut networks, &mut pool, &mut found.files, &mut report.mistakes);
     pool.settle(&mut found.files, &mut report.mistakes);
     report.trim(&found.files);
     pool.advise(&mut report.mistakes);
@@ -92,7 +97,7 @@ pub fn read(sources: &[Source], previous: &Previous) -> Loaded {
     let mut broken_files = found.broken_files;
     broken_files.sort();
     broken_files.dedup();
-    let set = assemble(pool, volumes);
+    let set = UnitSet { networks: networks.into_list(), ..assemble(pool, volumes) };
     Loaded { set, diagnostics, suppressed, broken, kept, broken_files, unusable: false }
 }
 
@@ -167,11 +172,17 @@ fn parse(found: &mut files::Gathered, report: &mut Report) -> Raws {
     raws
 }
 
+/// What is defined besides units.
+struct Other<'a> {
+    volumes: &'a mut BTreeSet<String>,
+    networks: &'a mut Nets,
+}
+
 /// All raw tables to units. False if there were too many of them.
 fn check_all(
     raws: Raws,
     pool: &mut Pool<'_>,
-    volumes: &mut BTreeSet<String>,
+    other: &mut Other<'_>,
     files: &mut Files,
     report: &mut Report,
 ) -> bool {
@@ -185,20 +196,25 @@ fn check_all(
             break;
         }
         let mut mistakes = Vec::new();
-        let checked = check_one(files, &name, &raw, report.has_room(), &mut mistakes);
+        let networks = &mut *other.networks;
+        let checked = check_one(files, &name, &raw, report.has_room(), &mut mistakes, networks);
         let spoilt = broken.remove(&(space, name.clone())) || !mistakes.is_empty();
         report.extend(mistakes, files);
         match (space, checked) {
             (Space::Unit, Some(checked)) if !spoilt => pool.insert(checked),
             (Space::Unit, checked) => pool.wreck(&name, checked, files),
             (Space::Own(Section::Volume), _) if !spoilt => {
-                volumes.insert(name);
+                other.volumes.insert(name);
             }
+            (Space::Own(Section::Network), _) if spoilt => other.networks.fail(&name),
             (Space::Own(_), _) => {}
         }
     }
     for (_, name) in broken.iter().filter(|(space, _)| *space == Space::Unit) {
         pool.wreck(name, None, files);
+    }
+    for (_, name) in broken.iter().filter(|(space, _)| *space == Space::Own(Section::Network)) {
+        other.networks.fail(name);
     }
     complete
 }
@@ -210,6 +226,7 @@ fn check_one(
     raw: &Raw,
     hints: bool,
     out: &mut Vec<Mistake>,
+    networks: &mut Nets,
 ) -> Option<Checked> {
     let home = raw.header.file;
     let mut draft = Draft::new(name, files.name(home), files.line(raw.header));
@@ -223,6 +240,10 @@ fn check_one(
     match raw.section {
         Section::Service => Some(check::service(draft, raw.header, &mut cx)),
         Section::Target => Some(check::target(draft, raw.header)),
+        Section::Network => {
+            networks.insert(nets::network(draft, &mut cx), raw.header);
+            None
+        }
         _ => None,
     }
 }
@@ -255,6 +276,7 @@ fn assemble(pool: Pool<'_>, mut volumes: BTreeSet<String>) -> UnitSet {
     UnitSet {
         units: units.into_iter().map(Arc::new).collect(),
         volumes: volumes.into_iter().collect(),
+        networks: Vec::new(),
         templates: pool.templates.into_values().map(|checked| checked.unit).collect(),
     }
 }

@@ -22,6 +22,8 @@ pub mod limits;
 pub mod load;
 pub mod model;
 pub mod names;
+mod nets;
+pub mod network;
 pub mod pool;
 mod rare;
 pub mod reference;

@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use super::capability::{Capabilities, CapabilitySet};
+pub use super::network::{Driver, Membership, Network, Networking, Port, Protocol, Subnet};
 pub use super::rare::RareLimits;
 
 /// A value and the line of the unit file (from 1) that gave it; 0 when it is a default.
@@ -48,6 +49,8 @@ pub struct UnitSet {
     pub units: Vec<Arc<Unit>>,
     /// Named volumes, sorted; those only mentioned in a mount are here too.
     pub volumes: Vec<String>,
+    /// Networks, sorted by name.
+    pub networks: Vec<Network>,
     /// Templates (`name@`), from which an instance `name@x` is made when it is asked for.
     pub templates: Vec<Unit>,
 }
@@ -187,9 +190,21 @@ pub struct Service {
     pub health: Option<Health>,
     /// Where its output goes.
     pub log: Log,
+    /// Networks and ports, if it has any.
+    pub networking: Option<Box<Networking>>,
 }
 
 impl Service {
+    /// The networks it is part of.
+    pub fn memberships(&self) -> &[Membership] {
+        self.networking.as_deref().map_or(&[], |networking| &networking.memberships)
+    }
+
+    /// Whose network it shares, if another service's.
+    pub fn network_owner(&self) -> Option<&str> {
+        self.networking.as_ref()?.owner.as_ref().map(|owner| owner.value.as_str())
+    }
+
     /// Whether the tiny init runs: it is asked for and there is a pid namespace for it.
     pub fn has_init(&self) -> bool {
         self.init && self.namespaces.value.pid

@@ -104,7 +104,8 @@ impl<'a> Pool<'a> {
         });
         let references = references.collect();
         self.kept.insert(old.name.clone());
-        self.insert(Checked { unit: old, header: place, references });
+        let (joins, ports) = (Vec::new(), Vec::new());
+        self.insert(Checked { unit: old, header: place, references, joins, ports });
     }
 
     /// Keeps every earlier unit that is gone because its file could not be used.

@@ -131,6 +131,7 @@ fn expected_web() -> Service {
             restart: true,
         }),
         log: Log { max_size: 10 << 20, max_files: 3, driver: LogDriver::File },
+        networking: None,
     }
 }
 

@@ -53,6 +53,7 @@ pub fn unit(name: &str, command: &[&str]) -> Unit {
         limits: RareLimits::default(),
         health: None,
         log: Log::default(),
+        networking: None,
     };
     Unit {
         name: name.to_owned(),

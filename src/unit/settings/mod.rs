@@ -11,6 +11,7 @@ mod later;
 mod limits;
 mod log;
 mod mount;
+mod network;
 mod process;
 mod sandbox;
 mod security;
@@ -51,6 +52,8 @@ pub enum Section {
     Timer,
     /// `[network.NAME]`
     Network,
+    /// `networks = { NAME = { … } }`
+    Membership,
     /// `[secret.NAME]`
     Secret,
     /// `[image.NAME]`
@@ -83,7 +86,7 @@ pub struct SectionInfo {
 
 impl Section {
     /// All sections, in the order of the reference.
-    pub const ALL: [SectionInfo; 14] = [
+    pub const ALL: [SectionInfo; 15] = [
         section(Self::Service, "[service.NAME]", Some("service"), "A service runs a command."),
         section(
             Self::RestartLimit,
@@ -135,7 +138,20 @@ impl Section {
         ),
         not_yet(Self::Socket, "[socket.NAME]", "socket", "socket activation"),
         not_yet(Self::Timer, "[timer.NAME]", "timer", "timers"),
-        not_yet(Self::Network, "[network.NAME]", "network", "networks between services"),
+        section(
+            Self::Network,
+            "[network.NAME]",
+            Some("network"),
+            "A network that services join with `networks`. It is made for the first of them, and \
+         removed with the last.",
+        ),
+        section(
+            Self::Membership,
+            "networks",
+            None,
+            "Part of `[service.NAME]`: `networks = { front = { ip = \"10.89.0.5\" } }`. A list of \
+         names is short for tables without keys.",
+        ),
         not_yet(Self::Secret, "[secret.NAME]", "secret", "secrets"),
         not_yet(Self::Image, "[image.NAME]", "image", "images"),
     ];
@@ -258,6 +274,7 @@ pub fn all() -> impl Iterator<Item = &'static Setting> + Clone {
         sandbox::SETTINGS,
         common::SETTINGS,
         service::SETTINGS,
+        network::SETTINGS,
         mount::SETTINGS,
         limits::SETTINGS,
         security::SETTINGS,
