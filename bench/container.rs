@@ -45,7 +45,7 @@ fn main() {
             service.writable = Writable::Ephemeral;
         }
     }
-    let context = Context { runtime: "/run/berth", state: "/var/lib/berth" };
+    let context = Context { runtime: "/run/berth", state: "/var/lib/berth", files: &[] };
     let plan = container::compile(&unit, &context).unwrap();
     let start = Instant::now();
     for _ in 0..count {

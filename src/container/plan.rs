@@ -25,6 +25,8 @@ pub struct Context<'a> {
     pub runtime: &'a str,
     /// Absolute path of the state directory; likewise.
     pub state: &'a str,
+    /// Files that it sees in place of those of its root tree, path and text.
+    pub files: &'a [(String, String)],
 }
 
 /// How the processes of a unit are made.
@@ -36,6 +38,8 @@ pub struct Plan {
     pub file: String,
     /// Which namespaces are its own.
     pub namespaces: Namespaces,
+    /// Whether its network is that of another unit, into which the sandbox goes.
+    pub shares_network: bool,
     /// Whether the tiny init is process 1.
     pub init: bool,
     /// In sight of the host, every process.
@@ -74,6 +78,7 @@ pub fn compile(unit: &Unit, context: &Context<'_>) -> Option<Plan> {
         unit: unit.name.clone(),
         file: unit.file.clone(),
         namespaces,
+        shares_network: service.network_owner().is_some(),
         init: service.has_init(),
         outside: outside(service),
         sandbox: sandbox.steps,
@@ -191,6 +196,11 @@ impl Sandbox<'_> {
             return;
         }
         self.push(Op::JoinGroups);
+        let shares_network = self.service.network_owner().is_some();
+        if shares_network {
+            // Before the tree: /sys shows the network of who mounts it.
+            self.push(Op::ShareNetwork);
+        }
         if own.cgroup {
             self.push(Op::CgroupView);
         }
@@ -204,8 +214,12 @@ impl Sandbox<'_> {
             };
             self.steps.push(Step { op: Op::HostName(host_name(name)), line });
         }
-        if own.network {
+        if own.network && !shares_network {
             self.push(Op::Loopback);
+        }
+        if !self.service.memberships().is_empty() {
+            // Last: meanwhile they are made.
+            self.push(Op::AwaitNetwork);
         }
         if self.service.has_init() {
             self.push(Op::Disarm);
@@ -228,6 +242,11 @@ impl Sandbox<'_> {
             self.private_directories();
         }
         self.mounts(&slots);
+        let files = self.context.files.iter().filter(|(path, _)| !self.is_mounted(path));
+        let files: Vec<(String, String)> = files.cloned().collect();
+        if !files.is_empty() {
+            self.push(Op::Files(files));
+        }
         if !self.is_mounted(Datagram::Syslog.path()) {
             self.push(Op::Socket(Datagram::Syslog));
         }

@@ -157,6 +157,12 @@ pub enum Op {
     HostName(String),
     /// `lo`.
     Loopback,
+    /// Enter the network of another unit, whose process comes by the status channel.
+    ShareNetwork,
+    /// Wait until the supervisor says that the devices of its networks are there.
+    AwaitNetwork,
+    /// Files of berth's own over those of the root tree: path and text.
+    Files(Vec<(String, String)>),
     /// The init needs no capability, nor does anything it could execute.
     Disarm,
     /// setsid(2), and the terminal if there is one.
@@ -236,6 +242,9 @@ impl fmt::Display for Op {
             Self::ReadOnlyRoot => write!(f, "make the root tree read-only"),
             Self::HostName(name) => write!(f, "set the host name to {name}"),
             Self::Loopback => write!(f, "bring the loopback device up"),
+            Self::ShareNetwork => write!(f, "enter the network it shares"),
+            Self::AwaitNetwork => write!(f, "wait for its networks"),
+            Self::Files(_) => write!(f, "make its hosts, hostname and resolv.conf"),
             Self::Disarm => write!(f, "give up the init's capabilities"),
             Self::Session => write!(f, "begin a session"),
             Self::Limit(resource, value) => write!(f, "set the limit {resource} to {value}"),

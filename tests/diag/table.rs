@@ -21,6 +21,8 @@ fn file(section: Section, setting: &Setting, value: &str) -> String {
     let service = format!("{NETWORKS}[service.other]\ncommand = \"x\"\n[service.x]\n{command}\n");
     let command =
         if key == "command" && section == Section::Service { "" } else { "command = \"x\"" };
+    let command =
+        if key == "command" && section == Section::Service { "" } else { "command = \"x\"" };
     // What examples name: another service, two networks.
     let networks =
         "[network.front]\nsubnet = \"10.88.7.0/24\"\nipv6 = \"fd88::/64\"\n[network.back]\n";

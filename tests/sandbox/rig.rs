@@ -156,7 +156,7 @@ impl Rig {
 
     pub fn plan(&self, unit: &Unit) -> Plan {
         let (runtime, state) = (self.path("runtime"), self.path("state"));
-        let context = Context { runtime: &runtime, state: &state };
+        let context = Context { runtime: &runtime, state: &state, files: &[] };
         let mut plan = container::compile(unit, &context).unwrap();
         let without = self.without.get();
         plan.sandbox.retain(|step| !without(&step.op));

@@ -3,6 +3,7 @@
 mod capabilities;
 mod dev;
 mod mounts;
+mod network;
 mod paths;
 mod process;
 mod root;
@@ -107,6 +108,9 @@ impl<'a> State<'a> {
             Op::ReadOnlyRoot => root::read_only(),
             Op::HostName(name) => Ok(namespace::set_host_name(name)?),
             Op::Loopback => Ok(net::loopback_up()?),
+            Op::ShareNetwork => network::share(self.channel),
+            Op::AwaitNetwork => network::wait(self.channel),
+            Op::Files(files) => network::files(files),
             Op::Disarm => self.disarm(),
             Op::Session => self.session(),
             Op::Limit(resource, value) => process::limit(*resource, *value),

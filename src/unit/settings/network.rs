@@ -238,7 +238,7 @@ fn networks(node: &Node, draft: &mut Draft, cx: &mut Context<'_>) {
     }
     if draft.joins.len() > NETWORKS_MAX {
         let text = format!("a service is part of at most {NETWORKS_MAX} networks");
-        cx.refuse(node, text).unwrap_or_default()
+        cx.refuse::<()>(node, text);
     }
 }
 

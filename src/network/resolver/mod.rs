@@ -1,0 +1,1 @@
+//! Names of units, and of the rest of the world.
