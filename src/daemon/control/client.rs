@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
+use serde::{Deserialize, Serialize};
 
 use crate::daemon::poller::{Poller, Source, Watched};
 use crate::protocol::method::{ApplyReply, JobReply};
@@ -18,7 +19,7 @@ use crate::supervisor::{Time, UnitId};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a client is owed.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub enum Phase {
     /// Nothing: its next call is read.
     Idle,
@@ -29,6 +30,8 @@ pub enum Phase {
         /// Those of them that have ended, as there is room.
         ended: VecDeque<JobReply>,
     },
+    /// The end of an upgrade.
+    Upgrade,
     /// The result of `apply`; this is what is left to be said when it has succeeded.
     Apply(Box<ApplyReply>),
     /// Every event from now on; these first, as there is room.
@@ -45,7 +48,7 @@ pub enum Phase {
 }
 
 /// A client.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Client {
     stream: Watched<UnixStream>,
     inbox: Inbox,
@@ -197,7 +200,7 @@ impl Client {
             Phase::Units { .. } | Phase::Dependencies(_) => true,
             Phase::Events(events) => !events.is_empty(),
             Phase::Jobs { ended, .. } => !ended.is_empty(),
-            Phase::Idle | Phase::Apply(_) => false,
+            Phase::Idle | Phase::Apply(_) | Phase::Upgrade => false,
         }
     }
 

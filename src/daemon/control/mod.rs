@@ -15,6 +15,8 @@ mod relay;
 mod status;
 
 pub use client::{Client, Phase};
+use serde::{Deserialize, Serialize};
+
 use exec::Session;
 pub use history::History;
 
@@ -38,7 +40,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 const MOST_ACCEPTED: usize = 64;
 
 /// Who waits for a job.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Waiting {
     /// Which client.
     pub client: u64,
@@ -47,7 +49,7 @@ pub struct Waiting {
 }
 
 /// Everything about clients.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Control {
     listener: Option<Watched<UnixListener>>,
     accepting: bool,
