@@ -19,6 +19,7 @@ pub mod mount;
 pub mod namespace;
 pub mod net;
 pub mod path;
+pub mod peer;
 pub mod pidfd;
 pub mod pty;
 pub mod reap;
