@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::rig::{BERTH, Mode, Rig};
 
-const UNITS: &str = r#"
+const UNITS: &str = r"
     [service.plain]
     command = 'sleep 5511'
     isolation = 'none'
@@ -38,7 +38,7 @@ const UNITS: &str = r#"
     mounts = [@SHARE@]
     restart = 'no'
     isolation = ['mount']
-"#;
+";
 
 fn up() -> Rig {
     let rig = Rig::start(Mode::Boot, UNITS, &[]);
