@@ -15,7 +15,8 @@ use super::environment::Variables;
 use super::step::{Covered, Datagram, Op, Step, Upper};
 use crate::sys::limits::Resource;
 use crate::unit::model::{
-    At, Limits, Mount, MountSource, Namespaces, Propagation, Rootfs, Service, Unit, Writable,
+    At, Limits, Mount, MountSource, Namespaces, Propagation, Rootfs, Security, Service, Unit,
+    Writable,
 };
 
 /// What a plan needs to know besides the unit.
@@ -149,7 +150,7 @@ fn process(service: &Service) -> Vec<Step> {
     let directory = &service.working_directory;
     let op = Op::WorkingDirectory(directory.value.clone());
     steps.push(Step { op, line: directory.line });
-    if service.no_new_privileges {
+    if service.security.no_new_privileges {
         steps.push(plain(Op::NoNewPrivileges));
     }
     steps
@@ -217,7 +218,7 @@ impl Sandbox<'_> {
         if own.network && !shares_network {
             self.push(Op::Loopback);
         }
-        if !self.service.memberships().is_empty() {
+        if !self.service.networking.memberships.is_empty() {
             // Last: meanwhile they are made.
             self.push(Op::AwaitNetwork);
         }
@@ -263,14 +264,14 @@ impl Sandbox<'_> {
     /// Last of all that is mounted, so that no mount lies on top. A mask may lie in what is
     /// read-only, for which nothing needs to be made there.
     fn protected_paths(&mut self) {
-        let Service { masked_paths, read_only_paths, .. } = self.service;
+        let Security { masked_paths, read_only_paths, .. } = &*self.service.security;
         self.protect(Op::ReadOnly, read_only_paths);
         self.protect(Op::Mask, masked_paths);
     }
 
     fn protect(&mut self, op: fn(Covered) -> Op, paths: &[At<String>]) {
         // A privileged unit gets back what every other one is kept from, not what it asked for.
-        if !self.service.privileged {
+        if !self.service.security.privileged {
             self.push(op(Covered::Kernel));
         }
         for At { value: path, line } in paths {

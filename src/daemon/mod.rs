@@ -18,6 +18,7 @@ pub mod journal;
 mod live;
 mod logger;
 mod messages;
+mod network;
 mod notify;
 mod options;
 pub mod poller;
@@ -25,12 +26,15 @@ mod processes;
 mod reader;
 mod startup;
 mod stopped;
+mod upgrade;
 
 pub use boot::{check, run};
 pub use options::{First, Options, Sources};
+pub use upgrade::{rehearse, resume};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -41,10 +45,13 @@ use ending::Phase;
 use journal::Journal;
 use live::Live;
 use logger::Logger;
+use network::Network;
 use poller::{Poller, ReadySource, Role, Source, Watched};
 use reader::Reader;
+use serde::{Deserialize, Serialize};
 use startup::Claim;
 use stopped::Stopped;
+use upgrade::Upgrade;
 
 use crate::container::Host;
 use crate::supervisor::request::Request;
@@ -66,12 +73,14 @@ const FEW: usize = 256;
 const SIGNALS_A_TURN: usize = 64;
 
 /// Whose a child is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Owner {
     /// A run's.
     Run(UnitId, Run, Role),
     /// The logger.
     Logger,
+    /// The keeper of networks.
+    Keeper,
     /// A unit reader.
     Reader,
     /// What shows output in `berth up`.
@@ -82,9 +91,12 @@ enum Owner {
     Helper,
     /// Writes down which units stay down.
     Stopped,
+    /// A new program that reads what it would be handed.
+    Rehearsal,
 }
 
-/// The supervisor.
+/// The supervisor. All of it is written down for a successor (`upgrade`).
+#[derive(Debug, Serialize, Deserialize)]
 struct Daemon {
     options: Options,
     clock: Clock,
@@ -93,6 +105,7 @@ struct Daemon {
     signals: Watched,
     journal: Journal,
     logger: Logger,
+    network: Network,
     control: Control,
     console: Option<Console>,
     host: Host,
@@ -114,10 +127,15 @@ struct Daemon {
     /// Instances of templates that somebody started by name.
     instances: Vec<String>,
     stopped: Stopped,
+    #[serde(with = "crate::sys::kept")]
     stdout: Rc<OwnedFd>,
+    #[serde(with = "crate::sys::kept")]
     stderr: Rc<OwnedFd>,
     /// Whether a child may be waiting to be reaped.
     children: bool,
+    /// This program's file, as it was called when it began.
+    program: PathBuf,
+    upgrade: Option<Upgrade>,
 }
 
 impl Daemon {
@@ -151,6 +169,7 @@ impl Daemon {
             self.serve_next();
             self.look_for_an_end();
             self.slim(&mut actions);
+            self.exchange_if_due();
         }
     }
 
@@ -174,9 +193,11 @@ impl Daemon {
             self.machine.deadline(),
             self.cleaning_deadline(),
             self.logger.deadline(),
+            self.network.deadline(),
             self.control.deadline(),
             self.reader.as_ref().and_then(Reader::deadline),
             self.phase.deadline(),
+            self.upgrade_deadline(),
         ];
         let nearest = deadlines.into_iter().flatten().min()?;
         Some(nearest.0.saturating_sub(self.clock.now().0))
@@ -186,6 +207,7 @@ impl Daemon {
         match ready.source {
             Source::Signals => self.take_signals(),
             Source::Logger => self.logger_ready(ready),
+            Source::Keeper => self.keeper_ready(ready),
             Source::Listener => self.control.accept(&mut self.poller, self.clock.now()),
             Source::Client(number) => self.client_ready(number, ready),
             Source::Reader(number) => self.reader_ready(number),
@@ -207,12 +229,18 @@ impl Daemon {
         if due(self.logger.deadline()) {
             self.start_logger();
         }
+        if due(self.network.deadline()) {
+            self.start_keeper();
+        }
         if due(self.control.deadline()) {
             self.drop_overdue_clients();
             self.control.accept_when_due(&self.poller, now);
         }
         if let Some(reader) = self.reader.as_mut().filter(|reader| due(reader.deadline())) {
             reader.give_up();
+        }
+        if due(self.upgrade_deadline()) {
+            self.upgrade_is_late();
         }
         if due(self.phase.deadline()) {
             self.phase_is_due();

@@ -160,10 +160,12 @@ impl Daemon {
         match owner {
             Some(Owner::Run(id, run, role)) => self.process_ended(id, run, role, pid, exit),
             Some(Owner::Logger) => self.logger_ended(),
+            Some(Owner::Keeper) => self.keeper_ended(),
             Some(Owner::Helper) => {
                 self.control.helpers = self.control.helpers.saturating_sub(1);
             }
             Some(Owner::Stopped) => self.stopped_written(exit),
+            Some(Owner::Rehearsal) => self.rehearsal_ended(exit),
             Some(Owner::Exec(session)) => self.exec_ended(session, exit),
             Some(Owner::Console) => self.console_ended(),
             // The reader's answer (or its absence) comes through its pipe; an orphan has

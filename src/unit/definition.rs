@@ -11,9 +11,10 @@ use serde_json::{Map, Value, json};
 
 use super::model::{
     At, Capabilities, CapabilitySet, ExitMatch, Health, HealthCheck, Id, Kind, Limits, Log,
-    LogDriver, Membership, Mount, MountSource, Namespaces, Networking, Propagation, Ready, Restart,
-    RestartPolicy, Rootfs, Service, Unit, User, Writable,
+    LogDriver, Membership, Mount, MountSource, Namespaces, Networking, Propagation, Ready, Restart, RestartPolicy, Rootfs,
+    Security, Service, Unit, User, Writable,
 };
+use super::model::Unset;
 use super::names;
 
 /// The settings of a unit, without its name and where it was read.
@@ -90,12 +91,8 @@ fn run(service: &Service, table: &mut Table) {
         environment_files,
         hostname,
         mounts,
-        masked_paths,
-        read_only_paths,
         umask,
-        no_new_privileges,
-        capabilities,
-        privileged,
+        security,
         init,
         oneshot,
         ready,
@@ -118,16 +115,11 @@ fn run(service: &Service, table: &mut Table) {
         networking,
     } = service;
     table.at("command", command, command.value.as_slice());
-    isolation(namespaces, networking.as_deref(), table);
-    let mut security = Table::default();
+    isolation(namespaces, networking, table);
     if namespaces.value.mount {
         root(rootfs, *writable, table);
         let mounts: Vec<Value> = mounts.iter().map(|at| placed(at, mount(&at.value))).collect();
         table.put("mounts", mounts);
-        for (key, paths) in [("masked-paths", masked_paths), ("read-only-paths", read_only_paths)] {
-            let paths: Vec<Value> = paths.iter().map(|at| placed(at, at.value.as_str())).collect();
-            security.put(key, paths);
-        }
     }
     if namespaces.value.pid {
         table.put("init", *init);
@@ -141,8 +133,7 @@ fn run(service: &Service, table: &mut Table) {
     table.put("environment-files", files);
     table.some("hostname", hostname.as_ref().map(|at| placed(at, at.value.as_str())));
     table.put("umask", mode(*umask));
-    securing(*no_new_privileges, capabilities, *privileged, &mut security);
-    table.put("security", security.0);
+    table.put("security", securing(security, namespaces.value));
     table.put("type", if *oneshot { "oneshot" } else { "service" });
     if !*oneshot {
         table.put("ready", ready_text(ready));
@@ -179,13 +170,17 @@ fn run(service: &Service, table: &mut Table) {
     table.put("log", json!({ "max-size": max_size, "max-files": max_files, "driver": driver }));
 }
 
-fn securing(
-    no_new_privileges: bool,
-    capabilities: &Capabilities,
-    privileged: bool,
-    table: &mut Table,
-) {
-    table.put("no-new-privileges", no_new_privileges);
+fn securing(security: &Security, own: Namespaces) -> Value {
+    let Security { no_new_privileges, capabilities, privileged, masked_paths, read_only_paths } =
+        security;
+    let mut table = Table::default();
+    if own.mount {
+        for (key, paths) in [("masked-paths", masked_paths), ("read-only-paths", read_only_paths)] {
+            let paths: Vec<Value> = paths.iter().map(|at| placed(at, at.value.as_str())).collect();
+            table.put(key, paths);
+        }
+    }
+    table.put("no-new-privileges", *no_new_privileges);
     let list = |at: &At<CapabilitySet>| placed(at, at.value.words());
     match capabilities {
         Capabilities::Default => {}
@@ -195,11 +190,13 @@ fn securing(
             table.put("capabilities-drop", list(drop));
         }
     }
-    table.put("privileged", privileged);
+    table.put("privileged", *privileged);
+    Value::Object(table.0)
 }
 
-fn isolation(at: &At<Namespaces>, networking: Option<&Networking>, table: &mut Table) {
-    if let Some(networking) = networking {
+fn isolation(at: &At<Namespaces>, networking: &Networking, table: &mut Table) {
+    let private = *networking == *Networking::UNSET;
+    if !private {
         neighbours(networking, table);
     }
     let all_but_network = Namespaces { network: false, ..Namespaces::ALL };
@@ -209,7 +206,7 @@ fn isolation(at: &At<Namespaces>, networking: Option<&Networking>, table: &mut T
     }
     if at.value == Namespaces::ALL || at.value == all_but_network {
         table.at("isolation", at, "container");
-        if networking.is_none() {
+        if private {
             table.put("network", if network { "private" } else { "host" });
         }
         return;

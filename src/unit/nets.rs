@@ -98,7 +98,7 @@ pub fn service(draft: &mut Draft, cx: &mut Context<'_>) {
         aliases: join.aliases.clone(),
     });
     let networking = Networking { memberships: memberships.collect(), ports, owner };
-    draft.service.networking = Some(Box::new(networking));
+    draft.service.networking = networking.into();
 }
 
 /// What the keys of one network say together.
@@ -230,7 +230,10 @@ fn memberships(nets: &Nets, checked: &mut Checked) -> Vec<Mistake> {
     let Checked { unit, joins, ports, .. } = checked;
     let name = unit.name.clone();
     let Kind::Service(service) = &mut unit.kind else { return Vec::new() };
-    let Some(networking) = &mut service.networking else { return Vec::new() };
+    if joins.is_empty() {
+        return Vec::new();
+    }
+    let networking = &mut *service.networking;
     let mut out = Vec::new();
     for (Join { name: wanted, place, fixed, .. }, membership) in
         joins.iter().zip(&mut networking.memberships)

@@ -6,8 +6,9 @@
 //! break (lengths, numbers, regular expressions) is checked again.
 
 use super::model::{
-    HealthCheck, Id, Kind, MountSource, Networking, Ready, Rootfs, Service, Unit, User,
+    HealthCheck, Id, Kind, MountSource, Networking, Ready, Rootfs, Security, Service, Unit, User,
 };
+use super::model::Unset;
 use super::names;
 use super::settings::value;
 
@@ -100,7 +101,7 @@ fn checked(mut unit: Unit) -> Result<Unit, String> {
     {
         return wrong("`ready`".to_owned(), "this is not a regular expression any more");
     }
-    for alias in service.memberships().iter().flat_map(|membership| &membership.aliases) {
+    for alias in service.networking.memberships.iter().flat_map(|membership| &membership.aliases) {
         if let Some(problem) = names::problem(alias) {
             return wrong("`aliases`".to_owned(), problem);
         }
@@ -155,8 +156,6 @@ fn service_strings(service: &mut Service, f: &mut dyn FnMut(&mut String)) {
         environment_files,
         hostname,
         mounts,
-        masked_paths,
-        read_only_paths,
         umask: _,
         init: _,
         oneshot: _,
@@ -174,9 +173,7 @@ fn service_strings(service: &mut Service, f: &mut dyn FnMut(&mut String)) {
         start_post,
         stop_post,
         watchdog: _,
-        no_new_privileges: _,
-        capabilities: _,
-        privileged: _,
+        security,
         limits: _,
         health,
         log: _,
@@ -207,8 +204,8 @@ fn service_strings(service: &mut Service, f: &mut dyn FnMut(&mut String)) {
     if let Some(hostname) = hostname {
         f(&mut hostname.value);
     }
-    for path in masked_paths.iter_mut().chain(read_only_paths) {
-        f(&mut path.value);
+    if **security != Security::default() {
+        security.strings(f);
     }
     for mount in mounts {
         f(&mut mount.value.target);
@@ -218,7 +215,8 @@ fn service_strings(service: &mut Service, f: &mut dyn FnMut(&mut String)) {
             MountSource::Tmpfs { .. } => {}
         }
     }
-    if let Some(Networking { memberships, ports: _, owner }) = networking.as_deref_mut() {
+    if **networking != *Networking::UNSET {
+        let Networking { memberships, ports: _, owner } = &mut **networking;
         memberships.iter_mut().flat_map(|it| &mut it.aliases).for_each(&mut *f);
         if let Some(owner) = owner {
             f(&mut owner.value);

@@ -7,9 +7,22 @@ use super::{Keeper, ports};
 use crate::network::plan::names::{self, Tag};
 use crate::network::plan::rules::{self, Element};
 use crate::network::plan::step::{self, Undo};
-use crate::network::plan::{Interface, World};
+use crate::network::plan::{Interface, World, files};
 use crate::network::wire::{Stage, Ticket, Wants};
 use crate::unit::model::Membership;
+
+/// Most of the host's `resolv.conf` that is read.
+const RESOLV_MAX: u64 = 16 * 1024;
+
+/// What the host's `resolv.conf` says.
+pub(super) fn host_resolv() -> String {
+    use std::io::Read;
+    let mut text = String::new();
+    // Without one nobody is asked.
+    let _ = std::fs::File::open("/etc/resolv.conf")
+        .and_then(|file| file.take(RESOLV_MAX).read_to_string(&mut text));
+    text
+}
 
 /// A unit that has something.
 #[derive(Debug)]
@@ -105,6 +118,8 @@ impl Keeper {
         if let Some(interface) = out {
             interface.way_out = true;
         }
+        let host = host_resolv();
+        member.world.files = files::files(&member.world, &wants.hostname, &host);
         Ok(member.world.clone())
     }
 

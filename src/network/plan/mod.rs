@@ -76,6 +76,8 @@ impl Interface {
 pub struct World {
     /// In the order of its networks.
     pub interfaces: Vec<Interface>,
+    /// The files that its processes see: path and text.
+    pub files: Vec<(String, String)>,
 }
 
 impl World {

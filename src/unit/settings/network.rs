@@ -6,9 +6,8 @@ use std::str::FromStr;
 use super::value::{self, Context, put, put_some};
 use super::{Section, Setting};
 use crate::unit::draft::{Draft, Join};
-use crate::unit::model::{Driver, Port, Subnet};
+use crate::unit::model::{Driver, PORTS_MAX, Port, Subnet};
 use crate::unit::names;
-use crate::unit::network::PORTS_MAX;
 use crate::unit::syntax::{Entry, Node, Table, Value};
 use crate::unit::text::{Place, quote};
 

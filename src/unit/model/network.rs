@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::model::At;
+use super::{At, Unset};
 
 /// A network's address and the length of its prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -329,6 +329,10 @@ pub struct Networking {
     pub ports: Vec<At<Port>>,
     /// Whose network it shares, if another service's.
     pub owner: Option<At<String>>,
+}
+
+impl Unset for Networking {
+    const UNSET: &'static Self = &Self { memberships: Vec::new(), ports: Vec::new(), owner: None };
 }
 
 #[cfg(test)]
