@@ -153,6 +153,12 @@ pub enum Verb {
         #[arg(long)]
         reverse: bool,
     },
+    /// Show networks: who is in them, with which addresses, names and ports
+    Network {
+        /// What of them
+        #[command(subcommand)]
+        verb: NetworkVerb,
+    },
     /// Stop everything and end the machine, or only the supervisor
     Shutdown {
         /// How [default: exit; poweroff, reboot and halt are not supported yet]
@@ -173,6 +179,26 @@ pub enum Verb {
     },
     /// Print the versions of berthctl and of the supervisor
     Version,
+}
+
+/// What to show of networks.
+#[derive(Debug, Subcommand)]
+pub enum NetworkVerb {
+    /// List the networks that are there
+    Ls {
+        /// Print a JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one: units, addresses, ports, rules
+    Show {
+        /// Network
+        #[arg(value_name = "NETWORK")]
+        name: String,
+        /// Print a JSON object
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Units, and whether to wait.

@@ -17,6 +17,7 @@ pub mod failure;
 pub mod jobs;
 pub mod list;
 pub mod logs;
+pub mod network;
 pub mod render;
 pub mod show;
 pub mod shutdown;
@@ -135,6 +136,7 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
         Verb::Apply { dry_run, paths } => apply::run(context, &paths, dry_run),
         Verb::Show { unit, json } => show::run(context, unit, json),
         Verb::Deps { unit, reverse } => deps::run(context, unit, reverse),
+        Verb::Network { verb } => network::run(context, verb),
         Verb::Shutdown { how } => shutdown::run(context, how),
         Verb::Upgrade { program } => upgrade::run(context, program),
         Verb::Completions { shell } => completions::run(context, shell),
@@ -168,6 +170,10 @@ fn doing(verb: &Verb) -> String {
         Verb::Apply { .. } => "apply".to_owned(),
         Verb::Show { unit, .. } => format!("show {unit}"),
         Verb::Deps { unit, .. } => format!("show the dependencies of {unit}"),
+        Verb::Network { verb: args::NetworkVerb::Ls { .. } } => "list the networks".to_owned(),
+        Verb::Network { verb: args::NetworkVerb::Show { name, .. } } => {
+            format!("show the network {name}")
+        }
         Verb::Shutdown { .. } => "shut down".to_owned(),
         Verb::Upgrade { .. } => "upgrade".to_owned(),
         Verb::Completions { .. } => "print the completions".to_owned(),

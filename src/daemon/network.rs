@@ -192,6 +192,7 @@ impl Daemon {
         if let Some(channel) = self.network.channel.take() {
             self.poller.close(channel);
         }
+        self.no_more_networks();
         let now = self.clock.now();
         let soon = now.0.saturating_sub(self.network.started.0) < PAUSE;
         let pause = if soon { PAUSE } else { Duration::ZERO };
@@ -288,7 +289,7 @@ impl Daemon {
             Report::Joined { ticket, result } => self.joined(ticket, result),
             Report::Published { ticket, result } => self.published(ticket, result),
             Report::Left { ticket } => self.left(ticket),
-            Report::Shown { .. } => {}
+            Report::Shown { client, text } => self.network_shown(client, &text),
             Report::Trouble(text) => self.journal.say(&text),
         }
     }
@@ -469,10 +470,11 @@ impl Daemon {
     }
 
     /// Somebody wants to see networks.
-    pub(super) fn show_networks(&mut self, client: u64) -> bool {
-        let there = self.network.channel.is_some();
+    pub(super) fn show_networks(&mut self, client: u64) {
         self.order(Order::Show { client });
-        there
+        if self.network.channel.is_none() {
+            self.no_more_networks();
+        }
     }
 }
 

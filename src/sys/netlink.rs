@@ -210,8 +210,9 @@ mod tests {
 
     #[test]
     fn attributes_are_padded_and_nested() {
-        let message =
-            Message::new(16, CREATE, &[0; 4]).with_text(3, "b0").with_nested(18, |it| it.with_number(1, 7));
+        let message = Message::new(16, CREATE, &[0; 4])
+            .with_text(3, "b0")
+            .with_nested(18, |it| it.with_number(1, 7));
         let bytes = message.encode(REQUEST, 1);
         assert_eq!(bytes.len(), HEADER + 4 + 8 + 12);
         assert_eq!(u32::from_ne_bytes(*bytes.first_chunk().unwrap()) as usize, bytes.len());

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::model::Unset;
 use super::model::{
     At, Capabilities, CapabilitySet, ExitMatch, Health, HealthCheck, Id, Kind, Limits, Log,
-    LogDriver, Membership, Mount, MountSource, Namespaces, Networking, Propagation, Ready, Restart, RestartPolicy, Rootfs,
-    Security, Service, Unit, User, Writable,
+    LogDriver, Membership, Mount, MountSource, Namespaces, Networking, Propagation, Ready, Restart,
+    RestartPolicy, Rootfs, Security, Service, Unit, User, Writable,
 };
-use super::model::Unset;
 use super::names;
 
 /// The settings of a unit, without its name and where it was read.

@@ -5,10 +5,10 @@
 //! Instance names cannot bring `/` or `..` into a path, and what a substitution can still
 //! break (lengths, numbers, regular expressions) is checked again.
 
+use super::model::Unset;
 use super::model::{
     HealthCheck, Id, Kind, MountSource, Networking, Ready, Rootfs, Security, Service, Unit, User,
 };
-use super::model::Unset;
 use super::names;
 use super::settings::value;
 

@@ -16,17 +16,6 @@ fn file(section: Section, setting: &Setting, value: &str) -> String {
     let command =
         if key == "command" && section == Section::Service { "" } else { "command = \"x\"" };
     let service = format!("{NETWORKS}[service.other]\ncommand = \"x\"\n[service.x]\n{command}\n");
-    let command =
-        if key == "command" && section == Section::Service { "" } else { "command = \"x\"" };
-    let service = format!("{NETWORKS}[service.other]\ncommand = \"x\"\n[service.x]\n{command}\n");
-    let command =
-        if key == "command" && section == Section::Service { "" } else { "command = \"x\"" };
-    let command =
-        if key == "command" && section == Section::Service { "" } else { "command = \"x\"" };
-    // What examples name: another service, two networks.
-    let networks =
-        "[network.front]\nsubnet = \"10.88.7.0/24\"\nipv6 = \"fd88::/64\"\n[network.back]\n";
-    let service = format!("{networks}[service.other]\ncommand = \"x\"\n[service.x]\n{command}\n");
     let comma = if with.is_empty() { "" } else { ", " };
     match section {
         Section::Service => format!("{service}{with}\n{key} = {value}\n"),

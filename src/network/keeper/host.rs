@@ -117,10 +117,12 @@ impl Host {
             Step::Bridge { name, mac, mtu, alias } => {
                 let socket = &mut self.links;
                 let made = links::bridge(socket, name, *mac, *mtu);
-                made.and_then(|()| links::alias(socket, name, alias).or_else(|error| {
-                    links::remove(socket, name)?;
-                    Err(error)
-                }))
+                made.and_then(|()| {
+                    links::alias(socket, name, alias).or_else(|error| {
+                        links::remove(socket, name)?;
+                        Err(error)
+                    })
+                })
             }
             Step::Setting { path, value } => match settings::write(path, value) {
                 // A kernel without IPv6 has nothing to switch off.
@@ -130,7 +132,7 @@ impl Host {
             Step::Address { device, address, prefix } => {
                 links::address(&mut self.links, device, *address, *prefix)
             }
-            Step::Up { device } => links::up(&mut self.links, device, None, false),
+            Step::Up { device } => links::up(&mut self.links, device),
             Step::Pair { port, bridge, alias, interface } => {
                 let Some(inside) = inside else { return Err("there is no unit".to_owned()) };
                 self.pair(port, bridge, alias, interface, inside).or_else(|error| {
@@ -162,7 +164,11 @@ impl Host {
         let Interface { device, mac, .. } = interface;
         let end = End { namespace, device, mac: *mac, mtu: interface.made.network.mtu };
         links::pair(&mut self.links, port, bridge, &end)?;
-        links::up(&mut self.links, port, Some(alias), self.ipv6)?;
+        // Where bridges are filtered as routers, a unit that asks for its own published port
+        // is led back without ever leaving the bridge.
+        let hairpin = settings::read("bridge/bridge-nf-call-iptables").is_ok_and(|it| it == "1");
+        let state = links::Port { alias, bare: self.ipv6, hairpin };
+        links::port_up(&mut self.links, port, state)?;
         self.furnish(interface, inside)
     }
 
@@ -189,7 +195,7 @@ impl Host {
         for (address, part) in interface.parts() {
             links::address(socket, device, address, part.subnet.prefix)?;
         }
-        links::up(socket, device, None, false)?;
+        links::up(socket, device)?;
         for (_, part) in interface.parts().filter(|_| interface.way_out) {
             links::way_out(socket, device, part.gateway)?;
         }

@@ -172,18 +172,44 @@ pub fn on_parent(
     socket.request(&message)
 }
 
-/// Switches a device on; first gives it a text for people and, if wanted, keeps it from
-/// having IPv6 addresses of its own accord.
+/// Switches a device on.
 ///
 /// # Errors
 /// The kernel's.
-pub fn up(socket: &mut Socket, name: &str, alias: Option<&str>, bare: bool) -> io::Result<()> {
+pub fn up(socket: &mut Socket, name: &str) -> io::Result<()> {
+    let number = index(socket, name)?;
+    socket.request(&Message::new(NEWLINK, 0, &link(number, true)))
+}
+
+/// How a port of a bridge is.
+#[derive(Debug, Clone, Copy)]
+pub struct Port<'a> {
+    /// What people see beside it.
+    pub alias: &'a str,
+    /// It has no IPv6 address of its own accord (where the kernel has IPv6).
+    pub bare: bool,
+    /// What came by it may leave by it.
+    pub hairpin: bool,
+}
+
+/// Switches a port of a bridge on.
+///
+/// # Errors
+/// The kernel's.
+pub fn port_up(socket: &mut Socket, name: &str, port: Port<'_>) -> io::Result<()> {
+    const SLAVE_KIND: u16 = 4;
+    const SLAVE_DATA: u16 = 5;
+    const BRPORT_MODE: u16 = 4;
     let number = index(socket, name)?;
     let mut message = Message::new(NEWLINK, 0, &link(number, true));
-    if let Some(alias) = alias {
-        message = message.with(IFLA_IFALIAS, alias.as_bytes());
+    message = message.with(IFLA_IFALIAS, port.alias.as_bytes());
+    if port.hairpin {
+        message = message.with_nested(IFLA_LINKINFO, |info| {
+            info.with_text(SLAVE_KIND, "bridge")
+                .with_nested(SLAVE_DATA, |data| data.with(BRPORT_MODE, &[1]))
+        });
     }
-    if bare {
+    if port.bare {
         let inet6 = u16::try_from(libc::AF_INET6).unwrap_or_default();
         message = message.with_nested(IFLA_AF_SPEC, |spec| {
             spec.with_nested(inet6, |inet6| inet6.with(ADDR_GEN_MODE, &[1]))

@@ -8,6 +8,7 @@ use crate::network::plan::names::{self, Tag};
 use crate::network::plan::rules::{self, Element};
 use crate::network::plan::step::{self, Undo};
 use crate::network::plan::{Interface, World, files};
+use crate::network::resolver::zone::{Known, Place};
 use crate::network::wire::{Stage, Ticket, Wants};
 use crate::unit::model::Membership;
 
@@ -59,8 +60,23 @@ impl Member {
         rules::of_ports(&self.wants.ports, addresses.unwrap_or_default())
     }
 
+    /// Its names, for the resolver.
+    fn known(&self) -> Known {
+        let Wants { name, hostname, .. } = &self.wants;
+        let places = self.world.interfaces.iter().map(|interface| {
+            let names = [name, hostname].into_iter().chain(&interface.aliases).cloned();
+            Place {
+                network: interface.made.number,
+                names: names.collect(),
+                addresses: interface.addresses.clone(),
+                open: !interface.made.network.internal,
+            }
+        });
+        Known { places: places.collect(), ready: self.stage == Stage::Published }
+    }
+
     /// What of it is in the rules and among the devices.
-    pub fn known(
+    pub fn leaves(
         &self,
         tag: &Tag,
         elements: &mut BTreeSet<Element>,
@@ -120,7 +136,9 @@ impl Keeper {
         }
         let host = host_resolv();
         member.world.files = files::files(&member.world, &wants.hostname, &host);
-        Ok(member.world.clone())
+        let (known, world) = (member.known(), member.world.clone());
+        self.names.unit(ticket, known)?;
+        Ok(world)
     }
 
     /// A place in one network.
@@ -159,11 +177,7 @@ impl Keeper {
     }
 
     /// Makes its devices.
-    pub(super) fn join(
-        &mut self,
-        ticket: Ticket,
-        process: Option<OwnedFd>,
-    ) -> Result<(), String> {
+    pub(super) fn join(&mut self, ticket: Ticket, process: Option<OwnedFd>) -> Result<(), String> {
         let process = process.ok_or("there is no process to connect")?;
         let member = self.members.get(&ticket).ok_or("it has no addresses yet")?;
         let (unit, interfaces) = (member.wants.name.clone(), member.world.interfaces.clone());
@@ -197,7 +211,8 @@ impl Keeper {
             member.published.extend(step.undo());
         }
         member.stage = Stage::Published;
-        Ok(())
+        let known = member.known();
+        self.names.unit(ticket, known)
     }
 
     /// And no longer.
@@ -205,7 +220,11 @@ impl Keeper {
         let Some(member) = self.members.get_mut(&ticket) else { return };
         if member.stage == Stage::Published {
             member.stage = Stage::Joined;
+            let known = member.known();
+            // Without a resolver nobody is told anything.
+            let _ = self.names.unit(ticket, known);
         }
+        let Some(member) = self.members.get_mut(&ticket) else { return };
         let mut published = std::mem::take(&mut member.published);
         self.undo_all(&mut published);
     }
@@ -214,6 +233,7 @@ impl Keeper {
     pub(super) fn let_go(&mut self, ticket: Ticket) {
         self.withdraw(ticket);
         let Some(mut member) = self.members.remove(&ticket) else { return };
+        self.names.gone(ticket);
         self.undo_all(&mut member.devices);
         for interface in &member.world.interfaces {
             let network = interface.made.network.name.clone();
@@ -245,6 +265,9 @@ impl Keeper {
         match ports::reserve(&member.wants.ports) {
             Ok(reserved) => member.reserved = reserved,
             Err(text) => self.complain(format!("{}: {text}", member.wants.name)),
+        }
+        if let Err(text) = self.names.unit(ticket, member.known()) {
+            self.complain(text);
         }
         self.members.insert(ticket, member);
     }

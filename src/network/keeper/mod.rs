@@ -9,6 +9,7 @@
 mod host;
 mod links;
 mod members;
+mod names;
 mod networks;
 mod nft;
 mod ports;
@@ -26,6 +27,7 @@ use super::plan::rules::Element;
 use super::wire::{self, Order, Received, Report, Ticket, Wants};
 use host::Host;
 use members::Member;
+use names::Names;
 use networks::Network;
 
 /// What a keeper is started with.
@@ -56,6 +58,7 @@ struct Keeper {
     directory: PathBuf,
     socket: OwnedFd,
     host: Host,
+    names: Names,
     networks: BTreeMap<String, Network>,
     leases: BTreeMap<String, Leases>,
     members: BTreeMap<Ticket, Member>,
@@ -83,14 +86,15 @@ impl Keeper {
     fn new(socket: OwnedFd, config: &Config) -> Result<Self, (OwnedFd, String)> {
         let directory = config.directory();
         let tag = Tag::of(&config.runtime);
-        let host = std::fs::create_dir_all(&directory)
-            .and_then(|()| Host::new(tag.clone(), &directory));
+        let host =
+            std::fs::create_dir_all(&directory).and_then(|()| Host::new(tag.clone(), &directory));
         match host {
             Ok(host) => Ok(Self {
                 tag,
                 directory,
                 socket,
                 host,
+                names: Names::default(),
                 networks: BTreeMap::new(),
                 leases: BTreeMap::new(),
                 members: BTreeMap::new(),
@@ -113,13 +117,27 @@ impl Keeper {
         }
     }
 
+    /// Waits for an order; a resolver that ends meanwhile is replaced.
     fn wait(&mut self) -> io::Result<()> {
-        use rustix::event::{PollFd, PollFlags, poll};
-        let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
-        match poll(&mut fds, None) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let mut fds = vec![PollFd::new(&self.socket, PollFlags::IN)];
+        // One that ends as soon as it begins is not started without a pause.
+        let pause = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+        let mut timeout = self.names.is_missing().then_some(&pause);
+        let recent = self.names.is_young();
+        match self.names.end_of_child() {
+            Some(_) if recent => timeout = Some(&pause),
+            Some(end) => fds.push(PollFd::from_borrowed_fd(end, PollFlags::IN)),
+            None => {}
         }
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if let Err(text) = self.names.revive() {
+            self.complain(text);
+        }
+        Ok(())
     }
 
     fn report(&self, report: &Report) -> io::Result<()> {
@@ -188,10 +206,10 @@ impl Keeper {
         let mut elements: BTreeSet<Element> = BTreeSet::new();
         let mut devices: BTreeSet<String> = BTreeSet::new();
         for network in self.networks.values() {
-            network.known(&self.tag, &mut elements, &mut devices);
+            network.leaves(&self.tag, &mut elements, &mut devices);
         }
         for member in self.members.values() {
-            member.known(&self.tag, &mut elements, &mut devices);
+            member.leaves(&self.tag, &mut elements, &mut devices);
         }
         if let Err(text) = self.host.settle(elements, &devices) {
             self.complain(text);

@@ -24,7 +24,7 @@ pub struct Network {
 
 impl Network {
     /// What of it is in the rules and among the devices.
-    pub fn known(
+    pub fn leaves(
         &self,
         tag: &Tag,
         elements: &mut BTreeSet<Element>,
@@ -56,6 +56,13 @@ impl Keeper {
             }
             undo.extend(step.undo());
         }
+        if made.has_bridge()
+            && let Err(text) = self.names.listen(&made)
+        {
+            self.names.deaf(made.number);
+            self.undo_all(&mut undo);
+            return Err(format!("network {}: {text}", definition.name));
+        }
         let network = Network { made: made.clone(), users: 1, undo };
         self.networks.insert(definition.name.clone(), network);
         Ok(made)
@@ -68,6 +75,7 @@ impl Keeper {
         if network.users == 0
             && let Some(mut network) = self.networks.remove(name)
         {
+            self.names.deaf(network.made.number);
             self.undo_all(&mut network.undo);
         }
     }
@@ -85,6 +93,11 @@ impl Keeper {
             if let Undo::Forward { ipv6 } = step {
                 self.host.forwarding.adopt(*ipv6);
             }
+        }
+        if made.has_bridge()
+            && let Err(text) = self.names.listen(made)
+        {
+            self.complain(format!("network {name}: {text}"));
         }
         self.networks.insert(name, Network { made: made.clone(), users: 1, undo });
     }
@@ -164,7 +177,11 @@ impl Keeper {
 }
 
 /// A subnet that the host has no other route into.
-fn checked(definition: &model::Network, subnet: Subnet, taken: &[Subnet]) -> Result<Subnet, String> {
+fn checked(
+    definition: &model::Network,
+    subnet: Subnet,
+    taken: &[Subnet],
+) -> Result<Subnet, String> {
     // A wider route, as of a VPN, is left by the more special one.
     let same = |other: &&Subnet| other.overlaps(&subnet) && other.prefix >= subnet.prefix;
     match taken.iter().find(same).filter(|_| definition.driver == Driver::Bridge) {

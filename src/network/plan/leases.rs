@@ -75,17 +75,15 @@ impl Leases {
     }
 
     /// Every address that somebody has, and who.
-    pub fn held(&self) -> impl Iterator<Item = (IpAddr, &str)> {
+    #[cfg(test)]
+    fn held(&self) -> impl Iterator<Item = (IpAddr, &str)> {
         let held = self.leases.iter().filter(|(_, lease)| lease.held);
         held.map(|(address, lease)| (*address, lease.unit.as_str()))
     }
 
     fn last_of(&self, unit: &str, subnet: Subnet, gateway: IpAddr) -> Option<IpAddr> {
         let own = |(address, lease): &(&IpAddr, &Lease)| {
-            lease.unit == unit
-                && !lease.held
-                && subnet.has_host(**address)
-                && **address != gateway
+            lease.unit == unit && !lease.held && subnet.has_host(**address) && **address != gateway
         };
         self.leases.iter().find(own).map(|(address, _)| *address)
     }

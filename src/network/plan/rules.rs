@@ -13,7 +13,7 @@ use std::net::IpAddr;
 
 use super::names::{Tag, link_local, mac_text};
 use super::{Interface, Made};
-use crate::unit::model::{Port, Protocol};
+use crate::unit::model::{Port, Protocol, Subnet};
 
 /// Something that a set or map holds.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,6 +26,10 @@ pub enum Element {
     Loose(String),
     /// Units of one bridge reach each other, also where bridges are filtered as routers.
     Same(String),
+    /// Whose addresses are a bridge's.
+    Own(String, Subnet),
+    /// Addresses that are masked on their way out.
+    Masked(Subnet),
     /// Where the resolver answers: bridge and gateway.
     Door(String, IpAddr),
     /// The hardware address of a port's unit.
@@ -60,8 +64,23 @@ pub fn of_network(tag: &Tag, made: &Made) -> Vec<Element> {
     if !made.network.isolate {
         all.push(Element::Loose(bridge.clone()));
     }
-    all.extend(made.subnets.iter().map(|part| Element::Door(bridge.clone(), part.gateway)));
+    for part in &made.subnets {
+        all.push(Element::Door(bridge.clone(), part.gateway));
+        all.push(Element::Own(bridge.clone(), part.subnet));
+        if !made.network.internal && is_private(part.subnet) {
+            all.push(Element::Masked(part.subnet));
+        }
+    }
     all
+}
+
+/// Whether nobody outside could answer these addresses: all of IPv4 that a network is given,
+/// and the unique local ones of IPv6 (RFC 4193).
+fn is_private(subnet: Subnet) -> bool {
+    match subnet.address {
+        IpAddr::V4(_) => true,
+        IpAddr::V6(address) => address.is_unique_local(),
+    }
 }
 
 /// What a unit's device needs.
@@ -109,6 +128,13 @@ impl Element {
             Self::Same(bridge) => inet("same", format!("\"{bridge}\" . \"{bridge}\"")),
             Self::Door(bridge, gateway) => {
                 inet(&format!("doors{}", family(gateway)), format!("\"{bridge}\" . {gateway}"))
+            }
+            Self::Own(bridge, subnet) => {
+                let set = format!("own{}", family(&subnet.address));
+                inet(&set, format!("\"{bridge}\" . {subnet}"))
+            }
+            Self::Masked(subnet) => {
+                inet(&format!("masked{}", family(&subnet.address)), subnet.to_string())
             }
             Self::Mac(port, mac) => {
                 let text = format!("\"{port}\" . {}", mac_text(*mac));
@@ -186,6 +212,10 @@ table inet @TABLE@ {
   set open { type ifname; }
   set loose { type ifname; }
   set same { type ifname . ifname; }
+  set own4 { type ifname . ipv4_addr; flags interval; }
+  set own6 { type ifname . ipv6_addr; flags interval; }
+  set masked4 { type ipv4_addr; flags interval; }
+  set masked6 { type ipv6_addr; flags interval; }
   set doors4 { type ifname . ipv4_addr; }
   set doors6 { type ifname . ipv6_addr; }
   map at4 { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }
@@ -218,11 +248,12 @@ table inet @TABLE@ {
   # published port, the host's loopback, and private addresses on their way out.
   chain outward {
     type nat hook postrouting priority srcnat; policy accept;
-    iifname . oifname @same ct status dnat masquerade
+    ct status dnat oifname . ip saddr @own4 masquerade
+    ct status dnat oifname . ip6 saddr @own6 masquerade
     oifname @bridges ip saddr 127.0.0.0/8 masquerade
     oifname @bridges ip6 saddr ::1 masquerade
-    iifname @open oifname != @bridges meta nfproto ipv4 masquerade
-    iifname @open oifname != @bridges ip6 saddr fc00::/7 masquerade
+    oifname != @bridges ip saddr @masked4 masquerade
+    oifname != @bridges ip6 saddr @masked6 masquerade
   }
   chain host {
     type filter hook input priority filter; policy accept;

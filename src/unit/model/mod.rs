@@ -24,9 +24,7 @@ pub use health::{Health, HealthCheck};
 pub use limits::Limits;
 pub use log::{Log, LogDriver};
 pub use mount::{Mount, MountSource, Propagation};
-pub use network::{
-    Driver, Membership, Network, Networking, PORTS_MAX, Port, Protocol, Subnet,
-};
+pub use network::{Driver, Membership, Network, Networking, PORTS_MAX, Port, Protocol, Subnet};
 pub use rare::{Rare, Unset};
 pub use security::Security;
 pub use service::{

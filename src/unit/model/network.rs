@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{At, Unset};
 
 /// A network's address and the length of its prefix.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Subnet {
     /// The lowest address.
     pub address: IpAddr,
@@ -290,9 +290,13 @@ impl FromStr for Port {
                 Some(v6) => v6.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
                 None => address.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
             }
-            .ok_or("the address must be a literal such as 127.0.0.1 or [::1]")
+            .ok_or("the address must be a literal such as 127.0.0.1 or [2001:db8::1]")
         });
         let address = address.transpose()?;
+        if address == Some(IpAddr::V6(Ipv6Addr::LOCALHOST)) {
+            // What comes from ::1 leaves by no other device than lo: there is no route_localnet.
+            return Err("the kernel leads no packet from ::1 to a unit: publish 127.0.0.1");
+        }
         let ((host, hosts), (inside, insides)) = (range(host)?, range(inside)?);
         if hosts != insides {
             return Err("the two ranges of ports are not of the same length");
@@ -362,7 +366,7 @@ mod tests {
 
     #[test]
     fn ports_are_read_and_written() {
-        for text in ["443:443", "127.0.0.1:8080:80", "[::1]:53:53/udp", "8000-8010:9000-9010"] {
+        for text in ["443:443", "127.0.0.1:8080:80", "[fd00::1]:53:53/udp", "8000-8010:9000-9010"] {
             assert_eq!(text.parse::<Port>().unwrap().to_string(), text);
         }
         assert_eq!("0.0.0.0:80:80/tcp".parse::<Port>().unwrap().to_string(), "80:80");
