@@ -129,23 +129,8 @@ fn status() -> t::UnitStatus {
     }
 }
 
-#[test]
-fn every_method_is_as_described() {
-    let job = m::JobReply { unit: text(), error: Some(text()) };
-    let units = names;
-    let state = t::State::Failed;
-    let unit = t::Unit { name: text(), kind: t::Kind::Target, state };
-    let dependency =
-        t::Dependency { unit: text(), kind: t::DependencyKind::Wants, on: text(), state };
-    let entry = t::LogEntry {
-        time: text(),
-        unit: text(),
-        run: Some(1),
-        stream: t::LogStream::Stderr,
-        partial: false,
-        text: text(),
-    };
-    let network = t::Network {
+fn network() -> t::Network {
+    t::Network {
         name: text(),
         driver: text(),
         device: Some(text()),
@@ -161,6 +146,24 @@ fn every_method_is_as_described() {
             published: true,
         }],
         rules: names(),
+    }
+}
+
+#[test]
+fn every_method_is_as_described() {
+    let job = m::JobReply { unit: text(), error: Some(text()) };
+    let units = names;
+    let state = t::State::Failed;
+    let unit = t::Unit { name: text(), kind: t::Kind::Target, state };
+    let dependency =
+        t::Dependency { unit: text(), kind: t::DependencyKind::Wants, on: text(), state };
+    let entry = t::LogEntry {
+        time: text(),
+        unit: text(),
+        run: Some(1),
+        stream: t::LogStream::Stderr,
+        partial: false,
+        text: text(),
     };
     let event = t::Event {
         time: text(),
@@ -208,7 +211,7 @@ fn every_method_is_as_described() {
             &m::Deps { unit: text(), reverse: true },
             &m::DepsReply { dependencies: vec![dependency] },
         ),
-        method(&m::Networks {}, &m::NetworksReply { networks: vec![network] }),
+        method(&m::Networks {}, &m::NetworksReply { networks: vec![network()] }),
         method(&m::Start { units: units(), wait: true }, &job),
         method(&m::Stop { units: units(), wait: true }, &job),
         method(&m::Restart { units: units(), wait: true }, &job),

@@ -212,12 +212,11 @@ impl Daemon {
     pub(in crate::daemon) fn network_shown(&mut self, number: u64, text: &str) {
         let Some(client) = self.control.clients.get_mut(&number) else { return };
         let Phase::Networks { list, all } = &mut client.phase else { return };
-        match serde_json::from_str(text) {
-            Ok(network) => list.push_back(network),
-            Err(_) => {
-                *all = true;
-                self.control.served_next.insert(number);
-            }
+        if let Ok(network) = serde_json::from_str(text) {
+            list.push_back(network);
+        } else {
+            *all = true;
+            self.control.served_next.insert(number);
         }
     }
 

@@ -212,16 +212,13 @@ impl Host {
     }
 
     fn add_rules(&mut self, elements: &[Element]) -> Result<(), String> {
-        match &mut self.rules {
-            Some(rules) => {
-                nft::apply(&rules::change(&self.tag, "add", elements))?;
-                rules.extend(elements.iter().cloned());
-                Ok(())
-            }
-            None => {
-                self.rules = Some(elements.iter().cloned().collect());
-                self.reload().inspect_err(|_| self.rules = None)
-            }
+        if let Some(rules) = &mut self.rules {
+            nft::apply(&rules::change(&self.tag, "add", elements))?;
+            rules.extend(elements.iter().cloned());
+            Ok(())
+        } else {
+            self.rules = Some(elements.iter().cloned().collect());
+            self.reload().inspect_err(|_| self.rules = None)
         }
     }
 

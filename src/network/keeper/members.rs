@@ -103,11 +103,11 @@ impl Keeper {
     }
 
     /// Gives a unit addresses and ports.
-    pub(super) fn admit(&mut self, ticket: Ticket, wants: Wants) -> Result<World, String> {
+    pub(super) fn admit(&mut self, ticket: Ticket, wants: &Wants) -> Result<World, String> {
         self.let_go(ticket);
         self.members.insert(ticket, Member::new(wants.clone()));
         self.mark();
-        let result = self.try_admit(ticket, &wants);
+        let result = self.try_admit(ticket, wants);
         if result.is_err() {
             self.let_go(ticket);
         }
@@ -153,7 +153,9 @@ impl Keeper {
                 Ok(address) => addresses.push(address),
                 Err(text) => {
                     let leases = self.leases(&definition.name);
-                    addresses.iter().for_each(|address| leases.give_back(*address));
+                    for address in addresses {
+                        leases.give_back(address);
+                    }
                     self.exit(&definition.name);
                     return Err(format!("network {}: {text}", definition.name));
                 }
@@ -173,7 +175,7 @@ impl Keeper {
     fn free_port(&self) -> u32 {
         let members = self.members.values().flat_map(|member| &member.world.interfaces);
         let used: BTreeSet<u32> = members.map(|interface| interface.port).collect();
-        (0..).find(|number| !used.contains(number)).unwrap_or(u32::MAX)
+        (0..u32::MAX).find(|number| !used.contains(number)).unwrap_or(u32::MAX)
     }
 
     /// Makes its devices.
@@ -238,7 +240,9 @@ impl Keeper {
         for interface in &member.world.interfaces {
             let network = interface.made.network.name.clone();
             let leases = self.leases(&network);
-            interface.addresses.iter().for_each(|address| leases.give_back(*address));
+            for address in &interface.addresses {
+                leases.give_back(*address);
+            }
             self.exit(&network);
         }
         self.mark();
@@ -250,7 +254,9 @@ impl Keeper {
         for interface in &world.interfaces {
             self.adopt_network(&interface.made);
             let leases = self.leases(&interface.made.network.name);
-            interface.addresses.iter().for_each(|it| leases.hold(&member.wants.name, *it));
+            for address in &interface.addresses {
+                leases.hold(&member.wants.name, *address);
+            }
             let steps = step::interface(&self.tag, &member.wants.name, interface);
             if stage != Stage::Assigned {
                 member.devices.extend(steps.iter().filter_map(step::Step::undo));

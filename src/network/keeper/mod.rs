@@ -189,7 +189,7 @@ impl Keeper {
             self.waiting.push_back((ticket, wants));
             return Ok(());
         }
-        let result = self.admit(ticket, wants);
+        let result = self.admit(ticket, &wants);
         self.report(&Report::Assigned { ticket, result })
     }
 

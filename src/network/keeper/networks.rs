@@ -113,23 +113,21 @@ impl Keeper {
 
     /// A number and subnets for a network.
     fn design(&mut self, definition: &model::Network) -> Result<Made, String> {
-        let number = (0..)
+        let number = (0..u32::MAX)
             .find(|number| self.networks.values().all(|network| network.made.number != *number));
         let number = number.ok_or("there are too many networks")?;
         let mut taken = self.host.routes()?;
         taken.extend(self.networks.values().flat_map(|it| &it.made.subnets).map(|it| it.subnet));
         let name = &definition.name;
-        let four = match definition.subnet {
-            Some(subnet) => checked(definition, subnet, &taken)?,
-            None => {
-                let last = self.leases(name).chosen;
-                let chosen = subnets::choose(last, &taken);
-                let chosen = chosen.ok_or_else(|| {
-                    format!("network {name}: no subnet is free: give it a `subnet`")
-                })?;
-                self.leases(name).chosen = Some(chosen);
-                chosen
-            }
+        let four = if let Some(subnet) = definition.subnet {
+            checked(definition, subnet, &taken)?
+        } else {
+            let last = self.leases(name).chosen;
+            let chosen = subnets::choose(last, &taken);
+            let none = || format!("network {name}: no subnet is free: give it a `subnet`");
+            let chosen = chosen.ok_or_else(none)?;
+            self.leases(name).chosen = Some(chosen);
+            chosen
         };
         let six = match definition.subnet6 {
             _ if !definition.ipv6 => None,

@@ -5,7 +5,7 @@
 //! rules lead packets away before they would reach the socket. What must hold: a port is
 //! published only while it is reserved.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -82,7 +82,7 @@ fn holder(port: &Port, number: u16) -> Option<String> {
         let descriptors = std::fs::read_dir(process.path().join("fd"));
         let has = descriptors.into_iter().flatten().flatten().any(|descriptor| {
             let target = std::fs::read_link(descriptor.path()).unwrap_or_default();
-            inodes.contains_key(target.to_string_lossy().as_ref())
+            inodes.contains(target.to_string_lossy().as_ref())
         });
         if has {
             let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
@@ -93,13 +93,13 @@ fn holder(port: &Port, number: u16) -> Option<String> {
 }
 
 /// The sockets bound to a port, as `/proc/PID/fd` calls them.
-fn inodes(protocol: Protocol, number: u16) -> BTreeMap<String, ()> {
+fn inodes(protocol: Protocol, number: u16) -> BTreeSet<String> {
     let files = [format!("/proc/net/{protocol}"), format!("/proc/net/{protocol}6")];
     let texts = files.iter().map(|file| std::fs::read_to_string(file).unwrap_or_default());
-    texts.flat_map(|text| bound(&text, number)).map(|inode| (inode, ())).collect()
+    texts.flat_map(|text| bound(&text, number)).collect()
 }
 
-/// From the lines of proc_net_tcp.rst: `sl local_address rem_address st … inode`.
+/// From the lines of `/proc/net/tcp`: `sl local_address rem_address st … inode`.
 fn bound(text: &str, number: u16) -> Vec<String> {
     let lines = text.lines().skip(1).filter_map(|line| {
         let words: Vec<&str> = line.split_whitespace().collect();

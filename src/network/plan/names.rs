@@ -65,18 +65,16 @@ pub fn mac(address: IpAddr) -> [u8; 6] {
 
 /// The link-local address that the kernel derives from a hardware address.
 pub fn link_local(mac: [u8; 6]) -> IpAddr {
-    let [a, b, c, d, e, f] = mac;
-    let half = [a ^ 0x02, b, c, 0xff, 0xfe, d, e, f];
-    let mut octets = [0; 16];
-    for (to, from) in octets.iter_mut().zip([0xfe, 0x80, 0, 0, 0, 0, 0, 0].iter().chain(&half)) {
-        *to = *from;
-    }
-    IpAddr::from(octets)
+    // The bit that says "locally administered" is turned round, and two bytes are put in.
+    let number = mac.iter().fold(0_u128, |number, byte| number << 8 | u128::from(*byte));
+    let (high, low) = (number >> 24, number & 0xff_ffff);
+    let host = (high ^ 0x02_0000) << 40 | 0xff_fe00_0000 | low;
+    IpAddr::from(std::net::Ipv6Addr::from(0xfe80 << 112 | host))
 }
 
 /// As people write a hardware address.
-pub fn mac_text([a, b, c, d, e, f]: [u8; 6]) -> String {
-    format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+pub fn mac_text(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 #[cfg(test)]

@@ -93,8 +93,10 @@ impl Step {
             Self::Bridge { name, .. } => Some(Undo::Remove(name.clone())),
             Self::Pair { port, .. } => Some(Undo::Remove(port.clone())),
             Self::Rules(elements) => Some(Undo::Rules(elements.clone())),
-            Self::Setting { .. } | Self::Address { .. } | Self::Up { .. } => None,
-            Self::OnParent { .. } => None,
+            Self::Setting { .. }
+            | Self::Address { .. }
+            | Self::Up { .. }
+            | Self::OnParent { .. } => None,
         }
     }
 }
@@ -207,7 +209,7 @@ mod tests {
         if ipv6 {
             subnets.push(part("fd00::/64", "fd00::1"));
         }
-        let network = Network { internal, ipv6, ..Network::new("front") };
+        let network = Network { ipv6, internal, ..Network::new("front") };
         Made { network, number: 0, subnets }
     }
 

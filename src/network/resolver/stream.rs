@@ -71,8 +71,8 @@ fn serve(stream: &TcpStream, network: u32, asker: SocketAddr, zone: &Shared) -> 
                         Some(message::answer(&question, code, &records, limit))
                     }
                     Verdict::Forward => {
-                        let list = servers.list().iter();
-                        let answer = list.filter_map(|it| ask(&bytes, *it).ok()).next();
+                        let mut list = servers.list().iter();
+                        let answer = list.find_map(|it| ask(&bytes, *it).ok());
                         Some(answer.unwrap_or_else(|| failed(&question)))
                     }
                 }
