@@ -24,6 +24,16 @@ pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
     super::check_long(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
 }
 
+/// Whether the calling process is root by all of its ids, so that becoming root changes none.
+pub fn is_plain_root() -> bool {
+    let mut ids = [u32::MAX; 6];
+    let [ruid, euid, suid, rgid, egid, sgid] = &mut ids;
+    // SAFETY: pointers to three numbers each, which live through the calls.
+    let known =
+        unsafe { libc::getresuid(ruid, euid, suid) == 0 && libc::getresgid(rgid, egid, sgid) == 0 };
+    known && ids == [0; 6]
+}
+
 /// A session (and process group) of its own.
 ///
 /// # Errors
@@ -69,6 +79,11 @@ impl Strings {
     pub fn new(texts: Vec<CString>) -> Self {
         let pointers = texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect();
         Self { _texts: texts, pointers }
+    }
+
+    /// The array of pointers.
+    pub(super) fn as_ptr(&self) -> *const *const libc::c_char {
+        self.pointers.as_ptr()
     }
 }
 

@@ -50,6 +50,13 @@ pub fn set_soft_files(value: Option<u64>) -> io::Result<()> {
     Ok(setrlimit(Resource::Nofile, Rlimit { current: value, maximum })?)
 }
 
+/// Soft and hard limit as [`set_soft_files`] would set them; `None`: they are so already.
+pub fn soft_files_to(value: Option<u64>) -> Option<[u64; 2]> {
+    let now = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let number = |limit: Option<u64>| limit.unwrap_or(libc::RLIM_INFINITY);
+    (now.current != value).then(|| [number(value), number(now.maximum)])
+}
+
 /// Nice value of the calling process, -20 to 19.
 ///
 /// # Errors
