@@ -32,7 +32,7 @@ pub fn script(host: &Host, plan: &Plan, given: &Given<'_>, ticket: &Ticket<'_>) 
     if plan.namespaces != Namespaces::NONE || plan.limits_memory || !host.is_plain_root {
         return None;
     }
-    let mut script = Calls { host, given, calls: Vec::with_capacity(16) };
+    let mut script = Calls { host, given, list: Vec::with_capacity(16) };
     script.begin(ticket);
     script.steps(&plan.outside, Place::Outside)?;
     script.steps(&plan.sandbox, Place::Sandbox)?;
@@ -45,7 +45,7 @@ pub fn script(host: &Host, plan: &Plan, given: &Given<'_>, ticket: &Ticket<'_>) 
     let list = environment::get(&variables, "PATH").unwrap_or(environment::DEFAULT_PATH);
     let candidates = program::candidates(command.first()?, list);
     Some(Script {
-        calls: script.calls,
+        calls: script.list,
         channel: given.channel.as_raw_fd(),
         candidates: candidates.iter().map(|path| c_string(path)).collect(),
         argv: identity::Strings::new(command.iter().map(|text| c_string(text)).collect()),
@@ -74,14 +74,14 @@ pub fn unusable(plan: &Plan, index: u16, errno: i32, head: &[u8]) -> Failure {
 struct Calls<'a> {
     host: &'a Host,
     given: &'a Given<'a>,
-    calls: Vec<(Call, [u8; 3])>,
+    list: Vec<(Call, [u8; 3])>,
 }
 
 impl Calls<'_> {
     fn add(&mut self, place: Place, call: Call) {
         let (kind, index) = place.encode();
         let [low, high] = index.to_le_bytes();
-        self.calls.push((call, [kind, low, high]));
+        self.list.push((call, [kind, low, high]));
     }
 
     /// Descriptors of its own in their places, all others closed; limits as they were.

@@ -96,6 +96,11 @@ impl Host {
         self.nest.borrow_mut().ended(pid);
     }
 
+    /// How many processes shared the supervisor's memory until they executed.
+    pub fn shared_starts(&self) -> u64 {
+        self.nest.borrow().launched()
+    }
+
     /// After a wave of starts: gives back what only the wave needed. Whether there was one.
     pub fn slim(&self) -> bool {
         self.nest.borrow_mut().slim()
@@ -297,15 +302,14 @@ fn start(
         None => (given, None),
     };
     let place = ticket.map(|ticket| ticket.index);
-    let made = match express(host, plan, group, &job, &given, ticket.as_ref()) {
-        Some(made) => made,
-        None => {
-            let files = if ticket.is_some() { Files::Shared } else { Files::Copied };
-            match clone::clone3(flags, group.fd(), files) {
-                Ok(Side::Child) => child::run(&Task { host, plan, job, given, ticket }),
-                Ok(Side::Parent(process)) => Ok(process),
-                Err(error) => Err(error),
-            }
+    let made = if let Some(made) = express(host, plan, group, &job, &given, ticket.as_ref()) {
+        made
+    } else {
+        let files = if ticket.is_some() { Files::Shared } else { Files::Copied };
+        match clone::clone3(flags, group.fd(), files) {
+            Ok(Side::Child) => child::run(&Task { host, plan, job, given, ticket }),
+            Ok(Side::Parent(process)) => Ok(process),
+            Err(error) => Err(error),
         }
     };
     match made {

@@ -26,12 +26,15 @@ pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
 
 /// Whether the calling process is root by all of its ids, so that becoming root changes none.
 pub fn is_plain_root() -> bool {
-    let mut ids = [u32::MAX; 6];
-    let [ruid, euid, suid, rgid, egid, sgid] = &mut ids;
+    let (mut users, mut groups) = ([u32::MAX; 3], [u32::MAX; 3]);
+    let [real, effective, saved] = &mut users;
+    let [real_group, effective_group, saved_group] = &mut groups;
     // SAFETY: pointers to three numbers each, which live through the calls.
-    let known =
-        unsafe { libc::getresuid(ruid, euid, suid) == 0 && libc::getresgid(rgid, egid, sgid) == 0 };
-    known && ids == [0; 6]
+    let known = unsafe {
+        libc::getresuid(real, effective, saved) == 0
+            && libc::getresgid(real_group, effective_group, saved_group) == 0
+    };
+    known && users == [0; 3] && groups == [0; 3]
 }
 
 /// A session (and process group) of its own.
