@@ -11,6 +11,7 @@ pub mod clone;
 pub mod fd;
 pub mod fork;
 pub mod identity;
+pub mod kept;
 pub mod limits;
 pub mod memfd;
 pub mod memory;

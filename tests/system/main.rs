@@ -33,5 +33,6 @@ mod reaping;
 mod restart;
 mod rig;
 mod stopping;
+mod upgrade;
 mod verbs;
 mod wire;
