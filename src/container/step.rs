@@ -169,7 +169,7 @@ pub enum Op {
     Umask(u32),
     /// Nothing executed from now on has more than this; the process itself still does.
     Bound(Grant),
-    /// Look up and become; root when `None`.
+    /// Look up and become; root when `None`, or whoever a supervisor without privileges is.
     User(Option<User>),
     /// What this user has.
     Capabilities(Grant),

@@ -99,6 +99,9 @@ pub enum Verb {
         /// Name or uid[:gid], as in the unit's root [default: the unit's own]
         #[arg(short, long, value_name = "USER")]
         user: Option<String>,
+        /// Absolute path in the unit's root [default: the unit's working directory]
+        #[arg(short, long, value_name = "DIR")]
+        workdir: Option<String>,
         /// Unit
         #[arg(value_name = "UNIT")]
         unit: String,

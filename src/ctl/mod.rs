@@ -127,8 +127,8 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
         Verb::Logs { follow, lines, since, json, units } => {
             logs::run(context, logs::Wish { units, lines, since, follow, json })
         }
-        Verb::Exec { interactive, tty, user, unit, command } => {
-            exec::run(context, exec::Wish { unit, command, user, tty, interactive })
+        Verb::Exec { interactive, tty, user, workdir: directory, unit, command } => {
+            exec::run(context, exec::Wish { unit, command, user, directory, tty, interactive })
         }
         Verb::Events { json, since } => events::run(context, since, json),
         Verb::Check { paths } => check::run(context, &paths),

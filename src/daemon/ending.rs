@@ -14,6 +14,12 @@ use crate::sys::pidfd;
 /// How long the logger may take to write the rest, and then the console to show it.
 const DRAIN: Duration = Duration::from_secs(5);
 
+/// So long a shutdown may take before it is said what it waits for.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// So many of those that are waited for are named.
+const NAMED: usize = 5;
+
 /// Where the supervisor is in its life. Each state that waits carries its deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
@@ -25,6 +31,8 @@ pub enum Phase {
     Down {
         /// Of the process.
         code: u8,
+        /// When to say what is waited for; `None`: that is said.
+        tell: Option<Time>,
     },
     /// Nothing runs any more; the logger writes the rest.
     Draining {
@@ -52,7 +60,8 @@ impl Phase {
     pub fn deadline(&self) -> Option<Time> {
         match *self {
             Self::Draining { until, .. } | Self::Showing { until, .. } => Some(until),
-            Self::Booting | Self::Up | Self::Down { .. } | Self::Over { .. } => None,
+            Self::Down { tell, .. } => tell,
+            Self::Booting | Self::Up | Self::Over { .. } => None,
         }
     }
 }
@@ -63,7 +72,8 @@ impl Daemon {
         match self.phase {
             Phase::Booting | Phase::Up => {
                 self.journal.say(&format!("stopping everything ({why})"));
-                self.phase = Phase::Down { code };
+                let tell = Some(Time(self.clock.now().0.saturating_add(PATIENCE)));
+                self.phase = Phase::Down { code, tell };
             }
             Phase::Down { .. } => {
                 self.journal.say(&format!("killing everything ({why} again)"));
@@ -152,14 +162,39 @@ impl Daemon {
                 }
                 self.phase = Phase::Showing { code: self.code(), until: self.in_a_while() };
             }
-            Phase::Booting | Phase::Up | Phase::Down { .. } | Phase::Over { .. } => {}
+            Phase::Down { code, .. } => {
+                self.phase = Phase::Down { code, tell: None };
+                self.say_what_is_waited_for();
+            }
+            Phase::Booting | Phase::Up | Phase::Over { .. } => {}
+        }
+    }
+
+    /// For who sits before a terminal that will not come back.
+    fn say_what_is_waited_for(&mut self) {
+        let now = self.clock.now();
+        let mut names: Vec<String> = Vec::new();
+        let all = self.machine.lingering();
+        for (name, what, until) in all.iter().take(NAMED) {
+            let left = until.map(|until| until.0.saturating_sub(now.0).as_secs_f32().ceil());
+            names.push(match left {
+                Some(left) => format!("{name} ({what} in {left} s)"),
+                None => format!("{name} ({what})"),
+            });
+        }
+        let more = all.len().saturating_sub(NAMED);
+        if more > 0 {
+            names.push(format!("and {more} more"));
+        }
+        if !names.is_empty() {
+            self.journal.say(&format!("still waiting for {}", names.join(", ")));
         }
     }
 
     fn code(&self) -> u8 {
         match self.phase {
             Phase::Booting | Phase::Up => 0,
-            Phase::Down { code }
+            Phase::Down { code, .. }
             | Phase::Draining { code, .. }
             | Phase::Showing { code, .. }
             | Phase::Over { code } => code,

@@ -37,7 +37,7 @@ pub struct Claim {
     /// Of the runtime directory, which holds the pid and the paths of the cgroups, and of the
     /// state directory.
     #[serde(with = "crate::sys::kept")]
-    _locks: Vec<File>,
+    locks: Vec<File>,
     /// The cgroup of this supervisor's units.
     pub root: Root,
 }
@@ -107,7 +107,7 @@ pub fn claim(options: &Options) -> Result<Claim, Fatal> {
     let root = tree.open(&identity()).map_err(|error| Fatal::new("make a cgroup", &error))?;
     record(&mut lock, &root)
         .map_err(|error| Fatal::new(&format!("write {}", path.display()), &error))?;
-    Ok(Claim { _locks: vec![lock, state], root })
+    Ok(Claim { locks: vec![lock, state], root })
 }
 
 /// Locks the file. A supervisor that was killed may have left a child that had no time yet
@@ -196,11 +196,25 @@ fn record(lock: &mut File, root: &Root) -> io::Result<()> {
 }
 
 /// Removes what is only there while a supervisor runs.
+///
+/// # Errors
+/// A sentence that names what could not be removed.
 pub fn leave(options: &Options, claim: Claim) -> Result<(), Fatal> {
-    for path in [options.control_socket(), options.lock_file()] {
-        remove_if_there(&path)?;
+    if let Some(lock) = claim.locks.first() {
+        leave_directory(lock, &options.control_socket(), &options.lock_file())?;
     }
     claim.root.remove().map_err(|error| Fatal::new("remove the cgroup", &error))
+}
+
+/// Where the lock is not the one that is held, somebody has cleared the directory and another
+/// supervisor has taken it: the socket there is its own, too.
+fn leave_directory(lock: &File, socket: &Path, path: &Path) -> Result<(), Fatal> {
+    if !is_at(lock, path) {
+        return Ok(());
+    }
+    // The lock last: whoever finds none may make a socket at once.
+    remove_if_there(socket)?;
+    remove_if_there(path)
 }
 
 fn remove_if_there(path: &Path) -> Result<(), Fatal> {
@@ -227,4 +241,28 @@ pub fn raise_descriptor_limit() -> io::Result<()> {
 /// It is closed.
 pub fn duplicate(fd: impl AsFd) -> Result<OwnedFd, Fatal> {
     fd.as_fd().try_clone_to_owned().map_err(|error| Fatal::new("use the standard output", &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_supervisor_has_made_meanwhile_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, socket) = (directory.path().join("lock"), directory.path().join("socket"));
+        let take = || take_lock(&path, directory.path(), "--runtime-dir").unwrap();
+        let ours = take();
+        fs::write(&socket, "ours").unwrap();
+        fs::remove_file(&path).unwrap();
+        let theirs = take();
+        fs::write(&socket, "theirs").unwrap();
+        leave_directory(&ours, &socket, &path).unwrap();
+        assert!(is_at(&theirs, &path));
+        assert_eq!(fs::read_to_string(&socket).unwrap(), "theirs");
+        // The control: what is its own goes.
+        leave_directory(&theirs, &socket, &path).unwrap();
+        assert!(!path.exists() && !socket.exists());
+        leave_directory(&theirs, &socket, &path).unwrap();
+    }
 }

@@ -231,6 +231,8 @@ parameters! {
         command: Vec<String>,
         /// As `user` in a unit file; the unit's own when `None`.
         user: Option<String>,
+        /// An absolute path in the unit's root; the unit's working directory when `None`.
+        directory: Option<String>,
         /// Give it a terminal.
         tty: bool,
         /// Input will be sent.

@@ -157,6 +157,7 @@ fn every_method_is_as_described() {
         unit: text(),
         command: names(),
         user: Some(text()),
+        directory: Some(text()),
         tty: true,
         stdin: true,
         rows: Some(1),

@@ -51,6 +51,8 @@ pub enum Mode {
     Revived,
     /// `berth up` where no control groups are mounted.
     UpWithoutGroups,
+    /// `berth up` as a user without privileges, where no control groups are mounted.
+    UpAsNobody,
 }
 
 /// A running supervisor.
@@ -111,13 +113,18 @@ impl Rig {
                 "ip link set lo up; awk '/ - cgroup2? /{print $5}' /proc/self/mountinfo | \
                  xargs -n 1 umount -l; \"$@\"; exit $?"
             }
+            Mode::UpAsNobody => {
+                "ip link set lo up; awk '/ - cgroup2? /{print $5}' /proc/self/mountinfo | \
+                 xargs -n 1 umount -l; cp \"$1\" \"$HERE/berth\"; shift; chmod -R a+rwX \"$HERE\"; \
+                 setpriv --reuid 65534 --regid 65534 --clear-groups -- \"$HERE/berth\" \"$@\"; exit $?"
+            }
             // The last command keeps the shell from becoming berth.
             Mode::Up | Mode::Boot => "ip link set lo up; \"$@\"; exit $?",
             Mode::Revived => {
                 "ip link set lo up; until \"$@\"; code=$?; [ $code -ne 137 ]; do :; done; exit $code"
             }
         };
-        command.args(["sh", "-c", script, "sh"]);
+        command.args(["sh", "-c", script, "sh"]).env("HERE", self.directory.path());
         command.arg(BERTH);
         let boots = matches!(mode, Mode::Boot | Mode::Revived);
         if boots {
