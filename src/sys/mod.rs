@@ -11,6 +11,7 @@ pub mod clone;
 pub mod fd;
 pub mod fork;
 pub mod identity;
+pub mod landlock;
 pub mod limits;
 pub mod memfd;
 pub mod memory;
