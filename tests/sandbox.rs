@@ -22,6 +22,8 @@ mod ending;
 mod escape_capabilities;
 #[path = "sandbox/escape_landlock.rs"]
 mod escape_landlock;
+#[path = "sandbox/express.rs"]
+mod express;
 #[path = "sandbox/failures.rs"]
 mod failures;
 #[path = "sandbox/init.rs"]
@@ -61,6 +63,7 @@ fn main() {
         init::TESTS,
         ending::TESTS,
         failures::TESTS,
+        express::TESTS,
         probes::TESTS,
         system::TESTS,
     ]);

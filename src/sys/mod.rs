@@ -12,6 +12,7 @@ pub mod fd;
 pub mod fork;
 pub mod identity;
 pub mod landlock;
+pub mod kept;
 pub mod limits;
 pub mod memfd;
 pub mod memory;
@@ -25,6 +26,7 @@ pub mod pty;
 pub mod reap;
 pub mod signal;
 pub mod socket;
+pub mod spawn;
 
 use std::io;
 

@@ -34,5 +34,6 @@ mod reaping;
 mod restart;
 mod rig;
 mod stopping;
+mod upgrade;
 mod verbs;
 mod wire;
