@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::poller::{Role, Watched};
-use crate::container::{Channel, Stdio};
+use crate::container::{self, Channel, Stdio};
 use crate::supervisor::{Hook, Run, Time};
 use crate::sys::cgroup::Group;
 use crate::unit::model::{Namespaces, Service, Unit};
@@ -110,6 +110,13 @@ pub struct Live {
 }
 
 impl Live {
+    /// What its definition asks for and this host cannot hold.
+    pub fn unenforced(&self) -> Vec<String> {
+        let mut all = self.group.unenforced().to_vec();
+        all.extend(self.unit.service().map(container::unenforced).unwrap_or_default());
+        all
+    }
+
     /// The process with this role.
     pub fn process(&mut self, role: Role) -> Option<&mut Process> {
         match role {

@@ -26,6 +26,7 @@ mod groupless;
 mod health;
 mod hooks;
 mod killed;
+mod landlock;
 mod logs;
 mod notify;
 mod readiness;
