@@ -13,6 +13,7 @@ mod console;
 mod control;
 mod effects;
 mod ending;
+mod first;
 mod hooks;
 pub mod journal;
 mod live;
@@ -23,6 +24,7 @@ mod options;
 pub mod poller;
 mod processes;
 mod reader;
+mod stage;
 mod startup;
 mod stopped;
 
@@ -43,10 +45,12 @@ use live::Live;
 use logger::Logger;
 use poller::{Poller, ReadySource, Role, Source, Watched};
 use reader::Reader;
+use stage::Stage;
 use startup::Claim;
 use stopped::Stopped;
 
 use crate::container::Host;
+use crate::pid1::End;
 use crate::supervisor::request::Request;
 use crate::supervisor::{Action, Input, Machine, Run, Time, UnitId};
 use crate::sys::{memory, signal};
@@ -98,6 +102,12 @@ struct Daemon {
     host: Host,
     claim: Claim,
     phase: Phase,
+    /// How it is to end.
+    end: End,
+    /// When Ctrl-Alt-Del was pressed last.
+    pressed: VecDeque<Time>,
+    /// Where a machine is on its way up.
+    stage: Stage,
     /// Live runs, one a unit at most.
     lives: BTreeMap<UnitId, Box<Live>>,
     /// Those of them that are being cleaned.
@@ -238,13 +248,8 @@ impl Daemon {
     fn take_signals(&mut self) {
         for _ in 0..SIGNALS_A_TURN {
             match signal::take(self.signals.as_fd()) {
-                Ok(Some(signal)) => match signal {
-                    libc::SIGCHLD => self.children = true,
-                    libc::SIGTERM => self.begin_shutdown("SIGTERM", 0),
-                    libc::SIGINT => self.begin_shutdown("SIGINT", 0),
-                    libc::SIGHUP => self.hang_up(),
-                    _ => {}
-                },
+                Ok(Some(libc::SIGCHLD)) => self.children = true,
+                Ok(Some(signal)) => self.signalled(signal),
                 Ok(None) => return,
                 Err(error) => {
                     return self.journal.say(&format!("cannot read signals: {error}"));
