@@ -1,4 +1,5 @@
-# What process 1 and the stock units have made of the machine. shellcheck shell=sh
+# shellcheck shell=sh disable=SC2317,SC1010,SC2013
+# What process 1 and the stock units have made of the machine.
 
 check_process_1_is_berth() { [ "$(readlink /proc/1/exe)" = /usr/sbin/berth ]; }
 check_proc_is_mounted() { mounted proc /proc; }

@@ -1,4 +1,5 @@
-# What several checks need. shellcheck shell=sh
+# shellcheck shell=sh disable=SC2317,SC1010,SC2013
+# What several checks need.
 
 # Runs a command until it succeeds, for at most 30 seconds.
 until_ok() {

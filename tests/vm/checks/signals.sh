@@ -1,4 +1,5 @@
-# Signals that process 1 takes, and those that must do nothing. shellcheck shell=sh
+# shellcheck shell=sh disable=SC2317,SC1010,SC2013
+# Signals that process 1 takes, and those that must do nothing.
 
 check_other_signals_do_nothing() {
     # All but those with a meaning: HUP INT KILL TERM CHLD CONT STOP PWR USR1 RTMIN+3..5.
