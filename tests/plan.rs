@@ -94,7 +94,7 @@ fn capabilities_come_with_the_line_that_asked() {
         let sets = names.iter().map(|name| CapabilitySet::named(name).unwrap());
         At { value: sets.fold(CapabilitySet::EMPTY, CapabilitySet::and), line }
     };
-    let steps = capabilities(|s| s.capabilities = Capabilities::Exactly(at(&["KILL"], 7)));
+    let steps = capabilities(|s| s.security.capabilities = Capabilities::Exactly(at(&["KILL"], 7)));
     assert_eq!(
         steps,
         [
@@ -104,7 +104,7 @@ fn capabilities_come_with_the_line_that_asked() {
     );
     let steps = capabilities(|s| {
         let add = At { value: CapabilitySet::ALL, line: 8 };
-        s.capabilities = Capabilities::Changed { add, drop: at(&["SYS_BOOT"], 9) };
+        s.security.capabilities = Capabilities::Changed { add, drop: at(&["SYS_BOOT"], 9) };
         s.namespaces.value = Namespaces::NONE;
     });
     assert_eq!(
@@ -114,7 +114,7 @@ fn capabilities_come_with_the_line_that_asked() {
             "process  8 keep the capabilities all but SYS_BOOT, or as another user all but SYS_BOOT",
         ]
     );
-    let steps = capabilities(|s| s.privileged = true);
+    let steps = capabilities(|s| s.security.privileged = true);
     assert_eq!(
         steps,
         [
@@ -139,7 +139,7 @@ fn a_plain_process_with_everything() {
         let (user, group) = (Id::Name("www-data".into()), Some(Id::Number(7)));
         s.user = Some(At { value: User { user, group }, line: 9 });
         s.working_directory = At { value: "/srv".into(), line: 10 };
-        s.no_new_privileges = false;
+        s.security.no_new_privileges = false;
         s.umask = 0o77;
     });
     expect(
@@ -183,8 +183,8 @@ fn a_tree_with_mounts() {
             At { value: mount, line }
         })
         .collect();
-        s.read_only_paths = vec![At { value: "/var/lib/mysql/conf".into(), line: 15 }];
-        s.masked_paths = vec![At { value: "/var/www/.git".into(), line: 16 }];
+        s.security.read_only_paths = vec![At { value: "/var/lib/mysql/conf".into(), line: 15 }];
+        s.security.masked_paths = vec![At { value: "/var/www/.git".into(), line: 16 }];
     });
     expect(
         &unit,
@@ -308,8 +308,8 @@ fn the_sources_are_opened_before_and_attached_after_the_root_changes() {
 fn a_privileged_unit_keeps_only_the_covers_it_asked_for() {
     let covers = |privileged| {
         let unit = unit("web", |s| {
-            s.privileged = privileged;
-            s.masked_paths = vec![At::default_value("/etc/secret".to_owned())];
+            s.security.privileged = privileged;
+            s.security.masked_paths = vec![At::default_value("/etc/secret".to_owned())];
         });
         let listing = list(&unit);
         let default = ["what /proc changes", "what /proc and /sys show"];

@@ -24,10 +24,10 @@ impl Grant {
         let own_tree = service.namespaces.value.mount;
         let (none, all) = (CapabilitySet::EMPTY, CapabilitySet::ALL);
         let default = if own_tree { CapabilitySet::CONTAINER } else { all };
-        match &service.capabilities {
+        match &service.security.capabilities {
             Capabilities::Default if !own_tree => None,
             Capabilities::Default => {
-                let root = if service.privileged { all } else { default };
+                let root = if service.security.privileged { all } else { default };
                 Some((Self { root, others: none, asked: none }, 0))
             }
             Capabilities::Exactly(at) => {

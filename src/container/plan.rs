@@ -15,7 +15,8 @@ use super::environment::Variables;
 use super::step::{Covered, Datagram, Op, Step, Upper};
 use crate::sys::limits::Resource;
 use crate::unit::model::{
-    At, Limits, Mount, MountSource, Namespaces, Propagation, Rootfs, Service, Unit, Writable,
+    At, Limits, Mount, MountSource, Namespaces, Propagation, Rootfs, Security, Service, Unit,
+    Writable,
 };
 
 /// What a plan needs to know besides the unit.
@@ -44,6 +45,8 @@ pub struct Plan {
     pub sandbox: Vec<Step>,
     /// Every process.
     pub process: Vec<Step>,
+    /// Whether running out of memory ends its processes alone, and not those of the machine.
+    pub limits_memory: bool,
     /// How many slots the sandbox's steps use.
     pub slots: usize,
     /// Whether its output goes to the supervisor's own, whose owner stays as it is.
@@ -78,6 +81,7 @@ pub fn compile(unit: &Unit, context: &Context<'_>) -> Option<Plan> {
         outside: outside(service),
         sandbox: sandbox.steps,
         process: process(service),
+        limits_memory: service.limits.memory.is_some() || service.limits.swap.is_some(),
         slots,
         shares_output: service.shares_output(),
         command: service.command.clone(),
@@ -144,7 +148,7 @@ fn process(service: &Service) -> Vec<Step> {
     let directory = &service.working_directory;
     let op = Op::WorkingDirectory(directory.value.clone());
     steps.push(Step { op, line: directory.line });
-    if service.no_new_privileges {
+    if service.security.no_new_privileges {
         steps.push(plain(Op::NoNewPrivileges));
     }
     steps
@@ -244,14 +248,14 @@ impl Sandbox<'_> {
     /// Last of all that is mounted, so that no mount lies on top. A mask may lie in what is
     /// read-only, for which nothing needs to be made there.
     fn protected_paths(&mut self) {
-        let Service { masked_paths, read_only_paths, .. } = self.service;
+        let Security { masked_paths, read_only_paths, .. } = &*self.service.security;
         self.protect(Op::ReadOnly, read_only_paths);
         self.protect(Op::Mask, masked_paths);
     }
 
     fn protect(&mut self, op: fn(Covered) -> Op, paths: &[At<String>]) {
         // A privileged unit gets back what every other one is kept from, not what it asked for.
-        if !self.service.privileged {
+        if !self.service.security.privileged {
             self.push(op(Covered::Kernel));
         }
         for At { value: path, line } in paths {

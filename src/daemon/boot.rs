@@ -50,29 +50,34 @@ pub fn run(mut options: Options) -> ExitCode {
     let clock = Clock::start();
     let troubles = first::begin(&mut options);
     let place = options.place;
-    let (code, end) = match start(options, clock, troubles) {
-        Ok(mut daemon) => {
-            let code = daemon.turn_until_over();
-            let Daemon { options, claim, end, .. } = daemon;
-            if let Err(Fatal(text)) = startup::leave(&options, claim) {
-                let _ = writeln!(std::io::stderr(), "berth: {text}");
-            }
-            if let Some(why) = &options.last_words {
-                first::cannot_begin(place, why);
-            }
-            (code, end)
-        }
+    match start(options, clock, troubles) {
+        Ok(daemon) => finish(daemon),
         Err(Fatal(text)) => {
             first::cannot_begin(place, &text);
-            (1, End::Reboot)
+            first::finish(place, End::Reboot);
+            ExitCode::from(1)
         }
-    };
-    first::finish(place, end);
+    }
+}
+
+/// Turns until everything is over, and leaves; from a machine nobody comes back.
+pub(super) fn finish(mut daemon: Daemon) -> ExitCode {
+    let code = daemon.turn_until_over();
+    let Daemon { options, claim, end, .. } = daemon;
+    if let Err(Fatal(text)) = startup::leave(&options, claim) {
+        let _ = writeln!(std::io::stderr(), "berth: {text}");
+    }
+    if let Some(why) = &options.last_words {
+        first::cannot_begin(options.place, why);
+    }
+    first::finish(options.place, end);
     ExitCode::from(code)
 }
 
 /// Everything up to the first turn.
 fn start(mut options: Options, clock: Clock, troubles: Vec<String>) -> Result<Daemon, Fatal> {
+    // What is said when it cannot be executed: the name is only needed for an upgrade.
+    let program = std::env::current_exe().unwrap_or_default();
     if std::process::id() == 1 {
         mount::leave_initial_root()
             .map_err(|error| Fatal::new("leave the initial root", &error))?;
@@ -80,6 +85,7 @@ fn start(mut options: Options, clock: Clock, troubles: Vec<String>) -> Result<Da
     let fatal = |what: &'static str| move |error: std::io::Error| Fatal::new(what, &error);
     let host = Host::new().map_err(|error| Fatal::new("prepare for containers", &error))?;
     startup::raise_descriptor_limit().map_err(fatal("raise the limit of descriptors"))?;
+    let group = startup::control_group(&options)?;
     let troubles = [troubles, startup::directories(&mut options)?].concat();
     let claim = startup::claim(&options)?;
     let directory = options.stopped_directory();
@@ -99,7 +105,7 @@ fn start(mut options: Options, clock: Clock, troubles: Vec<String>) -> Result<Da
         clock,
         poller,
         signals,
-        control: Control::new(),
+        control: Control::new(group),
         console: None,
         host,
         claim,
@@ -118,6 +124,8 @@ fn start(mut options: Options, clock: Clock, troubles: Vec<String>) -> Result<Da
         instances: Vec::new(),
         stopped,
         children: false,
+        program,
+        upgrade: None,
     };
     // What is free now is not copied into the two children that stay.
     memory::trim();
@@ -253,7 +261,8 @@ impl Daemon {
         self.think(&mut Vec::new());
         memory::trim();
         // Whoever finds the socket finds the units.
-        if let Err(error) = self.control.listen(&mut self.poller, &self.options.control_socket()) {
+        let socket = self.options.control_socket();
+        if let Err(error) = self.control.listen(&mut self.poller, &socket) {
             return self.boot_failed(&format!("cannot make the control socket: {error}"));
         }
         self.first_stage();

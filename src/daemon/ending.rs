@@ -3,6 +3,8 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::Daemon;
 use crate::pid1::{End, Place};
 use crate::supervisor::request::{Request, Wish};
@@ -21,7 +23,7 @@ const IMPATIENCE: Duration = Duration::from_secs(2);
 const NAMED: usize = 8;
 
 /// Where the supervisor is in its life. Each state that waits carries its deadline.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
     /// Units are being read for the first time.
     Booting,

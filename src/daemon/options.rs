@@ -3,13 +3,15 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use crate::container::plan::DEFAULT_STATE;
 use crate::pid1::Place;
 use crate::unit::Source;
-use crate::unit::model::UnitSet;
+use crate::unit::model::{Id, UnitSet};
 
 /// What to read, in order: a later source overrides an earlier one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sources {
     /// What berth was started with.
     pub first: First,
@@ -18,7 +20,7 @@ pub struct Sources {
 }
 
 /// What berth was started with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum First {
     /// The default directories, those that exist.
     Default,
@@ -105,7 +107,7 @@ fn real(path: &Path) -> PathBuf {
 }
 
 /// The command line of the supervisor.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Options {
     /// What to read.
     pub sources: Sources,
@@ -116,13 +118,19 @@ pub struct Options {
     /// What to start.
     pub target: String,
     /// Whose process this is.
+    #[serde(default)]
     pub place: Place,
     /// `berth.debug` on the kernel's command line: the console shows the services' output.
+    #[serde(default)]
     pub debug: bool,
     /// `quiet` there: the console shows only what is out of order.
+    #[serde(default)]
     pub silent: bool,
     /// Why a machine cannot go on, for its last shell.
+    #[serde(default)]
     pub last_words: Option<String>,
+    /// Whose members may look at units over the control socket.
+    pub control_group: Option<Id>,
     /// `berth up`: show only what berth itself has to say.
     pub quiet: bool,
     /// `berth up`: end with this service, and with its exit code.
@@ -140,6 +148,7 @@ impl Default for Options {
             debug: false,
             silent: false,
             last_words: None,
+            control_group: None,
             quiet: false,
             exit_code_from: None,
         }

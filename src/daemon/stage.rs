@@ -5,6 +5,8 @@
 //! that no service has to name it. A set of units without a target `boot` is fine: somebody
 //! has decided that nothing of it is needed.
 
+use serde::{Deserialize, Serialize};
+
 use super::first::RESCUE;
 use super::reader::Purpose;
 use super::{Daemon, First, Phase, Sources};
@@ -19,9 +21,10 @@ const BOOT: &str = "boot";
 const JOB: JobId = JobId(u64::MAX);
 
 /// Where a machine is on its way up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stage {
     /// Not on its way, or there.
+    #[default]
     Settled,
     /// The target `boot` is awaited.
     Boot,

@@ -18,14 +18,17 @@ pub mod steps;
 
 use std::os::unix::fs::MetadataExt;
 
+use serde::{Deserialize, Serialize};
+
 /// Whose process this is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Place {
     /// Process 1 of a machine: nobody else mounts, cleans up or switches it off.
     Machine,
     /// Process 1 of a container: its end is the container's.
     Container,
     /// Any other process.
+    #[default]
     Plain,
 }
 
@@ -54,9 +57,10 @@ pub fn is_machine() -> bool {
 }
 
 /// How it all ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum End {
     /// This process exits.
+    #[default]
     Exit,
     /// The machine is switched off.
     Poweroff,

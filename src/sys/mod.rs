@@ -11,6 +11,7 @@ pub mod clone;
 pub mod fd;
 pub mod fork;
 pub mod identity;
+pub mod kept;
 pub mod limits;
 pub mod memfd;
 pub mod memory;
@@ -19,6 +20,7 @@ pub mod namespace;
 pub mod net;
 pub mod oom;
 pub mod path;
+pub mod peer;
 pub mod pidfd;
 pub mod power;
 pub mod pty;
@@ -26,6 +28,7 @@ pub mod random;
 pub mod reap;
 pub mod signal;
 pub mod socket;
+pub mod spawn;
 
 use std::io;
 

@@ -26,6 +26,16 @@ pub fn protect() -> io::Result<()> {
     Ok(())
 }
 
+/// After an upgrade in place: the program before has called [`protect`].
+pub fn is_protected_already() {
+    BEFORE.store(0, Ordering::Relaxed);
+}
+
+/// Whether children have something to undo ([`expose`]).
+pub fn is_protected() -> bool {
+    BEFORE.load(Ordering::Relaxed) != NOT_PROTECTED
+}
+
 /// In a child: what counted before [`protect`] counts again. Costs nothing where that was
 /// not called.
 ///

@@ -201,12 +201,12 @@ fn capabilities(draft: &Draft, cx: &mut Context<'_>) {
     for key in ["capabilities-add", "capabilities-drop"] {
         exclude(key, "capabilities", "`capabilities`, the whole list,");
     }
-    if draft.service.privileged {
+    if draft.service.security.privileged {
         for key in ["capabilities", "capabilities-add", "capabilities-drop"] {
             exclude(key, "privileged", "privileged = true, which gives all,");
         }
     }
-    let (add, drop) = draft.service.capabilities.changes();
+    let (add, drop) = draft.service.security.capabilities.changes();
     let (add, drop) = (add.value, drop.value);
     // All but a few is said with ALL in one list and the few in the other.
     let one_is_all = (add == CapabilitySet::ALL) != (drop == CapabilitySet::ALL);

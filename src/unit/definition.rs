@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::model::{
     At, Capabilities, CapabilitySet, ExitMatch, Health, HealthCheck, Id, Kind, Limits, Log,
     LogDriver, Mount, MountSource, Namespaces, Propagation, Ready, Restart, RestartPolicy, Rootfs,
-    Service, Unit, User, Writable,
+    Security, Service, Unit, User, Writable,
 };
 use super::names;
 
@@ -90,12 +90,8 @@ fn run(service: &Service, table: &mut Table) {
         environment_files,
         hostname,
         mounts,
-        masked_paths,
-        read_only_paths,
         umask,
-        no_new_privileges,
-        capabilities,
-        privileged,
+        security,
         init,
         oneshot,
         ready,
@@ -118,15 +114,10 @@ fn run(service: &Service, table: &mut Table) {
     } = service;
     table.at("command", command, command.value.as_slice());
     isolation(namespaces, table);
-    let mut security = Table::default();
     if namespaces.value.mount {
         root(rootfs, *writable, table);
         let mounts: Vec<Value> = mounts.iter().map(|at| placed(at, mount(&at.value))).collect();
         table.put("mounts", mounts);
-        for (key, paths) in [("masked-paths", masked_paths), ("read-only-paths", read_only_paths)] {
-            let paths: Vec<Value> = paths.iter().map(|at| placed(at, at.value.as_str())).collect();
-            security.put(key, paths);
-        }
     }
     if namespaces.value.pid {
         table.put("init", *init);
@@ -140,8 +131,7 @@ fn run(service: &Service, table: &mut Table) {
     table.put("environment-files", files);
     table.some("hostname", hostname.as_ref().map(|at| placed(at, at.value.as_str())));
     table.put("umask", mode(*umask));
-    securing(*no_new_privileges, capabilities, *privileged, &mut security);
-    table.put("security", security.0);
+    table.put("security", securing(security, namespaces.value));
     table.put("type", if *oneshot { "oneshot" } else { "service" });
     if !*oneshot {
         table.put("ready", ready_text(ready));
@@ -178,13 +168,17 @@ fn run(service: &Service, table: &mut Table) {
     table.put("log", json!({ "max-size": max_size, "max-files": max_files, "driver": driver }));
 }
 
-fn securing(
-    no_new_privileges: bool,
-    capabilities: &Capabilities,
-    privileged: bool,
-    table: &mut Table,
-) {
-    table.put("no-new-privileges", no_new_privileges);
+fn securing(security: &Security, own: Namespaces) -> Value {
+    let Security { no_new_privileges, capabilities, privileged, masked_paths, read_only_paths } =
+        security;
+    let mut table = Table::default();
+    if own.mount {
+        for (key, paths) in [("masked-paths", masked_paths), ("read-only-paths", read_only_paths)] {
+            let paths: Vec<Value> = paths.iter().map(|at| placed(at, at.value.as_str())).collect();
+            table.put(key, paths);
+        }
+    }
+    table.put("no-new-privileges", *no_new_privileges);
     let list = |at: &At<CapabilitySet>| placed(at, at.value.words());
     match capabilities {
         Capabilities::Default => {}
@@ -194,7 +188,8 @@ fn securing(
             table.put("capabilities-drop", list(drop));
         }
     }
-    table.put("privileged", privileged);
+    table.put("privileged", *privileged);
+    Value::Object(table.0)
 }
 
 fn isolation(at: &At<Namespaces>, table: &mut Table) {

@@ -4,8 +4,7 @@
 use std::time::Duration;
 
 use super::model::{
-    At, Capabilities, ExitMatch, Health, HealthCheck, Kind, Log, Mount, Namespaces, Propagation,
-    RareLimits, Ready, Restart, RestartPolicy, Rootfs, Service, Unit, Writable,
+    At, Health, HealthCheck, Mount, Namespaces, Propagation, Service, Unit, Writable,
 };
 use super::settings::Section;
 use super::text::Place;
@@ -139,20 +138,8 @@ impl Draft {
     /// A unit with nothing but defaults.
     pub fn new(name: &str, file: &str, line: u32) -> Self {
         Self {
-            unit: Unit {
-                name: name.to_owned(),
-                file: file.to_owned(),
-                line,
-                description: String::new(),
-                requires: Vec::new(),
-                wants: Vec::new(),
-                after: Vec::new(),
-                before: Vec::new(),
-                conflicts: Vec::new(),
-                wanted_by: Vec::new(),
-                kind: Kind::Target,
-            },
-            service: default_service(),
+            unit: Unit::new(name, file, line),
+            service: Service::new(At::default_value(Vec::new())),
             references: Vec::new(),
             wanted_by_default: true,
             isolation: Isolation::Container,
@@ -196,53 +183,6 @@ impl Draft {
             };
             list.push(reference.name.clone());
         }
-    }
-}
-
-fn default_service() -> Service {
-    Service {
-        command: At::default_value(Vec::new()),
-        rootfs: At::default_value(Rootfs::Host),
-        writable: Writable::None,
-        namespaces: At::default_value(Namespaces::ALL),
-        user: None,
-        working_directory: At::default_value("/".to_owned()),
-        environment: Vec::new(),
-        environment_files: Vec::new(),
-        hostname: None,
-        mounts: Vec::new(),
-        masked_paths: Vec::new(),
-        read_only_paths: Vec::new(),
-        umask: 0o022,
-        init: true,
-        oneshot: false,
-        ready: Ready::Exec,
-        restart: Restart {
-            policy: RestartPolicy::OnFailure,
-            delay: Duration::from_millis(100),
-            delay_max: Duration::from_secs(60),
-            reset: Duration::from_secs(10),
-            limit_count: 10,
-            limit_window: Duration::from_secs(60),
-        },
-        success_exit_status: Vec::<ExitMatch>::new(),
-        critical: false,
-        start_timeout: Some(Duration::from_secs(60)),
-        stop_timeout: Some(Duration::from_secs(10)),
-        stop_signal: 15,
-        reload_signal: None,
-        reload_command: None,
-        stop_command: None,
-        start_pre: Vec::new(),
-        start_post: Vec::new(),
-        stop_post: Vec::new(),
-        watchdog: None,
-        no_new_privileges: true,
-        capabilities: Capabilities::Default,
-        privileged: false,
-        limits: RareLimits::default(),
-        health: None,
-        log: Log::default(),
     }
 }
 

@@ -23,7 +23,6 @@ pub mod load;
 pub mod model;
 pub mod names;
 pub mod pool;
-mod rare;
 pub mod reference;
 pub mod settings;
 pub mod syntax;

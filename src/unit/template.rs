@@ -5,7 +5,9 @@
 //! Instance names cannot bring `/` or `..` into a path, and what a substitution can still
 //! break (lengths, numbers, regular expressions) is checked again.
 
-use super::model::{HealthCheck, Id, Kind, MountSource, Ready, Rootfs, Service, Unit, User};
+use super::model::{
+    HealthCheck, Id, Kind, MountSource, Ready, Rootfs, Security, Service, Unit, User,
+};
 use super::names;
 use super::settings::value;
 
@@ -148,8 +150,6 @@ fn service_strings(service: &mut Service, f: &mut dyn FnMut(&mut String)) {
         environment_files,
         hostname,
         mounts,
-        masked_paths,
-        read_only_paths,
         umask: _,
         init: _,
         oneshot: _,
@@ -167,9 +167,7 @@ fn service_strings(service: &mut Service, f: &mut dyn FnMut(&mut String)) {
         start_post,
         stop_post,
         watchdog: _,
-        no_new_privileges: _,
-        capabilities: _,
-        privileged: _,
+        security,
         limits: _,
         health,
         log: _,
@@ -199,8 +197,8 @@ fn service_strings(service: &mut Service, f: &mut dyn FnMut(&mut String)) {
     if let Some(hostname) = hostname {
         f(&mut hostname.value);
     }
-    for path in masked_paths.iter_mut().chain(read_only_paths) {
-        f(&mut path.value);
+    if **security != Security::default() {
+        security.strings(f);
     }
     for mount in mounts {
         f(&mut mount.value.target);

@@ -5,9 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use berth::unit::model::{
-    At, Capabilities, ExitMatch, Health, HealthCheck, Id, Kind, Limits, Log, LogDriver, Mount,
-    MountSource, Namespaces, Propagation, Ready, Restart, RestartPolicy, Rootfs, Service, Unit,
-    UnitSet, User, Writable,
+    At, ExitMatch, Health, HealthCheck, Id, Kind, Limits, Mount, MountSource, Namespaces,
+    Propagation, Ready, Rootfs, Service, Unit, UnitSet, User, Writable,
 };
 use berth::unit::{Loaded, Previous, Source, decode, encode, instantiate, limits, read};
 
@@ -69,12 +68,10 @@ fn the_example_becomes_exactly_this() {
 
 fn expected_web() -> Service {
     Service {
-        command: at(words(&["nginx", "-g", "daemon off;"])),
         rootfs: at(Rootfs::Directory("/var/lib/berth/rootfs/web".to_owned())),
         writable: Writable::Ephemeral,
         namespaces: at(Namespaces { network: false, ..Namespaces::ALL }),
         user: Some(at(User { user: Id::Name("www-data".to_owned()), group: None })),
-        working_directory: at("/".to_owned()),
         environment: vec![
             ("TZ".to_owned(), "UTC".to_owned()),
             ("B".to_owned(), "2".to_owned()),
@@ -83,35 +80,14 @@ fn expected_web() -> Service {
         environment_files: vec![at("/etc/web.env".to_owned())],
         hostname: Some(at("web".to_owned())),
         mounts: expected_mounts(),
-        masked_paths: Vec::new(),
-        read_only_paths: Vec::new(),
         umask: 0o027,
-        init: true,
-        oneshot: false,
         ready: Ready::Tcp { host: "127.0.0.1".to_owned(), port: 443 },
-        restart: Restart {
-            policy: RestartPolicy::OnFailure,
-            delay: Duration::from_millis(100),
-            delay_max: Duration::from_secs(60),
-            reset: Duration::from_secs(10),
-            limit_count: 10,
-            limit_window: Duration::from_secs(60),
-        },
         success_exit_status: vec![ExitMatch::Code(143), ExitMatch::Signal(15)],
-        critical: false,
         start_timeout: None,
-        stop_timeout: Some(Duration::from_secs(10)),
         stop_signal: 3,
         reload_signal: Some(1),
-        reload_command: None,
-        stop_command: None,
         start_pre: vec![at(words(&["mkdir", "-p", "/tmp/x"])), at(words(&["true"]))],
-        start_post: Vec::new(),
         stop_post: vec![at(words(&["rm", "-f", "a b"]))],
-        watchdog: None,
-        no_new_privileges: true,
-        capabilities: Capabilities::Default,
-        privileged: false,
         limits: Limits {
             memory: Some(at(256 << 20)),
             cpu_milli: Some(at(500)),
@@ -130,7 +106,7 @@ fn expected_web() -> Service {
             start_period: Duration::ZERO,
             restart: true,
         }),
-        log: Log { max_size: 10 << 20, max_files: 3, driver: LogDriver::File },
+        ..Service::new(at(words(&["nginx", "-g", "daemon off;"])))
     }
 }
 

@@ -95,6 +95,7 @@ fn a_line_is_that_of_what_is_added() {
     let mut service = service("\"container\"", "");
     service.namespaces.value = Namespaces::NONE;
     let at = |names, line| At { value: set(names), line };
-    service.capabilities = Capabilities::Changed { add: at("KILL", 8), drop: at("CHOWN", 9) };
+    service.security.capabilities =
+        Capabilities::Changed { add: at("KILL", 8), drop: at("CHOWN", 9) };
     assert_eq!(Grant::of(&service).unwrap().1, 8);
 }

@@ -90,7 +90,7 @@ fn the_containers_capabilities() {
     let rig = Rig::new();
     assert_eq!(have(&rig, |_| {}), root(FEW));
     assert_eq!(have(&rig, |s| s.init = false), root(FEW));
-    assert_eq!(have(&rig, |s| s.no_new_privileges = false), root(FEW));
+    assert_eq!(have(&rig, |s| s.security.no_new_privileges = false), root(FEW));
     assert_eq!(have(&rig, web), other(0, FEW));
     let tree = rig.tree("rootfs");
     assert_eq!(have(&rig, |s| on_tree(s, &tree, Writable::Ephemeral)), root(FEW));
@@ -103,7 +103,7 @@ fn an_exact_list_is_exact() {
     let rig = Rig::new();
     for names in [&["NET_RAW", "KILL"] as &[&str], &["SYS_ADMIN"], &[]] {
         let wanted = set(names).0;
-        let exactly = |s: &mut Service| s.capabilities = Capabilities::Exactly(at(names));
+        let exactly = |s: &mut Service| s.security.capabilities = Capabilities::Exactly(at(names));
         assert_eq!(have(&rig, exactly), root(wanted), "{names:?}");
         let plain = |s: &mut Service| {
             exactly(s);
@@ -120,7 +120,7 @@ fn an_exact_list_is_exact() {
 
 fn lists_change_the_default() {
     let rig = Rig::new();
-    let have = |capabilities: Capabilities| have(&rig, |s| s.capabilities = capabilities);
+    let have = |capabilities: Capabilities| have(&rig, |s| s.security.capabilities = capabilities);
     let (raw, kill) = (set(&["NET_RAW"]).0, set(&["KILL"]).0);
     assert_eq!(have(add(&["NET_RAW", "KILL"])), root(FEW | raw));
     assert_eq!(have(dropped(&["KILL", "NET_RAW"])), root(FEW & !kill));
@@ -136,9 +136,9 @@ fn lists_change_the_default() {
 
 fn privileged_has_all() {
     let rig = Rig::new();
-    assert_eq!(have(&rig, |s| s.privileged = true), root(own()));
+    assert_eq!(have(&rig, |s| s.security.privileged = true), root(own()));
     let as_web = |s: &mut Service| {
-        s.privileged = true;
+        s.security.privileged = true;
         web(s);
     };
     assert_eq!(have(&rig, as_web), other(0, own()));
@@ -148,7 +148,7 @@ fn a_plain_process_has_what_berth_has() {
     let rig = Rig::new();
     let plain = |s: &mut Service, capabilities: Capabilities| {
         s.namespaces.value = Namespaces::NONE;
-        s.capabilities = capabilities;
+        s.security.capabilities = capabilities;
     };
     assert_eq!(have(&rig, |s| plain(s, Capabilities::Default)), root(own()));
     let kill = set(&["KILL"]).0;
@@ -173,7 +173,7 @@ fn another_user_has_what_a_line_gives() {
     let have = |capabilities: Capabilities| {
         have(&rig, |s| {
             web(s);
-            s.capabilities = capabilities;
+            s.security.capabilities = capabilities;
         })
     };
     // Those of the default set that were not named are root's alone.
@@ -204,7 +204,7 @@ fn exec_has_the_same_capabilities() {
         running.down();
 
         web(service(&mut unit));
-        service(&mut unit).capabilities = Capabilities::Exactly(at(&["NET_BIND_SERVICE"]));
+        service(&mut unit).security.capabilities = Capabilities::Exactly(at(&["NET_BIND_SERVICE"]));
         let mut running = rig.up(&unit).unwrap();
         let mut run = |user| sets(&running.exec(&exec(user)).unwrap().good());
         assert_eq!(run(None), other(bind, bind));
@@ -219,7 +219,7 @@ fn the_init_has_none() {
     let print = "cat /proc/1/comm; grep ^Cap /proc/1/status";
     for change in [
         (|_| {}) as fn(&mut Service),
-        |s| s.privileged = true,
+        |s| s.security.privileged = true,
         web,
         |s| s.namespaces.value = Namespaces { pid: true, mount: true, ..Namespaces::NONE },
     ] {
@@ -241,13 +241,13 @@ fn what_is_given_works() {
     assert_eq!(run(&web), "refused\n");
     let give = |s: &mut Service| {
         web(s);
-        s.capabilities = Capabilities::Exactly(at(&["NET_BIND_SERVICE"]));
+        s.security.capabilities = Capabilities::Exactly(at(&["NET_BIND_SERVICE"]));
     };
     assert_eq!(run(&give), "bound\n");
-    assert_eq!(run(&|s| s.capabilities = dropped(&["NET_BIND_SERVICE"])), "refused\n");
+    assert_eq!(run(&|s| s.security.capabilities = dropped(&["NET_BIND_SERVICE"])), "refused\n");
     let script = "touch /tmp/file && chown 1234 /tmp/file && stat -c %u /tmp/file";
     assert_eq!(rig.shell(script, |_| {}).good(), "1234\n");
-    let output = rig.shell(script, |s| s.capabilities = dropped(&["CHOWN"])).output;
+    let output = rig.shell(script, |s| s.security.capabilities = dropped(&["CHOWN"])).output;
     assert!(output.contains("Operation not permitted"), "{output}");
 }
 
@@ -266,7 +266,7 @@ fn a_directory_is_entered_with_what_is_left() {
     assert_eq!(rig.shell("echo $PWD", there).good(), "/srv/closed\n");
     let text = rig.failure(|s| {
         there(s);
-        s.capabilities = dropped(&["DAC_OVERRIDE"]);
+        s.security.capabilities = dropped(&["DAC_OVERRIDE"]);
     });
     assert!(text.contains("/srv/closed: Permission denied (EACCES) at web.toml:15"), "{text}");
 }
@@ -277,14 +277,15 @@ fn what_berth_has_not_cannot_be_given() {
     capability::leave_out(gone).unwrap();
     let rig = Rig::new();
     assert_eq!(have(&rig, |_| {}), root(FEW & !1));
-    assert_eq!(have(&rig, |s| s.privileged = true), root(own()));
+    assert_eq!(have(&rig, |s| s.security.privileged = true), root(own()));
     let everything = Capabilities::Changed { add: all(), drop: At::default() };
-    assert_eq!(have(&rig, |s| s.capabilities = everything), root(own()));
-    let text = rig.failure(|s| s.capabilities = Capabilities::Exactly(at(&["BPF", "KILL"])));
+    assert_eq!(have(&rig, |s| s.security.capabilities = everything), root(own()));
+    let text =
+        rig.failure(|s| s.security.capabilities = Capabilities::Exactly(at(&["BPF", "KILL"])));
     let expected = "limit the capabilities to KILL BPF: this supervisor does not have BPF itself \
                     at web.toml:8";
     assert_eq!(text, expected);
-    let text = rig.failure(|s| s.capabilities = add(&["CHOWN", "BPF"]));
+    let text = rig.failure(|s| s.security.capabilities = add(&["CHOWN", "BPF"]));
     assert!(text.ends_with(": this supervisor does not have CHOWN BPF itself at web.toml:8"));
 }
 
@@ -303,7 +304,8 @@ fn without_setpcap_nothing_can_be_limited() {
     assert_eq!(text, expected);
     // Where nothing is to be taken away a unit is started all the same. Its init gives up
     // what it can, and as root gets it again when it is executed.
-    let output = rig.shell(&format!("{PRINT}; grep ^Cap /proc/1/status"), |s| s.privileged = true);
+    let output =
+        rig.shell(&format!("{PRINT}; grep ^Cap /proc/1/status"), |s| s.security.privileged = true);
     let output = output.good();
     assert_eq!(sets(&output), root(own()));
     let init = output.lines().skip(5).collect::<Vec<_>>().join("\n");

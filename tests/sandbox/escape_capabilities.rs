@@ -44,8 +44,8 @@ fn attempt(capability: &str, perl: &str, change: impl Fn(&mut Service)) {
     };
     assert_eq!(run(&|_| {}), "denied", "{capability}, not given");
     let add = Capabilities::Changed { add: at(&[capability]), drop: At::default() };
-    assert_eq!(run(&|s| s.capabilities = add.clone()), "done", "{capability}, given");
-    assert_eq!(run(&|s| s.privileged = true), "done", "{capability}, privileged");
+    assert_eq!(run(&|s| s.security.capabilities = add.clone()), "done", "{capability}, given");
+    assert_eq!(run(&|s| s.security.privileged = true), "done", "{capability}, privileged");
 }
 
 fn mounting() {

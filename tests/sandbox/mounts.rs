@@ -104,7 +104,7 @@ fn propagation_is_as_said() {
         let source = MountSource::Bind { path: files.clone(), propagation, recursive: true };
         service(&mut unit).mounts.push(mount(7, source, "/data"));
         // It mounts something itself.
-        service(&mut unit).privileged = true;
+        service(&mut unit).security.privileged = true;
         let mut running = rig.up(&unit).unwrap();
         host_mount(None, &later, Some("tmpfs"), MsFlags::empty());
         std::fs::write(format!("{later}/file"), "").unwrap();

@@ -143,7 +143,7 @@ fn masks_are_null_devices_that_stay_so() {
         chmod 600 /dev/null; stat -c %a /dev/null";
     let output = rig.shell(script, |s| {
         s.mounts = vec![bind(&directory, "/data"), bind(&directory, "/dir")];
-        s.masked_paths = vec![at("/data/secret"), at("/dir")];
+        s.security.masked_paths = vec![at("/data/secret"), at("/dir")];
     });
     let lines: Vec<&str> = output.output.lines().collect();
     assert_eq!(lines[..2], ["character special file 1:3"; 2], "{lines:?}");
@@ -157,7 +157,7 @@ fn masks_are_null_devices_that_stay_so() {
 fn masks_need_power_to_be_taken_away() {
     let rig = Rig::new();
     let mut unit = unit("web", &["sleep", "1000"]);
-    service(&mut unit).masked_paths = vec![at("/etc/passwd")];
+    service(&mut unit).security.masked_paths = vec![at("/etc/passwd")];
     let mut running = rig.up(&unit).unwrap();
     let attempts = [
         "umount /proc/interrupts",
@@ -201,7 +201,7 @@ fn paths_of_the_unit_are_masked() {
         let (with, without) = with_and_without(&rig, script, is_mask, |s| {
             on_tree(s, &tree, writable);
             s.mounts.push(bind(&files, "/data"));
-            s.masked_paths = vec![at("/srv/private"), at("/data/secret")];
+            s.security.masked_paths = vec![at("/srv/private"), at("/data/secret")];
         });
         assert_eq!((with.as_str(), without.as_str()), ("open", "openof the hostof the tree"));
     }
@@ -222,7 +222,7 @@ fn paths_of_the_unit_are_read_only() {
         on_tree(s, &tree, Writable::Ephemeral);
         s.mounts.push(tmpfs("/srv/conf/memory", None, 0o755));
         s.mounts.push(bind(&files, "/srv/conf/host"));
-        s.read_only_paths = vec![at("/srv/conf"), at("/srv/alone")];
+        s.security.read_only_paths = vec![at("/srv/conf"), at("/srv/alone")];
     });
     assert_eq!(with, "open\n");
     let all = "conf/file\nalone\nconf/new\nconf/memory/x\nconf/host/x\nconf/host/deeper/x\nopen\n";
@@ -231,12 +231,13 @@ fn paths_of_the_unit_are_read_only() {
 
 fn a_path_that_is_not_there_is_named() {
     let rig = Rig::new();
-    let text = rig.failure(|s| s.masked_paths = vec![at("/etc/passwd"), at("/nothing/here")]);
+    let text =
+        rig.failure(|s| s.security.masked_paths = vec![at("/etc/passwd"), at("/nothing/here")]);
     assert!(text.contains("web.toml:9") && text.contains("mask /nothing/here: No such"), "{text}");
-    let text = rig.failure(|s| s.read_only_paths = vec![at("/nothing")]);
+    let text = rig.failure(|s| s.security.read_only_paths = vec![at("/nothing")]);
     assert!(text.contains("web.toml:9") && text.contains("make /nothing read-only: No"), "{text}");
     // The control: those that are there are no obstacle.
-    rig.shell("true", |s| s.masked_paths = vec![at("/etc/passwd")]).good();
+    rig.shell("true", |s| s.security.masked_paths = vec![at("/etc/passwd")]).good();
 }
 
 fn links_lead_nowhere_else() {
@@ -255,18 +256,18 @@ fn links_lead_nowhere_else() {
     for path in ["/absolute", "/up"] {
         let (with, without) = with_and_without(&rig, "cat /srv/inside", is_mask, |s| {
             on_tree(s, &tree, Writable::Ephemeral);
-            s.masked_paths = vec![at(path)];
+            s.security.masked_paths = vec![at(path)];
         });
         assert_eq!((with.as_str(), without.as_str()), ("", "inside"), "{path}");
     }
     for (path, why) in [("/out", "(ENOENT)"), ("/magic", "(ELOOP)"), ("/roundabout", "(ELOOP)")] {
         let masked = rig.failure(|s| {
             on_tree(s, &tree, Writable::Ephemeral);
-            s.masked_paths = vec![at(path)];
+            s.security.masked_paths = vec![at(path)];
         });
         let read_only = rig.failure(|s| {
             on_tree(s, &tree, Writable::Ephemeral);
-            s.read_only_paths = vec![at(path)];
+            s.security.read_only_paths = vec![at(path)];
         });
         assert!(masked.contains(why) || masked.contains("No such file"), "{masked}");
         assert!(read_only.contains(why) || read_only.contains("No such file"), "{read_only}");
@@ -367,8 +368,8 @@ fn the_host_keeps_what_it_shares() {
     };
     let before = host();
     let ways: [fn(&mut Service); 2] = [
-        |s| s.masked_paths = vec![at("/data/secret")],
-        |s| s.read_only_paths = vec![at("/data/secret")],
+        |s| s.security.masked_paths = vec![at("/data/secret")],
+        |s| s.security.read_only_paths = vec![at("/data/secret")],
     ];
     for protect in ways {
         let text = rig.failure(|s| {

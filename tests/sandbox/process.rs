@@ -144,7 +144,10 @@ fn no_new_privileges_is_as_said() {
     let rig = Rig::new();
     let script = "grep NoNewPrivs /proc/self/status";
     assert_eq!(rig.shell(script, |_| {}).good(), "NoNewPrivs:\t1\n");
-    assert_eq!(rig.shell(script, |s| s.no_new_privileges = false).good(), "NoNewPrivs:\t0\n");
+    assert_eq!(
+        rig.shell(script, |s| s.security.no_new_privileges = false).good(),
+        "NoNewPrivs:\t0\n"
+    );
 }
 
 fn signals_are_as_at_birth() {

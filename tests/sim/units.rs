@@ -8,73 +8,23 @@ use std::time::Duration;
 
 use super::rng::Rng;
 use crate::unit::model::{
-    At, Capabilities, ExitMatch, Health, HealthCheck, Kind, Log, Namespaces, RareLimits, Ready,
-    Restart, RestartPolicy, Rootfs, Service, Unit, UnitSet, Writable,
+    At, ExitMatch, Health, HealthCheck, Kind, Namespaces, Ready, Restart, RestartPolicy, Service,
+    Unit, UnitSet,
 };
 
 /// The plainest service there is.
 pub fn plain_service() -> Service {
+    let command = At::default_value(vec!["/bin/true".to_owned()]);
     Service {
-        command: At::default_value(vec!["/bin/true".to_owned()]),
-        rootfs: At::default_value(Rootfs::Host),
-        writable: Writable::None,
         namespaces: At::default_value(Namespaces::NONE),
-        user: None,
-        working_directory: At::default_value("/".to_owned()),
-        environment: Vec::new(),
-        environment_files: Vec::new(),
-        hostname: None,
-        mounts: Vec::new(),
-        masked_paths: Vec::new(),
-        read_only_paths: Vec::new(),
-        umask: 0o022,
-        no_new_privileges: true,
-        capabilities: Capabilities::Default,
-        privileged: false,
         init: false,
-        oneshot: false,
-        ready: Ready::Exec,
-        restart: Restart {
-            policy: RestartPolicy::OnFailure,
-            delay: Duration::from_millis(100),
-            delay_max: Duration::from_secs(60),
-            reset: Duration::from_secs(10),
-            limit_count: 10,
-            limit_window: Duration::from_secs(60),
-        },
-        success_exit_status: Vec::new(),
-        critical: false,
-        start_timeout: Some(Duration::from_secs(60)),
-        stop_timeout: Some(Duration::from_secs(10)),
-        stop_signal: 15,
-        reload_signal: None,
-        reload_command: None,
-        stop_command: None,
-        start_pre: Vec::new(),
-        start_post: Vec::new(),
-        stop_post: Vec::new(),
-        watchdog: None,
-        limits: RareLimits::default(),
-        health: None,
-        log: Log::default(),
+        ..Service::new(command)
     }
 }
 
 /// A unit without links.
 pub fn unit(name: &str, kind: Kind) -> Unit {
-    Unit {
-        name: name.to_owned(),
-        file: "sim.toml".to_owned(),
-        line: 1,
-        description: String::new(),
-        requires: Vec::new(),
-        wants: Vec::new(),
-        after: Vec::new(),
-        before: Vec::new(),
-        conflicts: Vec::new(),
-        wanted_by: Vec::new(),
-        kind,
-    }
+    Unit { kind, ..Unit::new(name, "sim.toml", 1) }
 }
 
 /// The name of a number. The highest of a set is the target everything is wanted by.

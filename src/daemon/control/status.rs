@@ -51,7 +51,7 @@ impl Daemon {
             status_text: view.status_text,
             run: view.run.map(|run| run.0),
             unenforced: live.map(|live| live.group.unenforced().to_vec()).unwrap_or_default(),
-            privileged: unit.service().map(|service| service.privileged),
+            privileged: unit.service().map(|service| service.security.privileged),
         })
     }
 

@@ -23,7 +23,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     .good(&["{ no-new-privileges = false }"])
     .bad(&["[]", "{ seccom = \"default\" }"]),
     Setting::new(SECURITY, "no-new-privileges", "true | false", "true", |d, v, cx| {
-        put(&mut d.service.no_new_privileges, value::flag(v, cx));
+        put(&mut d.service.security.no_new_privileges, value::flag(v, cx));
     })
     .help(
         "No program it executes gives it more rights than it has: set-user-ID bits \
@@ -33,7 +33,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     .bad(&["\"no\""]),
     Setting::new(SECURITY, "capabilities", CAPABILITIES, "see below", |d, v, cx| {
         if let Some(set) = capabilities(v, All::Refused, cx) {
-            d.service.capabilities = Capabilities::Exactly(cx.at(v.place, set));
+            d.service.security.capabilities = Capabilities::Exactly(cx.at(v.place, set));
         }
     })
     .help(
@@ -49,8 +49,8 @@ pub(super) const SETTINGS: &[Setting] = &[
     .bad(&["\"NET_ADMIN\"", "[1]", "[\"NET_ADMN\"]", "[\"ALL\"]"]),
     Setting::new(SECURITY, "capabilities-add", CAPABILITIES, "[]", |d, v, cx| {
         if let Some(set) = capabilities(v, All::Taken, cx) {
-            let (_, drop) = d.service.capabilities.changes();
-            d.service.capabilities = Capabilities::changed(cx.at(v.place, set), drop);
+            let (_, drop) = d.service.security.capabilities.changes();
+            d.service.security.capabilities = Capabilities::changed(cx.at(v.place, set), drop);
         }
     })
     .help(
@@ -61,8 +61,8 @@ pub(super) const SETTINGS: &[Setting] = &[
     .bad(&["1", "[\"NET_ADMN\"]"]),
     Setting::new(SECURITY, "capabilities-drop", CAPABILITIES, "[]", |d, v, cx| {
         if let Some(set) = capabilities(v, All::Taken, cx) {
-            let (add, _) = d.service.capabilities.changes();
-            d.service.capabilities = Capabilities::changed(add, cx.at(v.place, set));
+            let (add, _) = d.service.security.capabilities.changes();
+            d.service.security.capabilities = Capabilities::changed(add, cx.at(v.place, set));
         }
     })
     .help("The default ones without these; with `ALL` only those that are added.")
@@ -97,7 +97,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     .bad(&["1"])
     .later("user namespaces"),
     Setting::new(SECURITY, "read-only-paths", PATHS, "[]", |d, v, cx| {
-        put(&mut d.service.read_only_paths, paths(v, cx));
+        put(&mut d.service.security.read_only_paths, paths(v, cx));
     })
     .help(
         "What it cannot write, with all that is mounted below, besides `/proc/bus`, \
@@ -107,7 +107,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     .good(&["[\"/srv/www/conf\"]"])
     .bad(&["[\"proc\"]", "[\"/\"]", "[\"/a/../b\"]", "1"]),
     Setting::new(SECURITY, "masked-paths", PATHS, "[]", |d, v, cx| {
-        put(&mut d.service.masked_paths, paths(v, cx));
+        put(&mut d.service.security.masked_paths, paths(v, cx));
     })
     .help(
         "What it sees as an empty file or directory, besides `/proc/acpi`, `/proc/asound`, \
@@ -139,7 +139,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     .bad(&["1"])
     .later("SELinux"),
     Setting::new(SECURITY, "privileged", "true | false", "false", |d, v, cx| {
-        put(&mut d.service.privileged, value::flag(v, cx));
+        put(&mut d.service.security.privileged, value::flag(v, cx));
     })
     .help(
         "For a container, all capabilities that berth has, and nothing of `/proc` and \

@@ -1,0 +1,60 @@
+//! `[service.NAME.security]`: what a service's processes may do, and what is kept from
+//! them. Most services set nothing: see [`Rare`].
+//!
+//! What must always hold: the value of [`Unset`] is the safest that an ordinary daemon can
+//! live with.
+
+use serde::{Deserialize, Serialize};
+
+#[cfg(doc)]
+use super::Rare;
+use super::rare::Unset;
+use super::{At, Capabilities};
+
+/// What a service's processes may do.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Security {
+    /// `PR_SET_NO_NEW_PRIVS`; default true.
+    pub no_new_privileges: bool,
+    /// What its processes may do of what only root may.
+    pub capabilities: Capabilities,
+    /// A container that has all capabilities; then `capabilities` is the default.
+    pub privileged: bool,
+    /// Absolute paths inside its root that it does not see, besides the default ones.
+    pub masked_paths: Vec<At<String>>,
+    /// Absolute paths inside its root that it cannot write, besides the default ones.
+    pub read_only_paths: Vec<At<String>>,
+}
+
+impl Default for Security {
+    fn default() -> Self {
+        Self::UNSET.clone()
+    }
+}
+
+impl Unset for Security {
+    const UNSET: &'static Self = &Self {
+        no_new_privileges: true,
+        capabilities: Capabilities::Default,
+        privileged: false,
+        masked_paths: Vec::new(),
+        read_only_paths: Vec::new(),
+    };
+}
+
+impl Security {
+    /// Calls `f` for every string that a person wrote, for templates. All fields are named,
+    /// so that a new one cannot be forgotten.
+    pub fn strings(&mut self, f: &mut dyn FnMut(&mut String)) {
+        let Self {
+            no_new_privileges: _,
+            capabilities: _,
+            privileged: _,
+            masked_paths,
+            read_only_paths,
+        } = self;
+        for path in masked_paths.iter_mut().chain(read_only_paths) {
+            f(&mut path.value);
+        }
+    }
+}
