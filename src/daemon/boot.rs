@@ -87,7 +87,8 @@ fn start(mut options: Options, clock: Clock, troubles: Vec<String>) -> Result<Da
     startup::raise_descriptor_limit().map_err(fatal("raise the limit of descriptors"))?;
     let group = startup::control_group(&options)?;
     let troubles = [troubles, startup::directories(&mut options)?].concat();
-    let claim = startup::claim(&options)?;
+    let (claim, estate) = startup::claim(&options)?;
+    let ledger = startup::ledger(&options, &estate)?;
     let directory = options.stopped_directory();
     let stopped = Stopped::read(directory).map_err(fatal("read which units stay down"))?;
     reap::become_subreaper().map_err(fatal("become the reaper of orphans"))?;
@@ -126,6 +127,8 @@ fn start(mut options: Options, clock: Clock, troubles: Vec<String>) -> Result<Da
         children: false,
         program,
         upgrade: None,
+        ledger,
+        estate,
     };
     // What is free now is not copied into the two children that stay.
     memory::trim();
@@ -259,6 +262,7 @@ impl Daemon {
         self.wish(Request { job: None, wish: Wish::Apply(units) });
         // The names are known to the machine only after it has thought about them.
         self.think(&mut Vec::new());
+        self.take_over();
         memory::trim();
         // Whoever finds the socket finds the units.
         let socket = self.options.control_socket();
