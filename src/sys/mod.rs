@@ -21,6 +21,7 @@ pub mod path;
 pub mod pidfd;
 pub mod pty;
 pub mod reap;
+pub mod seccomp;
 pub mod signal;
 pub mod socket;
 

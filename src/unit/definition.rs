@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::model::{
     At, Capabilities, CapabilitySet, ExitMatch, Health, HealthCheck, Id, Kind, Limits, Log,
     LogDriver, Mount, MountSource, Namespaces, Propagation, Ready, Restart, RestartPolicy, Rootfs,
-    Security, Service, Unit, User, Writable,
+    Seccomp, Security, Service, Unit, User, Writable,
 };
 use super::names;
 
@@ -169,8 +169,14 @@ fn run(service: &Service, table: &mut Table) {
 }
 
 fn securing(security: &Security, own: Namespaces) -> Value {
-    let Security { no_new_privileges, capabilities, privileged, masked_paths, read_only_paths } =
-        security;
+    let Security {
+        no_new_privileges,
+        capabilities,
+        privileged,
+        seccomp,
+        masked_paths,
+        read_only_paths,
+    } = security;
     let mut table = Table::default();
     if own.mount {
         for (key, paths) in [("masked-paths", masked_paths), ("read-only-paths", read_only_paths)] {
@@ -189,6 +195,14 @@ fn securing(security: &Security, own: Namespaces) -> Value {
         }
     }
     table.put("privileged", *privileged);
+    if let Some(at) = seccomp {
+        let word = match &at.value {
+            Seccomp::Default => "default",
+            Seccomp::Unconfined => "unconfined",
+            Seccomp::Profile { path, .. } => path,
+        };
+        table.at("seccomp", at, word);
+    }
     Value::Object(table.0)
 }
 
