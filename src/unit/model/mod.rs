@@ -20,6 +20,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use super::capability::{Capabilities, CapabilitySet};
+pub use super::shared::Shared;
 pub use health::{Health, HealthCheck};
 pub use limits::Limits;
 pub use log::{Log, LogDriver};

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::Shared;
 use crate::seccomp::Profile;
-use crate::unit::shared::Shared;
 
 /// What a unit file names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -155,8 +155,8 @@ pub(super) const SETTINGS: &[Setting] = &[
         put(&mut d.service.security.privileged, value::flag(v, cx));
     })
     .help(
-        "For a container, all capabilities that berth has, and nothing of `/proc` and \
-         `/sys` is masked or read-only for its sake. So far that is all it does: \
+        "For a container, all capabilities that berth has, any system call unless `seccomp` \
+         is set, and nothing of `/proc` and `/sys` is masked or read-only for its sake. So far that is all it does: \
          namespaces, read-only trees and `no-new-privileges` stay as they are. \
          `berthctl status` marks it.",
     )
