@@ -46,7 +46,10 @@ fn answer(profile: &Profile, facts: Facts, name: &str, arguments: &[u64]) -> u32
 
 const FACTS: Facts = Facts { capabilities: 0, kernel: Kernel(6, 1) };
 const ALLOW: u32 = 0x7fff_0000;
-const ERRNO: u32 = 0x0005_0000;
+
+const fn errno(number: u32) -> u32 {
+    0x0005_0000 | number
+}
 
 #[test]
 fn each_action_is_the_kernels() {
@@ -59,8 +62,8 @@ fn each_action_is_the_kernels() {
     };
     assert_eq!(one("ALLOW", ""), ALLOW);
     assert_eq!(one("LOG", ""), 0x7ffc_0000);
-    assert_eq!(one("ERRNO", ""), ERRNO | 1);
-    assert_eq!(one("ERRNO", r#", "errnoRet": 38, "errno": "ENOSYS""#), ERRNO | 38);
+    assert_eq!(one("ERRNO", ""), errno(1));
+    assert_eq!(one("ERRNO", r#", "errnoRet": 38, "errno": "ENOSYS""#), errno(38));
     assert_eq!(one("TRACE", r#", "errnoRet": 7"#), 0x7ff0_0007);
     assert_eq!(one("TRAP", ""), 0x0003_0000);
     assert_eq!(one("KILL", ""), 0);
@@ -99,27 +102,27 @@ fn conditions_and_their_order() {
     assert_eq!(profile.flags, Profile::LOG);
     let ask = |name: &str, arguments: &[u64]| answer(&profile, FACTS, name, arguments);
     assert_eq!(ask("socket", &[2, 0x801]), ALLOW);
-    assert_eq!(ask("socket", &[2, 0x802]), ERRNO | 13);
-    assert_eq!(ask("socket", &[40, 1]), ERRNO | 97);
+    assert_eq!(ask("socket", &[2, 0x802]), errno(13));
+    assert_eq!(ask("socket", &[40, 1]), errno(97));
     assert_eq!(ask("dup", &[2]), ALLOW, "conditions on one argument are rules of their own");
-    assert_eq!(ask("dup", &[5]), ERRNO | 13);
+    assert_eq!(ask("dup", &[5]), errno(13));
     assert_eq!(ask("dup", &[9]), ALLOW);
     let with = |bits: u64| Facts { capabilities: bits, ..FACTS };
     let on = |minor: u32| Facts { kernel: Kernel(6, minor), ..FACTS };
     for (facts, name, expected) in [
-        (FACTS, "mount", ERRNO | 13),
-        (with(1 << 21), "mount", ERRNO | 13),
+        (FACTS, "mount", errno(13)),
+        (with(1 << 21), "mount", errno(13)),
         (with(1 << 21 | 1), "mount", ALLOW),
         (FACTS, "ptrace", ALLOW),
-        (with(1 << 5), "ptrace", ERRNO | 13),
-        (on(5), "ptrace", ERRNO | 13),
+        (with(1 << 5), "ptrace", errno(13)),
+        (on(5), "ptrace", errno(13)),
         (FACTS, "sync", ALLOW),
-        (FACTS, "getpid", ERRNO | 13),
-        (FACTS, "getuid", ERRNO | 13),
+        (FACTS, "getpid", errno(13)),
+        (FACTS, "getuid", errno(13)),
         (FACTS, "getgid", ALLOW),
         // Above the highest that is named here.
-        (FACTS, "clone3", ERRNO | 38),
-        (FACTS, "clone", ERRNO | 13),
+        (FACTS, "clone3", errno(38)),
+        (FACTS, "clone", errno(13)),
     ] {
         assert_eq!(answer(&profile, facts, name, &[]), expected, "{facts:?} {name}");
     }
@@ -132,7 +135,7 @@ fn what_is_newer_than_a_profile_that_allows_is_allowed() {
         {"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}]}"#,
     );
     assert_eq!(answer(&profile, FACTS, "clone3", &[]), ALLOW);
-    assert_eq!(answer(&profile, FACTS, "mkdir", &[]), ERRNO | 1);
+    assert_eq!(answer(&profile, FACTS, "mkdir", &[]), errno(1));
 }
 
 #[test]
@@ -234,11 +237,11 @@ fn a_thousand_units_share_one() {
     let json = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
         {"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}]}"#;
     std::fs::write(folder.path().join("p.json"), json).unwrap();
-    let units: String = (0..1000)
+    let units: Vec<String> = (0..1000)
         .map(|n| format!("[service.a{n}]\ncommand = \"a\"\nsecurity.seccomp = \"./p.json\"\n"))
         .collect();
     let file = folder.path().join("a.toml");
-    std::fs::write(&file, units).unwrap();
+    std::fs::write(&file, units.concat()).unwrap();
     let loaded = read(&[Source::Given(vec![file])], &Previous::default());
     assert!(loaded.is_clean());
     let received = berth::unit::decode(&berth::unit::encode(&loaded)).unwrap();
