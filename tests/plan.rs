@@ -307,11 +307,12 @@ fn the_sources_are_opened_before_and_attached_after_the_root_changes() {
 
 #[test]
 fn a_filter_comes_with_the_kind_of_unit_or_its_line() {
-    let plan = |change: &dyn Fn(&mut Service)| {
+    let compiled = |change: &dyn Fn(&mut Service)| {
         let context = Context { runtime: "/run/berth", state: "/var/lib/berth" };
         compile(&unit("web", change), &context).expect("a service")
     };
-    let filter = |change: &dyn Fn(&mut Service)| plan(change).filter.map(|at| (at.value, at.line));
+    let filter =
+        |change: &dyn Fn(&mut Service)| compiled(change).filter.map(|at| (at.value, at.line));
     let plain = |s: &mut Service| s.namespaces.value = Namespaces::NONE;
     let named = |seccomp: Seccomp| Some(At { value: seccomp, line: 9 });
     assert_eq!(filter(&|_| {}), Some((Filter::Default, 0)));
@@ -323,9 +324,9 @@ fn a_filter_comes_with_the_kind_of_unit_or_its_line() {
         s.security.seccomp = named(Seccomp::Default);
     };
     assert_eq!(filter(&asked), Some((Filter::Default, 9)));
-    assert_eq!(plan(&asked).grant, None);
+    assert_eq!(compiled(&asked).grant, None);
     // Another user keeps SYS_ADMIN until the filter is there only if its sets are berth's doing.
-    let with_privilege = plan(&|s| {
+    let with_privilege = compiled(&|s| {
         asked(s);
         s.security.no_new_privileges = false;
     });

@@ -53,6 +53,8 @@ pub struct Plan {
     pub grant: Option<Grant>,
     /// Whether it takes `SYS_ADMIN` to install the filter.
     pub filters_with_privilege: bool,
+    /// Whether running out of memory ends its processes alone, and not those of the machine.
+    pub limits_memory: bool,
     /// How many slots the sandbox's steps use.
     pub slots: usize,
     /// Whether its output goes to the supervisor's own, whose owner stays as it is.
@@ -95,6 +97,7 @@ pub fn compile(unit: &Unit, context: &Context<'_>) -> Option<Plan> {
         filter,
         grant: grant.map(|(grant, _)| grant),
         filters_with_privilege,
+        limits_memory: service.limits.memory.is_some() || service.limits.swap.is_some(),
         slots,
         shares_output: service.shares_output(),
         command: service.command.clone(),

@@ -8,10 +8,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
 use nix::errno::Errno;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::express;
 use super::pad::Pad;
 use super::plan::Plan;
 use super::step::Datagram;
+use crate::sys::kept::Kept;
 use crate::sys::socket;
 use crate::unit::model::Filter;
 
@@ -44,7 +47,7 @@ pub enum Place {
 }
 
 impl Place {
-    fn encode(self) -> (u8, u16) {
+    pub(super) fn encode(self) -> (u8, u16) {
         match self {
             Self::Begin => (0, 0),
             Self::Outside(index) => (1, index),
@@ -199,11 +202,25 @@ pub enum Status {
 }
 
 /// The supervisor's end of a status channel.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Channel {
+    #[serde(with = "crate::sys::kept")]
     fd: OwnedFd,
     executing: bool,
-    pad: Rc<RefCell<Pad>>,
+    /// Where its child may still have to take the other end from. `None` once the
+    /// supervisor has executed another program: that does not hold it.
+    #[serde(skip)]
+    pad: Option<Rc<RefCell<Pad>>>,
+}
+
+impl Kept for Channel {
+    fn keep<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.serialize(serializer)
+    }
+
+    fn resume<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::deserialize(deserializer)
+    }
 }
 
 impl AsFd for Channel {
@@ -220,7 +237,7 @@ impl AsRawFd for Channel {
 
 impl Channel {
     pub(super) fn new(fd: OwnedFd, pad: Rc<RefCell<Pad>>) -> Self {
-        Self { fd, executing: false, pad }
+        Self { fd, executing: false, pad: Some(pad) }
     }
 
     /// Whether it has said that it executes its program next. One that has ended after that,
@@ -233,7 +250,9 @@ impl Channel {
     /// Reads the next message, without waiting.
     pub fn read(&mut self, plan: &Plan) -> Status {
         // The supervisor's own hold on the child's end would hide that it was closed.
-        self.pad.borrow_mut().collect();
+        if let Some(pad) = &self.pad {
+            pad.borrow_mut().collect();
+        }
         let mut buffer = [0; HEADER + DETAIL_MAX];
         let mut message = match socket::receive(self.fd.as_fd(), &mut buffer) {
             Ok(Some(message)) => message,
@@ -252,6 +271,7 @@ impl Channel {
             (Some(b'L'), Some(fd)) => Status::Socket(SocketKind::Syslog, fd),
             (Some(b'T'), Some(fd)) => Status::Socket(SocketKind::Terminal, fd),
             (Some(b'F'), _) => Status::Failed(explain(bytes, plan)),
+            (Some(b'U'), _) => Status::Failed(explain_unusable(bytes, plan)),
             _ => Status::Failed("the status channel brought nonsense".to_owned()),
         }
     }
@@ -266,6 +286,16 @@ fn explain(bytes: &[u8], plan: &Plan) -> String {
     let place = Place::decode(kind, u16::from_le_bytes([low, high]));
     let (what, line) = place.map_or_else(|| ("set it up".to_owned(), 0), |p| describe(p, plan));
     sentence(plan, &what, line, errno, &String::from_utf8_lossy(detail))
+}
+
+/// The same for what [`express`] has made.
+fn explain_unusable(bytes: &[u8], plan: &Plan) -> String {
+    let Some((&[_, low, high, _, a, b, c, d], head)) = bytes.split_first_chunk::<HEADER>() else {
+        return "the status channel brought half a message".to_owned();
+    };
+    let errno = i32::from_le_bytes([a, b, c, d]);
+    let failure = express::unusable(plan, u16::from_le_bytes([low, high]), errno, head);
+    sentence(plan, "cannot execute", plan.command.line, failure.errno, &failure.detail)
 }
 
 fn describe(place: Place, plan: &Plan) -> (String, u32) {

@@ -11,6 +11,7 @@ pub mod clone;
 pub mod fd;
 pub mod fork;
 pub mod identity;
+pub mod kept;
 pub mod limits;
 pub mod memfd;
 pub mod memory;
@@ -18,12 +19,14 @@ pub mod mount;
 pub mod namespace;
 pub mod net;
 pub mod path;
+pub mod peer;
 pub mod pidfd;
 pub mod pty;
 pub mod reap;
 pub mod seccomp;
 pub mod signal;
 pub mod socket;
+pub mod spawn;
 
 use std::io;
 

@@ -37,5 +37,6 @@ pub use diagnostic::Diagnostic;
 pub use files::Source;
 pub use load::{Loaded, Previous, read};
 pub use reference::reference;
+pub use shared::together;
 pub use template::instantiate;
 pub use wire::{decode, encode};
