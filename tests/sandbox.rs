@@ -20,6 +20,8 @@ mod capabilities;
 mod ending;
 #[path = "sandbox/escape_capabilities.rs"]
 mod escape_capabilities;
+#[path = "sandbox/escape_landlock.rs"]
+mod escape_landlock;
 #[path = "sandbox/escape_seccomp.rs"]
 mod escape_seccomp;
 #[path = "sandbox/express.rs"]
@@ -62,6 +64,7 @@ fn main() {
         escape_capabilities::TESTS,
         seccomp::TESTS,
         escape_seccomp::TESTS,
+        escape_landlock::TESTS,
         limits::TESTS,
         init::TESTS,
         ending::TESTS,
