@@ -9,6 +9,7 @@ pub mod daemon;
 pub mod log;
 pub mod pid1;
 pub mod protocol;
+pub mod seccomp;
 pub mod supervisor;
 pub mod sys;
 pub mod unit;

@@ -27,6 +27,7 @@ pub mod power;
 pub mod pty;
 pub mod random;
 pub mod reap;
+pub mod seccomp;
 pub mod signal;
 pub mod socket;
 pub mod spawn;
