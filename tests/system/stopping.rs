@@ -309,29 +309,3 @@ fn what_forks_without_end_is_stopped_too() {
     assert_eq!(groups(&rig, "bomb"), Vec::<PathBuf>::new());
     assert_eq!(rig.finish(), 0);
 }
-
-#[test]
-fn a_slow_shutdown_says_what_it_waits_for() {
-    let mut rig = Rig::up(
-        r#"
-        [service.deaf]
-        isolation = "none"
-        command = ["sh", "-c", "trap '' TERM; echo up; while :; do sleep 1; done"]
-        requires = ["base"]
-        stop-timeout = "60s"
-        [service.base]
-        command = "sleep 1000"
-        "#,
-    );
-    rig.wait_log("deaf", "up");
-    rig.signal(nix::sys::signal::Signal::SIGTERM);
-    rig.wait_for("it to say so", |rig| rig.out().contains("still waiting for "));
-    let out = rig.out();
-    let line = out.lines().find(|line| line.contains("still waiting for ")).unwrap();
-    // What waits for others is not to blame.
-    assert!(line.contains("still waiting for deaf (stop-timeout in 5"), "{line}");
-    assert!(line.ends_with(" s)"), "{line}");
-    // Asked again: at once.
-    assert_eq!(rig.finish(), 0);
-    assert_eq!(rig.out().matches("still waiting").count(), 1, "{}", rig.out());
-}

@@ -1,7 +1,7 @@
 //! What people see of a unit: its view, and why it is in its state.
 
 use super::super::view::{HealthName, ResultName, UnitView};
-use super::super::{Run, Time, UnitId};
+use super::super::{Run, UnitId};
 use super::graph::Link;
 use super::slot::Slot;
 use super::state::{
@@ -44,32 +44,6 @@ impl Machine {
         let failed =
             |id: &&UnitId| self.slot(**id).is_some_and(|s| matches!(s.state, State::Failed(_)));
         self.names.values().filter(failed).map(|&id| self.name(id)).collect()
-    }
-
-    /// Units that are being stopped and could have ended by now: what is the next to happen to
-    /// them, and when at the latest. Sorted by name.
-    pub fn lingering(&self) -> Vec<(&str, &'static str, Option<Time>)> {
-        let mut found = Vec::new();
-        for &id in self.names.values() {
-            let Some(slot) = self.slots.get(id) else { continue };
-            let State::Stopping(it) = &slot.state else { continue };
-            let what = match &it.phase {
-                // It is not its turn.
-                Phase::Dependents => continue,
-                Phase::Exec { .. } | Phase::Hook { .. } | Phase::Command { .. } => {
-                    "its stop command ends"
-                }
-                Phase::Signalled { deadline: Some(_), .. } => "stop-timeout",
-                Phase::Signalled { deadline: None, .. } => "it has no stop-timeout",
-                Phase::Killed { .. } => "it was killed",
-                Phase::Post { .. } => "its stop-post ends",
-                Phase::Cleaning { .. } => "its cgroup is not empty",
-            };
-            let told = matches!(it.phase, Phase::Killed { .. } | Phase::Cleaning { .. });
-            let until = slot.face().deadline.filter(|_| !told);
-            found.push((self.name(id), what, until));
-        }
-        found
     }
 
     /// Why a unit is in its state; empty if there is nothing to say.
