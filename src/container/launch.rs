@@ -20,6 +20,7 @@ use super::child::{self, Job, Task};
 use super::environment::Variables;
 use super::pad::{Given, Pad};
 use super::plan::Plan;
+use super::secrets::vault::Vault;
 use super::status::Channel;
 use crate::sys::capability::{self, Held};
 use crate::sys::cgroup::Group;
@@ -39,6 +40,8 @@ pub struct Host {
     /// The soft limit of descriptors that the supervisor was started with: it raises its own,
     /// but programs that use select(2) must not inherit that.
     pub(super) soft_files: Option<u64>,
+    /// Secrets that the supervisor's environment brought.
+    pub vault: Vault,
     /// The supervisor's own capabilities: it gives none that it has not.
     pub(super) held: Held,
     pid_namespace: OwnedFd,
@@ -66,10 +69,12 @@ impl Host {
             .map_err(named("/dev/null"))?;
         let null = OwnedFd::from(null);
         let init = memfd::sealed_program("berth-init", INIT)?;
-        let pad = Pad::new(null.try_clone()?, &[null.as_fd(), init.as_fd()])?;
+        let vault = Vault::new(null.try_clone()?);
+        let pad = Pad::new(null.try_clone()?, &[null.as_fd(), init.as_fd(), vault.as_fd()])?;
         Ok(Self {
             init,
             null,
+            vault,
             pad: Rc::new(RefCell::new(pad)),
             soft_files: limits::soft_files(),
             held: capability::held().map_err(named("capget(2)"))?,

@@ -14,6 +14,7 @@ pub mod launch;
 mod pad;
 pub mod plan;
 pub mod probe;
+pub mod secrets;
 pub mod status;
 pub mod step;
 pub mod steps;

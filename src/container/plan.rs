@@ -216,6 +216,7 @@ impl Sandbox<'_> {
     fn tree(&mut self) {
         let own = self.service.namespaces.value;
         let slots = self.open_sources();
+        let secrets = self.read_secrets();
         let sys = if own.network { None } else { Some(self.open_host_sys()) };
         self.push(Op::PrivateMounts);
         self.root();
@@ -229,6 +230,11 @@ impl Sandbox<'_> {
             self.private_directories();
         }
         self.mounts(&slots);
+        if let Some(slot) = secrets {
+            let uses = self.service.secrets.uses.clone();
+            let user = self.service.user.as_ref().map(|user| user.value.clone());
+            self.push(Op::Secrets { slot, user, uses });
+        }
         if !self.is_mounted(Datagram::Syslog.path()) {
             self.push(Op::Socket(Datagram::Syslog));
         }
@@ -286,6 +292,21 @@ impl Sandbox<'_> {
             slots.push(Some(slot));
         }
         slots
+    }
+
+    /// Reads the values of its secrets, before its own tree hides where they are.
+    fn read_secrets(&mut self) -> Option<usize> {
+        let service = self.service;
+        if service.secrets.uses.is_empty() {
+            return None;
+        }
+        let slot = self.slot();
+        self.push(Op::SecretsMemory { slot });
+        for At { value: wanted, line } in &service.secrets.uses {
+            let (state, wanted) = (self.context.state.to_owned(), wanted.clone());
+            self.steps.push(Step { op: Op::Secret { slot, state, wanted }, line: *line });
+        }
+        Some(slot)
     }
 
     fn open_host_sys(&mut self) -> usize {

@@ -8,8 +8,10 @@
 pub mod capability;
 pub mod cgroup;
 pub mod clone;
+pub mod environment;
 pub mod fd;
 pub mod fork;
+pub mod guarded;
 pub mod identity;
 pub mod limits;
 pub mod memfd;
@@ -23,6 +25,7 @@ pub mod pty;
 pub mod reap;
 pub mod signal;
 pub mod socket;
+pub mod unswappable;
 
 use std::io;
 

@@ -6,6 +6,7 @@ mod mounts;
 mod paths;
 mod process;
 mod root;
+mod secrets;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
@@ -34,6 +35,8 @@ pub struct State<'a> {
     files: Variables,
     /// What the supervisor has and can give.
     held: Held,
+    /// Secrets that the supervisor's environment brought, if they are needed.
+    pub vault: Option<OwnedFd>,
     /// Who the process is.
     identity: Identity,
     /// For `berthctl exec`.
@@ -52,6 +55,7 @@ impl<'a> State<'a> {
             covers: paths::Covers::default(),
             files: Variables::new(),
             held,
+            vault: None,
             identity: Identity::root(),
             exec: None,
         }
@@ -78,6 +82,9 @@ impl<'a> State<'a> {
             Op::Open { slot, source, path, read_only, .. } => {
                 self.open(*slot, source, path, *read_only)
             }
+            Op::SecretsMemory { slot } => self.secrets_memory(*slot),
+            Op::Secret { slot, state, wanted } => self.secret(*slot, state, wanted),
+            Op::Secrets { slot, user, uses } => self.attach_secrets(*slot, user.as_ref(), uses),
             Op::PrivateMounts => root::private_mounts(),
             Op::Overlay { lower, upper, bind_will_do } => {
                 self.root = Some(root::overlay(lower, upper, *bind_will_do)?);
