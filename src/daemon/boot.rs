@@ -72,6 +72,7 @@ fn start(options: Options) -> Result<Daemon, Fatal> {
     let fatal = |what: &'static str| move |error: std::io::Error| Fatal::new(what, &error);
     let host = Host::new().map_err(|error| Fatal::new("prepare for containers", &error))?;
     startup::raise_descriptor_limit().map_err(fatal("raise the limit of descriptors"))?;
+    let group = startup::control_group(&options)?;
     startup::directories(&options)?;
     let claim = startup::claim(&options)?;
     let directory = options.stopped_directory();
@@ -91,7 +92,7 @@ fn start(options: Options) -> Result<Daemon, Fatal> {
         clock,
         poller,
         signals,
-        control: Control::new(),
+        control: Control::new(group),
         console: None,
         host,
         claim,
@@ -236,7 +237,8 @@ impl Daemon {
         self.think(&mut Vec::new());
         memory::trim();
         // Whoever finds the socket finds the units.
-        if let Err(error) = self.control.listen(&mut self.poller, &self.options.control_socket()) {
+        let socket = self.options.control_socket();
+        if let Err(error) = self.control.listen(&mut self.poller, &socket) {
             return self.boot_failed(&format!("cannot make the control socket: {error}"));
         }
         if let Some(id) = self.machine.find(&target) {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::container::plan::DEFAULT_STATE;
 use crate::unit::Source;
-use crate::unit::model::UnitSet;
+use crate::unit::model::{Id, UnitSet};
 
 /// What to read, in order: a later source overrides an earlier one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,6 +105,8 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// What to start.
     pub target: String,
+    /// Whose members may look at units over the control socket.
+    pub control_group: Option<Id>,
     /// `berth up`: show only what berth itself has to say.
     pub quiet: bool,
     /// `berth up`: end with this service, and with its exit code.
@@ -118,6 +120,7 @@ impl Default for Options {
             runtime_dir: PathBuf::from("/run/berth"),
             state_dir: PathBuf::from(DEFAULT_STATE),
             target: "default".to_owned(),
+            control_group: None,
             quiet: false,
             exit_code_from: None,
         }

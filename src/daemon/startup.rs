@@ -12,6 +12,7 @@ use rustix::fs::{FlockOperation, inotify};
 use rustix::io::Errno;
 
 use super::Options;
+use crate::container::users::{self, LookupError};
 use crate::sys::cgroup::{self, Root, Tree};
 use crate::sys::{fd, limits};
 
@@ -64,6 +65,21 @@ pub fn directories(options: &Options) -> Result<(), Fatal> {
             .map_err(|error| Fatal::new(&format!("make {}", path.display()), &error))?;
     }
     Ok(())
+}
+
+/// The number of the group whose members may look, if there is to be one.
+///
+/// # Errors
+/// There is no such group.
+pub fn control_group(options: &Options) -> Result<Option<u32>, Fatal> {
+    let Some(group) = &options.control_group else { return Ok(None) };
+    match users::group(group) {
+        Ok(number) => Ok(Some(number)),
+        Err(LookupError::Read(file, error)) => Err(Fatal::new(&format!("read {file}"), &error)),
+        Err(LookupError::NoGroup(name) | LookupError::NoUser(name)) => {
+            Err(Fatal(format!("--control-group: no group is called {name} in /etc/group")))
+        }
+    }
 }
 
 /// Takes the runtime and the state directory: one supervisor each. What an earlier one that was killed has

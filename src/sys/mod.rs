@@ -20,6 +20,7 @@ pub mod mount;
 pub mod namespace;
 pub mod net;
 pub mod path;
+pub mod peer;
 pub mod pidfd;
 pub mod pty;
 pub mod reap;

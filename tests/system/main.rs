@@ -14,6 +14,7 @@
     reason = "a test that panics has failed, as it should; helpers are tests too"
 )]
 
+mod access;
 mod apply;
 mod basics;
 mod capabilities;

@@ -12,7 +12,7 @@ use crate::protocol::{Error, FrameError, Mode, Page, Rejection, Request};
 use crate::supervisor::request::{Request as Wanted, Wish};
 use crate::supervisor::{JobId, UnitId};
 
-use super::{Client, Phase};
+use super::{Access, Client, Phase, access};
 
 /// Calls of one client answered in one turn.
 const CALLS_A_TURN: usize = 8;
@@ -51,10 +51,16 @@ impl Daemon {
         match Request::parse(message) {
             Ok(request) => {
                 client.mode = request.mode;
-                if client.trusted {
-                    self.call(number, request);
-                } else {
-                    self.refuse(number, Error::PermissionDenied {});
+                match client.access {
+                    Access::Full => self.call(number, request),
+                    Access::Look if access::only_looks(&request.call) => {
+                        self.call(number, request);
+                    }
+                    Access::Look => {
+                        let reason = access::refusal(&request.call);
+                        self.refuse(number, Error::Refused { reason });
+                    }
+                    Access::Nothing => self.refuse(number, Error::PermissionDenied {}),
                 }
             }
             Err(Rejection::Answer(error)) => {
