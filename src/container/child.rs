@@ -189,19 +189,16 @@ fn become_program(plan: &Plan, program: Program<'_>, stdio: &Stdio<'_>, fds: Fds
         state.exec = Some(exec);
     }
     carry_out(&mut state, &plan.outside, Place::Outside, channel.as_fd());
-    match fds.inside {
-        Some(inside) => {
-            let flags = launch::enter_flags(plan.namespaces);
-            if flags != 0
-                && let Err(error) = namespace::enter(inside.as_fd(), flags)
-            {
-                fail(channel.as_fd(), Place::Enter, &error.into());
-            }
+    if let Some(inside) = fds.inside {
+        let flags = launch::enter_flags(plan.namespaces);
+        if flags != 0
+            && let Err(error) = namespace::enter(inside.as_fd(), flags)
+        {
+            fail(channel.as_fd(), Place::Enter, &error.into());
         }
-        None => {
-            state.vault = fds.vault;
-            carry_out(&mut state, &plan.sandbox, Place::Sandbox, channel.as_fd());
-        }
+    } else {
+        state.vault = fds.vault;
+        carry_out(&mut state, &plan.sandbox, Place::Sandbox, channel.as_fd());
     }
     if plan.namespaces.mount
         && let Err(error) = own_null(stdio)

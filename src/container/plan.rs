@@ -231,9 +231,9 @@ impl Sandbox<'_> {
         }
         self.mounts(&slots);
         if let Some(slot) = secrets {
-            let uses = self.service.secrets.uses.clone();
+            let wanted = self.service.secrets.uses.clone();
             let user = self.service.user.as_ref().map(|user| user.value.clone());
-            self.push(Op::Secrets { slot, user, uses });
+            self.push(Op::Secrets { slot, user, wanted });
         }
         if !self.is_mounted(Datagram::Syslog.path()) {
             self.push(Op::Socket(Datagram::Syslog));

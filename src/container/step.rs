@@ -106,7 +106,7 @@ pub enum Op {
         /// The unit's user, who has those without an owner of their own.
         user: Option<User>,
         /// Which.
-        uses: Vec<At<SecretUse>>,
+        wanted: Vec<At<SecretUse>>,
     },
     /// From now on no mount made here is seen by the host.
     PrivateMounts,

@@ -18,6 +18,7 @@ pub mod jobs;
 pub mod list;
 pub mod logs;
 pub mod render;
+pub mod secret;
 pub mod show;
 pub mod shutdown;
 pub mod signal;
@@ -29,7 +30,7 @@ pub mod version;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use args::{Cli, Verb};
+use args::{Cli, SecretVerb, Verb};
 use failure::Failure;
 use render::Style;
 
@@ -134,6 +135,7 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
         Verb::Apply { dry_run, paths } => apply::run(context, &paths, dry_run),
         Verb::Show { unit, json } => show::run(context, unit, json),
         Verb::Deps { unit, reverse } => deps::run(context, unit, reverse),
+        Verb::Secret { verb } => secret::run(context, verb),
         Verb::Shutdown { how } => shutdown::run(context, how),
         Verb::Completions { shell } => completions::run(context, shell),
         Verb::Version => version::run(context),
@@ -166,6 +168,11 @@ fn doing(verb: &Verb) -> String {
         Verb::Apply { .. } => "apply".to_owned(),
         Verb::Show { unit, .. } => format!("show {unit}"),
         Verb::Deps { unit, .. } => format!("show the dependencies of {unit}"),
+        Verb::Secret { verb } => match verb {
+            SecretVerb::Ls { .. } => "list the secrets".to_owned(),
+            SecretVerb::Set { secret } => format!("set the secret {secret}"),
+            SecretVerb::Rm { secret } => format!("remove the secret {secret}"),
+        },
         Verb::Shutdown { .. } => "shut down".to_owned(),
         Verb::Completions { .. } => "print the completions".to_owned(),
         Verb::Version => "show the versions".to_owned(),

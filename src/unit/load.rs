@@ -110,7 +110,7 @@ struct Named {
 /// What a table was read to.
 enum Table {
     /// A service or a target.
-    Unit(Checked),
+    Unit(Box<Checked>),
     /// A secret.
     Secret(SecretSource),
     /// A volume, or of a kind that does not work yet.
@@ -210,8 +210,8 @@ fn check_all(
         let spoilt = broken.remove(&(space, name.clone())) || !mistakes.is_empty();
         report.extend(mistakes, files);
         match (space, checked) {
-            (Space::Unit, Table::Unit(checked)) if !spoilt => pool.insert(checked),
-            (Space::Unit, Table::Unit(checked)) => pool.wreck(&name, Some(checked), files),
+            (Space::Unit, Table::Unit(checked)) if !spoilt => pool.insert(*checked),
+            (Space::Unit, Table::Unit(checked)) => pool.wreck(&name, Some(*checked), files),
             (Space::Unit, _) => pool.wreck(&name, None, files),
             (Space::Own(Section::Volume), _) if !spoilt => {
                 named.volumes.insert(name);
@@ -251,8 +251,8 @@ fn check_one(files: &Files, name: &str, raw: &Raw, hints: bool, out: &mut Vec<Mi
     }
     settings::apply(raw.section, &raw.table, &mut draft, &mut cx);
     match raw.section {
-        Section::Service => Table::Unit(check::service(draft, raw.header, &mut cx)),
-        Section::Target => Table::Unit(check::target(draft, raw.header)),
+        Section::Service => Table::Unit(Box::new(check::service(draft, raw.header, &mut cx))),
+        Section::Target => Table::Unit(Box::new(check::target(draft, raw.header))),
         Section::Secret => Table::Secret(check::secret(&draft, &mut cx)),
         _ => Table::Name,
     }

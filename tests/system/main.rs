@@ -32,6 +32,7 @@ mod real;
 mod reaping;
 mod restart;
 mod rig;
+mod secrets;
 mod stopping;
 mod verbs;
 mod wire;

@@ -84,7 +84,7 @@ impl<'a> State<'a> {
             }
             Op::SecretsMemory { slot } => self.secrets_memory(*slot),
             Op::Secret { slot, state, wanted } => self.secret(*slot, state, wanted),
-            Op::Secrets { slot, user, uses } => self.attach_secrets(*slot, user.as_ref(), uses),
+            Op::Secrets { slot, user, wanted } => self.attach_secrets(*slot, user.as_ref(), wanted),
             Op::PrivateMounts => root::private_mounts(),
             Op::Overlay { lower, upper, bind_will_do } => {
                 self.root = Some(root::overlay(lower, upper, *bind_will_do)?);

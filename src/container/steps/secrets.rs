@@ -53,7 +53,7 @@ impl State<'_> {
         &mut self,
         slot: usize,
         user: Option<&User>,
-        uses: &[At<SecretUse>],
+        all: &[At<SecretUse>],
     ) -> Result<(), Failure> {
         let tree = self.take(slot)?.tree;
         let (uid, gid) = match user {
@@ -64,7 +64,7 @@ impl State<'_> {
                 (found.uid, found.gid)
             }
         };
-        for At { value: wanted, .. } in uses {
+        for At { value: wanted, .. } in all {
             let owner = Some(Uid::from_raw(wanted.uid.unwrap_or(uid)));
             let group = Some(Gid::from_raw(wanted.gid.unwrap_or(gid)));
             let name = wanted.target.as_str();

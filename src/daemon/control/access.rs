@@ -80,7 +80,10 @@ pub fn only_looks(call: &Call) -> bool {
         | Call::Logs(_)
         | Call::Apply(_)
         | Call::Shutdown(_)
-        | Call::Exec(_) => false,
+        | Call::Exec(_)
+        | Call::Secrets(_)
+        | Call::SetSecret(_)
+        | Call::RemoveSecret(_) => false,
     }
 }
 

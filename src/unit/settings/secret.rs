@@ -19,7 +19,7 @@ const MODE: u32 = 0o400;
 /// The settings. The tests put each key of an entry into one that names a secret.
 pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(SERVICE, "secrets", "list of names or tables", "[]", |d, v, cx| {
-        read_all(v, d, cx)
+        read_all(v, d, cx);
     })
     .help(
         "Secrets it is given: each is a file `/run/secrets/NAME` that only its user can \
