@@ -16,6 +16,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use super::child::{self, Job, Task};
 use super::environment::Variables;
 use super::pad::{Given, Pad};
@@ -49,6 +51,35 @@ pub struct Host {
     stranded: Cell<bool>,
     /// Where children find their descriptors.
     pad: Rc<RefCell<Pad>>,
+}
+
+/// What a successor of this program cannot find out by itself.
+#[derive(Deserialize)]
+struct Inherited {
+    soft_files: Option<u64>,
+    vault: Vault,
+}
+
+/// The same, as it is written.
+#[derive(Serialize)]
+struct Left<'a> {
+    soft_files: Option<u64>,
+    vault: &'a Vault,
+}
+
+impl Serialize for Host {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Left { soft_files: self.soft_files, vault: &self.vault }.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Host {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Inherited { soft_files, vault } = Inherited::deserialize(deserializer)?;
+        let mut fresh = Self::new().map_err(serde::de::Error::custom)?;
+        fresh.vault.take_over(&vault).map_err(serde::de::Error::custom)?;
+        Ok(Self { soft_files, ..fresh })
+    }
 }
 
 impl Host {

@@ -25,6 +25,7 @@ pub mod signal;
 pub mod status;
 pub mod terminal;
 pub mod time;
+pub mod upgrade;
 pub mod version;
 
 use std::io::{self, Write};
@@ -137,6 +138,7 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
         Verb::Deps { unit, reverse } => deps::run(context, unit, reverse),
         Verb::Secret { verb } => secret::run(context, verb),
         Verb::Shutdown { how } => shutdown::run(context, how),
+        Verb::Upgrade { program } => upgrade::run(context, program),
         Verb::Completions { shell } => completions::run(context, shell),
         Verb::Version => version::run(context),
     }
@@ -174,6 +176,7 @@ fn doing(verb: &Verb) -> String {
             SecretVerb::Rm { secret } => format!("remove the secret {secret}"),
         },
         Verb::Shutdown { .. } => "shut down".to_owned(),
+        Verb::Upgrade { .. } => "upgrade".to_owned(),
         Verb::Completions { .. } => "print the completions".to_owned(),
         Verb::Version => "show the versions".to_owned(),
     }

@@ -47,14 +47,7 @@ pub fn check(paths: &[PathBuf]) -> ExitCode {
 /// Runs the supervisor until it is over.
 pub fn run(options: Options) -> ExitCode {
     match start(options) {
-        Ok(mut daemon) => {
-            let code = daemon.turn_until_over();
-            let Daemon { options, claim, .. } = daemon;
-            if let Err(Fatal(text)) = startup::leave(&options, claim) {
-                let _ = writeln!(std::io::stderr(), "berth: {text}");
-            }
-            ExitCode::from(code)
-        }
+        Ok(daemon) => finish(daemon),
         Err(Fatal(text)) => {
             let _ = writeln!(std::io::stderr(), "berth: {text}");
             ExitCode::from(1)
@@ -62,9 +55,21 @@ pub fn run(options: Options) -> ExitCode {
     }
 }
 
+/// Turns until everything is over, and leaves.
+pub(super) fn finish(mut daemon: Daemon) -> ExitCode {
+    let code = daemon.turn_until_over();
+    let Daemon { options, claim, .. } = daemon;
+    if let Err(Fatal(text)) = startup::leave(&options, claim) {
+        let _ = writeln!(std::io::stderr(), "berth: {text}");
+    }
+    ExitCode::from(code)
+}
+
 /// Everything up to the first turn.
 fn start(options: Options) -> Result<Daemon, Fatal> {
     let clock = Clock::start();
+    // What is said when it cannot be executed: the name is only needed for an upgrade.
+    let program = std::env::current_exe().unwrap_or_default();
     if std::process::id() == 1 {
         mount::leave_initial_root()
             .map_err(|error| Fatal::new("leave the initial root", &error))?;
@@ -108,6 +113,8 @@ fn start(options: Options) -> Result<Daemon, Fatal> {
         instances: Vec::new(),
         stopped,
         children: false,
+        program,
+        upgrade: None,
     };
     // What is free now is not copied into the two children that stay.
     memory::trim();

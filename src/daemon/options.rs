@@ -3,12 +3,14 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use crate::container::plan::DEFAULT_STATE;
 use crate::unit::Source;
 use crate::unit::model::{Id, UnitSet};
 
 /// What to read, in order: a later source overrides an earlier one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sources {
     /// What berth was started with.
     pub first: First,
@@ -17,7 +19,7 @@ pub struct Sources {
 }
 
 /// What berth was started with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum First {
     /// The default directories, those that exist.
     Default,
@@ -95,7 +97,7 @@ fn real(path: &Path) -> PathBuf {
 }
 
 /// The command line of the supervisor.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Options {
     /// What to read.
     pub sources: Sources,

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, inotify};
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
 use super::Options;
 use crate::container::users::{self, LookupError};
@@ -31,11 +32,12 @@ impl Fatal {
 }
 
 /// What is held while the supervisor runs.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Claim {
     /// Of the runtime directory, which holds the pid and the paths of the cgroups, and of the
     /// state directory.
-    _locks: [File; 2],
+    #[serde(with = "crate::sys::kept")]
+    _locks: Vec<File>,
     /// The cgroup of this supervisor's units.
     pub root: Root,
 }
@@ -105,7 +107,7 @@ pub fn claim(options: &Options) -> Result<Claim, Fatal> {
     let root = tree.open(&identity()).map_err(|error| Fatal::new("make a cgroup", &error))?;
     record(&mut lock, &root)
         .map_err(|error| Fatal::new(&format!("write {}", path.display()), &error))?;
-    Ok(Claim { _locks: [lock, state], root })
+    Ok(Claim { _locks: vec![lock, state], root })
 }
 
 /// Locks the file. A supervisor that was killed may have left a child that had no time yet

@@ -111,6 +111,8 @@ calls! {
     Apply = "org.berth.Control.Apply" -> ApplyReply,
     /// End everything.
     Shutdown = "org.berth.Control.Shutdown" -> Empty,
+    /// Become another program.
+    Upgrade = "org.berth.Control.Upgrade" -> UpgradeReply,
     /// Run a command inside a unit.
     Exec = "org.berth.Control.Exec" -> Empty,
     /// Which secrets there are.
@@ -259,6 +261,11 @@ parameters! {
         /// Which.
         secret: String,
     }
+    /// See [`UpgradeReply`].
+    Upgrade {
+        /// Absolute path of the program; its own, as it was called, when `None`.
+        program: Option<String>,
+    }
     /// See [`InfoReply`].
     GetInfo {}
     /// See [`DescriptionReply`].
@@ -279,6 +286,13 @@ replies! {
         pid: u32,
         /// When it started, RFC 3339.
         since: String,
+    }
+    /// The new program goes on.
+    UpgradeReply {
+        /// The version that was.
+        from: String,
+        /// The version that is.
+        version: String,
     }
     /// All units, a page of them.
     ListReply {

@@ -13,6 +13,7 @@ pub mod fd;
 pub mod fork;
 pub mod guarded;
 pub mod identity;
+pub mod kept;
 pub mod limits;
 pub mod memfd;
 pub mod memory;

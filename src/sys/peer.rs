@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::{PeerCredentials, PeerPidfd};
+use serde::{Deserialize, Serialize};
 
 use super::socket::Credentials;
 use super::{check, pidfd};
@@ -28,7 +29,7 @@ pub enum Place {
 }
 
 /// The caller's own namespaces, to compare with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Home {
     user: Namespace,
     pid: Namespace,

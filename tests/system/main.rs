@@ -34,5 +34,6 @@ mod restart;
 mod rig;
 mod secrets;
 mod stopping;
+mod upgrade;
 mod verbs;
 mod wire;

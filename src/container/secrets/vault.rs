@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::{DupFlags, Errno};
+use serde::{Deserialize, Serialize};
 
 use super::{Trouble, too_long, whole};
 use crate::sys::guarded::Guarded;
@@ -22,9 +23,10 @@ use crate::unit::limits::SECRET_BYTES;
 const FILES: usize = 256;
 
 /// Where they are kept.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Vault {
     /// The filesystem's root; what stands in for it until there is something to keep.
+    #[serde(with = "crate::sys::kept")]
     root: OwnedFd,
     made: bool,
 }
@@ -33,6 +35,16 @@ impl Vault {
     /// Reserves the number of a descriptor that something else has until then.
     pub fn new(place: OwnedFd) -> Self {
         Self { root: place, made: false }
+    }
+
+    /// Becomes what another one is, at its own number.
+    ///
+    /// # Errors
+    /// As dup(2).
+    pub fn take_over(&mut self, other: &Self) -> io::Result<()> {
+        rustix::io::dup3(&other.root, &mut self.root, DupFlags::CLOEXEC)?;
+        self.made = other.made;
+        Ok(())
     }
 
     /// Moves a variable from the environment to here, if it is set.
@@ -47,9 +59,7 @@ impl Vault {
         if !self.made {
             let bytes = FILES.saturating_mul(SECRET_BYTES);
             let root = unswappable::filesystem(bytes, FILES).map_err(cannot)?;
-            rustix::io::dup3(&root, &mut self.root, DupFlags::CLOEXEC)
-                .map_err(|error| cannot(error.into()))?;
-            self.made = true;
+            self.take_over(&Self { root, made: true }).map_err(cannot)?;
         }
         let Some(value) = environment::take(variable).map_err(cannot)? else { return Ok(()) };
         if value.bytes().len() > SECRET_BYTES {

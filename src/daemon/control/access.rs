@@ -7,13 +7,14 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::protocol::method::Call;
 use crate::sys::peer::{self, Home, Place};
 
 /// What a client may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Access {
     /// Everything.
     Full,
@@ -24,7 +25,7 @@ pub enum Access {
 }
 
 /// Whom the socket is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Door {
     /// The supervisor's own namespaces.
     pub home: Home,
@@ -80,6 +81,7 @@ pub fn only_looks(call: &Call) -> bool {
         | Call::Logs(_)
         | Call::Apply(_)
         | Call::Shutdown(_)
+        | Call::Upgrade(_)
         | Call::Exec(_)
         | Call::Secrets(_)
         | Call::SetSecret(_)

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use crate::daemon::Daemon;
 use crate::daemon::poller::ReadySource;
 use crate::protocol::message::{encode_error, encode_reply};
-use crate::protocol::method::{EventsReply, JobReply};
+use crate::protocol::method::{EventsReply, JobReply, UpgradeReply};
 use crate::protocol::types::{Dependency, Event};
 use crate::protocol::{Error, FrameError, Mode, Page, Rejection, Request};
 use crate::supervisor::request::{Request as Wanted, Wish};
@@ -192,10 +192,28 @@ impl Daemon {
                     Err(reason) => self.refuse(number, Error::Failed { unit: None, reason }),
                 }
             }
-            Phase::Idle | Phase::Events(_) | Phase::Units { .. } | Phase::Dependencies(_) => {}
+            Phase::Idle
+            | Phase::Upgrade
+            | Phase::Events(_)
+            | Phase::Units { .. }
+            | Phase::Dependencies(_) => {}
         }
         // Not at once: this is called while the machine's orders are carried out, and the
         // client's next call may be a wish.
+        self.control.served_next.insert(number);
+    }
+
+    /// What a client waited for has ended.
+    pub(in crate::daemon) fn upgrade_done(
+        &mut self,
+        number: u64,
+        result: Result<&UpgradeReply, Error>,
+    ) {
+        self.set_phase(number, Phase::Idle);
+        match result {
+            Ok(reply) => self.reply(number, reply, false),
+            Err(error) => self.refuse(number, error),
+        }
         self.control.served_next.insert(number);
     }
 

@@ -83,6 +83,10 @@ impl Daemon {
             Call::Events(call) => self.begin_events(number, call.since.as_deref())?,
             Call::Apply(call) => self.apply(number, &call)?,
             Call::Shutdown(call) => self.shutdown_call(number, &call)?,
+            Call::Upgrade(call) => {
+                self.begin_upgrade(number, call.program.as_deref())?;
+                self.set_phase(number, Phase::Upgrade);
+            }
             Call::GetInfo(_) => self.reply(number, &InfoReply::this(), false),
             Call::GetInterfaceDescription(call) => {
                 let description = crate::protocol::description(&call.interface)

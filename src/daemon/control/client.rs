@@ -5,6 +5,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::Access;
 use crate::daemon::poller::{Poller, Source, Watched};
 use crate::protocol::method::{ApplyReply, JobReply};
@@ -16,7 +18,7 @@ use crate::supervisor::{Time, UnitId};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a client is owed.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub enum Phase {
     /// Nothing: its next call is read.
     Idle,
@@ -27,6 +29,8 @@ pub enum Phase {
         /// Those of them that have ended, as there is room.
         ended: VecDeque<JobReply>,
     },
+    /// The end of an upgrade.
+    Upgrade,
     /// The result of `apply`; this is what is left to be said when it has succeeded.
     Apply(Box<ApplyReply>),
     /// Every event from now on; these first, as there is room.
@@ -43,7 +47,7 @@ pub enum Phase {
 }
 
 /// A client.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Client {
     stream: Watched<UnixStream>,
     inbox: Inbox,
@@ -192,7 +196,7 @@ impl Client {
             Phase::Units { .. } | Phase::Dependencies(_) => true,
             Phase::Events(events) => !events.is_empty(),
             Phase::Jobs { ended, .. } => !ended.is_empty(),
-            Phase::Idle | Phase::Apply(_) => false,
+            Phase::Idle | Phase::Apply(_) | Phase::Upgrade => false,
         }
     }
 

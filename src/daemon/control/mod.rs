@@ -18,6 +18,8 @@ mod status;
 
 use access::{Access, Door};
 pub use client::{Client, Phase};
+use serde::{Deserialize, Serialize};
+
 use exec::Session;
 pub use history::History;
 
@@ -47,7 +49,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 const MOST_ACCEPTED: usize = 64;
 
 /// Who waits for a job.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Waiting {
     /// Which client.
     pub client: u64,
@@ -56,7 +58,7 @@ pub struct Waiting {
 }
 
 /// Everything about clients.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Control {
     listener: Option<Watched<UnixListener>>,
     /// Whose members may look.
