@@ -20,6 +20,8 @@ mod capabilities;
 mod ending;
 #[path = "sandbox/escape_capabilities.rs"]
 mod escape_capabilities;
+#[path = "sandbox/escape_secrets.rs"]
+mod escape_secrets;
 #[path = "sandbox/failures.rs"]
 mod failures;
 #[path = "sandbox/init.rs"]
@@ -38,6 +40,8 @@ mod probes;
 mod process;
 #[path = "sandbox/rig.rs"]
 mod rig;
+#[path = "sandbox/secrets.rs"]
+mod secrets;
 #[path = "sandbox/system.rs"]
 mod system;
 #[path = "sandbox/tree.rs"]
@@ -54,6 +58,8 @@ fn main() {
         process::TESTS,
         capabilities::TESTS,
         escape_capabilities::TESTS,
+        secrets::TESTS,
+        escape_secrets::TESTS,
         limits::TESTS,
         init::TESTS,
         ending::TESTS,

@@ -130,6 +130,10 @@ fn outside(service: &Service) -> Vec<Step> {
 fn process(service: &Service) -> Vec<Step> {
     let mut steps = vec![plain(Op::Session)];
     limits(&service.limits, &mut steps);
+    if service.limits.core.is_none() && !service.secrets.uses.is_empty() {
+        // A core file would hold what it has read of them.
+        steps.push(plain(Op::Limit(Resource::Core, 0)));
+    }
     steps.push(plain(Op::Umask(service.umask)));
     // Limiting takes a capability that the user may not have.
     let grant = Grant::of(service);
@@ -230,6 +234,10 @@ impl Sandbox<'_> {
             self.private_directories();
         }
         self.mounts(&slots);
+        let seen = self.state_in_binds();
+        if !seen.is_empty() {
+            self.push(Op::Hide { paths: seen });
+        }
         if let Some(slot) = secrets {
             let wanted = self.service.secrets.uses.clone();
             let user = self.service.user.as_ref().map(|user| user.value.clone());
@@ -359,6 +367,25 @@ impl Sandbox<'_> {
         all.filter(|path| !PRIVATE.iter().any(|private| is_at_or_below(path, private)))
             .map(str::to_owned)
             .collect()
+    }
+
+    /// Where a directory of the host that the unit is shown has berth's state somewhere below:
+    /// nobody asked for that. What is bound by its own path, or shared with the host, is left.
+    fn state_in_binds(&self) -> Vec<String> {
+        let mut seen = Vec::new();
+        for At { value: mount, .. } in &self.service.mounts {
+            let MountSource::Bind { path, propagation, .. } = &mount.source else { continue };
+            if *propagation == Propagation::Shared {
+                continue;
+            }
+            let top = path.trim_end_matches('/');
+            for state in [self.context.state, DEFAULT_STATE] {
+                let below = state.strip_prefix(top).filter(|rest| rest.starts_with('/'));
+                let inside = below.map(|rest| format!("{}{rest}", mount.target));
+                seen.extend(inside.filter(|path| !seen.contains(path)));
+            }
+        }
+        seen
     }
 
     fn private_directories(&mut self) {

@@ -81,6 +81,13 @@ fn each_kind_arrives_as_a_file_of_the_units_user() {
         let path = format!("/run/secrets/{name}");
         assert_eq!(rig.ctl_ok(&["exec", "-u", "0", "web", "--", "cat", &path]), *value);
     }
+    // The next program finds what the first has taken out of its environment.
+    rig.ctl_ok(&["upgrade"]);
+    rig.ctl_ok(&["restart", "web"]);
+    assert_eq!(
+        rig.ctl_ok(&["exec", "-u", "0", "web", "--", "cat", "/run/secrets/other"]),
+        values[2]
+    );
     // Root of the unit has the mount read-only as everybody else.
     let written = rig.ctl(&["exec", "-u", "0", "web", "--", "touch", "/run/secrets/file"]);
     assert!(written.err.contains("Read-only"), "{written:?}");
