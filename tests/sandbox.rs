@@ -22,6 +22,8 @@ mod ending;
 mod escape_capabilities;
 #[path = "sandbox/escape_secrets.rs"]
 mod escape_secrets;
+#[path = "sandbox/express.rs"]
+mod express;
 #[path = "sandbox/failures.rs"]
 mod failures;
 #[path = "sandbox/init.rs"]
@@ -64,6 +66,7 @@ fn main() {
         init::TESTS,
         ending::TESTS,
         failures::TESTS,
+        express::TESTS,
         probes::TESTS,
         system::TESTS,
     ]);

@@ -27,6 +27,7 @@ pub mod pty;
 pub mod reap;
 pub mod signal;
 pub mod socket;
+pub mod spawn;
 pub mod unswappable;
 
 use std::io;

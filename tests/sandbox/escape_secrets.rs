@@ -24,7 +24,7 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// A unit that holds the secret until it is ended.
-fn victim<'a>(rig: &'a Rig, change: impl FnOnce(&mut Service)) -> Running<'a> {
+fn victim(rig: &Rig, change: impl FnOnce(&mut Service)) -> Running<'_> {
     let mut unit = unit("victim", &["sh", "-c", "echo up; exec sleep 1000"]);
     with_secret(rig, service(&mut unit));
     change(service(&mut unit));

@@ -151,12 +151,10 @@ fn a_place_that_is_swapped_gets_no_secret() {
     let place = format!("{shared}/secrets");
     std::fs::create_dir(&place).unwrap();
     std::fs::create_dir(format!("{shared}/trap")).unwrap();
-    let swap = format!(
-        "chdir '/data' or die; $| = 1; symlink('trap', 'link') or die; print qq(on\\n); while (1) {{ \
-         rename('secrets', 'dir') or die $!; rename('link', 'secrets') or die $!; \
-         rename('secrets', 'link') or die $!; rename('dir', 'secrets') or die $! }}"
-    );
-    let mut evil = unit("evil", &["perl", "-e", &swap]);
+    let swap = "chdir '/data' or die; $| = 1; symlink('trap', 'link') or die; print qq(on\n); \
+        while (1) { rename('secrets', 'dir') or die $!; rename('link', 'secrets') or die $!; \
+        rename('secrets', 'link') or die $!; rename('dir', 'secrets') or die $! }";
+    let mut evil = unit("evil", &["perl", "-e", swap]);
     service(&mut evil).mounts.push(bind(&shared, "/data"));
     let mut evil = rig.up(&evil).unwrap();
     assert_eq!(evil.line(), "on");
