@@ -20,10 +20,12 @@ pub struct Options<'a> {
     pub memory: Option<u64>,
     /// `RLIMIT_CPU` in seconds, soft and hard.
     pub cpu_seconds: Option<u64>,
+    /// Leave it the whole environment.
+    pub environment: bool,
 }
 
-/// What such a child may ask of the environment. Nothing else stays in it: the supervisor may
-/// have been given a secret by a variable of which it does not know yet.
+/// What such a child may ask of the environment. Nothing else stays in it, unless it is asked
+/// for: the supervisor may have been given a secret by a variable that it does not know yet.
 const VARIABLES: [&str; 2] = ["NO_COLOR", "TZ"];
 
 /// Runs `code` in a new process and returns at once; what `code` returns is its exit code.
@@ -53,7 +55,9 @@ fn settle(options: &Options<'_>, parent: u32) -> io::Result<()> {
         signal::die_with_parent(parent)?;
     }
     fd::close_all_but(options.keep)?;
-    environment::keep_only(&VARIABLES);
+    if !options.environment {
+        environment::keep_only(&VARIABLES);
+    }
     signal::reset()?;
     if let Some(bytes) = options.memory {
         limits::set(limits::Resource::AddressSpace, bytes)?;
