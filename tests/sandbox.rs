@@ -20,6 +20,8 @@ mod capabilities;
 mod ending;
 #[path = "sandbox/escape_capabilities.rs"]
 mod escape_capabilities;
+#[path = "sandbox/escape_landlock.rs"]
+mod escape_landlock;
 #[path = "sandbox/escape_secrets.rs"]
 mod escape_secrets;
 #[path = "sandbox/express.rs"]
@@ -60,6 +62,7 @@ fn main() {
         process::TESTS,
         capabilities::TESTS,
         escape_capabilities::TESTS,
+        escape_landlock::TESTS,
         secrets::TESTS,
         escape_secrets::TESTS,
         limits::TESTS,

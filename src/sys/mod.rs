@@ -14,6 +14,7 @@ pub mod fork;
 pub mod guarded;
 pub mod identity;
 pub mod kept;
+pub mod landlock;
 pub mod limits;
 pub mod memfd;
 pub mod memory;
