@@ -22,6 +22,8 @@ mod ending;
 mod escape_capabilities;
 #[path = "sandbox/escape_landlock.rs"]
 mod escape_landlock;
+#[path = "sandbox/escape_seccomp.rs"]
+mod escape_seccomp;
 #[path = "sandbox/escape_secrets.rs"]
 mod escape_secrets;
 #[path = "sandbox/express.rs"]
@@ -44,6 +46,8 @@ mod probes;
 mod process;
 #[path = "sandbox/rig.rs"]
 mod rig;
+#[path = "sandbox/seccomp.rs"]
+mod seccomp;
 #[path = "sandbox/secrets.rs"]
 mod secrets;
 #[path = "sandbox/system.rs"]
@@ -62,6 +66,8 @@ fn main() {
         process::TESTS,
         capabilities::TESTS,
         escape_capabilities::TESTS,
+        seccomp::TESTS,
+        escape_seccomp::TESTS,
         escape_landlock::TESTS,
         secrets::TESTS,
         escape_secrets::TESTS,

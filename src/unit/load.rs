@@ -14,6 +14,7 @@ use super::files::{self, Source};
 use super::layers::{Raw, Raws, Space};
 use super::model::{MountSource, Secret, SecretSource, Unit, UnitSet};
 use super::pool::Pool;
+use super::seccomp::Profiles;
 use super::secrets::Declared;
 use super::settings::value::Context;
 use super::settings::{self, Section, Status};
@@ -198,6 +199,7 @@ fn check_all(
 ) -> bool {
     let Raws { units, mut broken, .. } = raws;
     let mut complete = true;
+    let mut profiles = Profiles::default();
     for (count, ((space, name), raw)) in units.into_iter().enumerate() {
         if count >= limits::UNITS {
             let text = format!("there are more than {} units", limits::UNITS);
@@ -206,7 +208,8 @@ fn check_all(
             break;
         }
         let mut mistakes = Vec::new();
-        let checked = check_one(files, &name, &raw, report.has_room(), &mut mistakes);
+        let checked =
+            check_one(files, &name, &raw, report.has_room(), &mut profiles, &mut mistakes);
         let spoilt = broken.remove(&(space, name.clone())) || !mistakes.is_empty();
         report.extend(mistakes, files);
         match (space, checked) {
@@ -239,10 +242,18 @@ fn check_all(
 }
 
 /// Reads the keys of one table.
-fn check_one(files: &Files, name: &str, raw: &Raw, hints: bool, out: &mut Vec<Mistake>) -> Table {
+fn check_one(
+    files: &Files,
+    name: &str,
+    raw: &Raw,
+    hints: bool,
+    profiles: &mut Profiles,
+    out: &mut Vec<Mistake>,
+) -> Table {
     let home = raw.header.file;
     let mut draft = Draft::new(name, files.name(home), files.line(raw.header));
-    let mut cx = Context { files, home, template: names::is_template(name), hints, out };
+    let template = names::is_template(name);
+    let mut cx = Context { files, home, template, hints, profiles, out };
     if let Some(info) = raw.section.info()
         && let Status::NotYet(missing) = info.status
     {
