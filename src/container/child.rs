@@ -15,7 +15,7 @@ use super::status::{self, Failure, Place};
 use super::step::{Op, Step};
 use super::steps::{Gate, State};
 use crate::sys::capability::Held;
-use crate::sys::{clone, fd, identity, limits, namespace, path, signal};
+use crate::sys::{clone, fd, identity, limits, namespace, oom, path, signal};
 use crate::unit::model::SecretSource;
 
 /// Descriptors that are neither standard nor named are moved to this number or above.
@@ -129,6 +129,7 @@ fn begin(
         std::mem::forget(fd);
     }
     limits::set_soft_files(host.soft_files)?;
+    oom::expose()?;
     signal::reset()?;
     Ok(fds)
 }

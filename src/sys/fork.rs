@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use super::clone::{self, Files, Process, Side};
-use super::{environment, fd, limits, signal};
+use super::{environment, fd, limits, oom, signal};
 
 /// What every child of this kind gets before its code runs.
 #[derive(Debug, Clone, Copy, Default)]
@@ -59,6 +59,7 @@ fn settle(options: &Options<'_>, parent: u32) -> io::Result<()> {
         environment::keep_only(&VARIABLES);
     }
     signal::reset()?;
+    oom::expose()?;
     if let Some(bytes) = options.memory {
         limits::set(limits::Resource::AddressSpace, bytes)?;
     }
