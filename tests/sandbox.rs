@@ -28,6 +28,8 @@ mod express;
 mod failures;
 #[path = "sandbox/init.rs"]
 mod init;
+#[path = "sandbox/labels.rs"]
+mod labels;
 #[path = "sandbox/limits.rs"]
 mod limits;
 #[path = "sandbox/mounts.rs"]
@@ -60,6 +62,7 @@ fn main() {
         escape_capabilities::TESTS,
         escape_landlock::TESTS,
         limits::TESTS,
+        labels::TESTS,
         init::TESTS,
         ending::TESTS,
         failures::TESTS,
