@@ -15,6 +15,7 @@
 )]
 
 mod access;
+mod adopt;
 mod apply;
 mod basics;
 mod capabilities;

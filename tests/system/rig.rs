@@ -352,6 +352,13 @@ impl Rig {
         }
     }
 
+    /// Who has started berth, and starts it again in [`Mode::Revived`].
+    pub fn parent_of_berth(&self) -> i32 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.berth_pid())).unwrap();
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap();
+        parent.trim().parse().unwrap()
+    }
+
     /// A child of berth by the name that `ps` shows, such as `berth-logger`.
     pub fn child(&self, name: &str) -> Option<i32> {
         self.children(name).first().copied()
