@@ -8,6 +8,7 @@ pub mod ctl;
 pub mod daemon;
 pub mod log;
 pub mod protocol;
+pub mod seccomp;
 pub mod supervisor;
 pub mod sys;
 pub mod unit;

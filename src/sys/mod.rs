@@ -24,6 +24,7 @@ pub mod peer;
 pub mod pidfd;
 pub mod pty;
 pub mod reap;
+pub mod seccomp;
 pub mod signal;
 pub mod socket;
 pub mod spawn;

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::model::{
     At, Capabilities, CapabilitySet, ExitMatch, Health, HealthCheck, Id, Kind, Limits, Log,
     LogDriver, Mount, MountSource, Namespaces, Propagation, Ready, Restart, RestartPolicy, Rootfs,
-    Security, Service, Unit, User, Writable,
+    Seccomp, Security, Service, Unit, User, Writable,
 };
 use super::names;
 
@@ -173,6 +173,7 @@ fn securing(security: &Security, own: Namespaces) -> Value {
         no_new_privileges,
         capabilities,
         privileged,
+        seccomp,
         masked_paths,
         read_only_paths,
         writable_paths,
@@ -202,6 +203,14 @@ fn securing(security: &Security, own: Namespaces) -> Value {
         }
     }
     table.put("privileged", *privileged);
+    if let Some(at) = seccomp {
+        let word = match &at.value {
+            Seccomp::Default => "default",
+            Seccomp::Unconfined => "unconfined",
+            Seccomp::Profile { path, .. } => path,
+        };
+        table.at("seccomp", at, word);
+    }
     Value::Object(table.0)
 }
 

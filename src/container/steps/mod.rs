@@ -8,6 +8,7 @@ mod mounts;
 mod paths;
 mod process;
 mod root;
+mod seccomp;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
@@ -19,6 +20,7 @@ use super::step::{Datagram, Op};
 use super::users::Identity;
 use crate::sys::capability::Held;
 use crate::sys::{namespace, net, socket};
+pub use seccomp::Gate;
 
 /// What steps leave for later ones.
 pub struct State<'a> {
