@@ -15,7 +15,7 @@ use super::status::{self, Failure, Place};
 use super::step::Step;
 use super::steps::{Gate, State};
 use crate::sys::capability::Held;
-use crate::sys::{clone, fd, identity, limits, namespace, path, signal};
+use crate::sys::{clone, fd, identity, limits, namespace, oom, path, signal};
 
 /// Descriptors that are neither standard nor named are moved to this number or above.
 const PRIVATE_FDS: RawFd = 64;
@@ -112,6 +112,7 @@ fn begin(given: &Given<'_>, host: &Host, init: Option<&OwnedFd>) -> io::Result<F
         std::mem::forget(fd);
     }
     limits::set_soft_files(host.soft_files)?;
+    oom::expose()?;
     signal::reset()?;
     Ok(fds)
 }
