@@ -13,7 +13,7 @@ use std::path::Path;
 
 use super::capabilities::Grant;
 use super::environment::Variables;
-use super::step::{Covered, Datagram, Fence, Op, Step, Upper};
+use super::step::{Covered, Datagram, Fence, Label, Op, Step, Upper};
 use crate::sys::limits::Resource;
 use crate::unit::model::{
     At, Filter, Limits, Mount, MountSource, Namespaces, Propagation, Rootfs, Security, Service,
@@ -143,6 +143,7 @@ fn outside(service: &Service) -> Vec<Step> {
         let op = Op::EnvironmentFile { path: path.to_owned(), optional };
         steps.push(Step { op, line: file.line });
     }
+    labels(service, &mut steps, Op::OpenLabel);
     steps
 }
 
@@ -172,7 +173,21 @@ fn process(service: &Service, grant: Option<(Grant, u32)>) -> Vec<Step> {
     let directory = &service.working_directory;
     let op = Op::WorkingDirectory(directory.value.clone());
     steps.push(Step { op, line: directory.line });
+    labels(service, &mut steps, Op::Label);
     steps
+}
+
+fn labels(service: &Service, steps: &mut Vec<Step>, op: fn(Label) -> Op) {
+    let Security { apparmor, selinux, .. } = &*service.security;
+    let mut push = |at: &At<String>, label: fn(String) -> Label| {
+        steps.push(Step { op: op(label(at.value.clone())), line: at.line });
+    };
+    if let Some(name) = apparmor {
+        push(name, Label::AppArmor);
+    }
+    if let Some(context) = selinux {
+        push(context, Label::SeLinux);
+    }
 }
 
 /// Where it may write, as far as mounts do not say it.

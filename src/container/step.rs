@@ -63,6 +63,24 @@ pub enum Fence {
     AllBut(Vec<String>),
 }
 
+/// What a security module is to make of the program that is executed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Label {
+    /// The name of a profile, or `unconfined`.
+    AppArmor(String),
+    /// A context, or its type alone.
+    SeLinux(String),
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AppArmor(name) => write!(f, "the AppArmor profile {name}"),
+            Self::SeLinux(context) => write!(f, "the SELinux label {context}"),
+        }
+    }
+}
+
 /// What a step does. Those of a mount that needs something of the host are two: the
 /// source is opened while the host's tree is in sight (`slot` says where it is kept), and
 /// attached when the unit's own tree is.
@@ -212,6 +230,10 @@ pub enum Op {
     NoNewPrivileges,
     /// Landlock.
     Fence(Fence),
+    /// Find where a label is asked for, while the host's `/proc` is in sight.
+    OpenLabel(Label),
+    /// Ask for it.
+    Label(Label),
 }
 
 fn id(id: &Id) -> String {
@@ -290,6 +312,8 @@ impl fmt::Display for Op {
             }
             Self::WorkingDirectory(path) => write!(f, "enter the working directory {path}"),
             Self::NoNewPrivileges => write!(f, "give up gaining privileges"),
+            Self::OpenLabel(label) => write!(f, "prepare {label}"),
+            Self::Label(label) => write!(f, "ask for {label}"),
             Self::Fence(Fence::Only(paths)) if paths.is_empty() => {
                 write!(f, "let it write nowhere")
             }

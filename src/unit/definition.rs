@@ -193,6 +193,8 @@ fn securing(security: &Security, own: Namespaces) -> Value {
         masked_paths,
         read_only_paths,
         writable_paths,
+        apparmor,
+        selinux,
     } = security;
     let mut table = Table::default();
     let paths = |list: &[At<String>]| -> Vec<Value> {
@@ -202,6 +204,9 @@ fn securing(security: &Security, own: Namespaces) -> Value {
         table.put("masked-paths", paths(masked_paths));
     }
     table.put("read-only-paths", paths(read_only_paths));
+    for (key, label) in [("apparmor", apparmor), ("selinux", selinux)] {
+        table.some(key, label.as_ref().map(|at| placed(at, at.value.as_str())));
+    }
     table.some("writable-paths", writable_paths.as_deref().map(paths));
     table.put("no-new-privileges", *no_new_privileges);
     let list = |at: &At<CapabilitySet>| placed(at, at.value.words());

@@ -3,6 +3,7 @@
 mod capabilities;
 mod dev;
 mod fence;
+mod label;
 mod mounts;
 mod paths;
 mod process;
@@ -36,6 +37,8 @@ pub struct State<'a> {
     covers: paths::Covers,
     /// From the environment files.
     files: Variables,
+    /// Where labels of security modules are written.
+    labels: label::Files,
     /// What the supervisor has and can give.
     held: Held,
     /// Secrets that the supervisor's environment brought, if they are needed.
@@ -57,6 +60,7 @@ impl<'a> State<'a> {
             root: None,
             covers: paths::Covers::default(),
             files: Variables::new(),
+            labels: label::Files::default(),
             held,
             vault: None,
             identity: Identity::root(),
@@ -129,6 +133,8 @@ impl<'a> State<'a> {
             Op::User(user) => self.become_user(user.as_ref()),
             Op::Capabilities(grant) => self.capabilities(*grant),
             Op::WorkingDirectory(path) => self.working_directory(path),
+            Op::OpenLabel(label) => self.open_label(label),
+            Op::Label(label) => self.label(label),
             Op::Fence(fence) => fence::put(fence),
             Op::NoNewPrivileges => Ok(crate::sys::identity::no_new_privileges()?),
         }
