@@ -21,7 +21,7 @@ use super::step::{Op, Step};
 use super::users::Identity;
 use crate::sys::limits::Resource;
 use crate::sys::spawn::{Call, NOWHERE, Script};
-use crate::sys::{identity, limits};
+use crate::sys::{identity, limits, oom};
 use crate::unit::model::Namespaces;
 
 /// Descriptors below are the standard ones.
@@ -30,7 +30,10 @@ const FIRST: u32 = 3;
 /// The main process of a unit, if it can go this way.
 pub fn script(host: &Host, plan: &Plan, given: &Given<'_>, ticket: &Ticket<'_>) -> Option<Script> {
     let long = plan.limits_memory || plan.filter.is_some();
-    if plan.namespaces != Namespaces::NONE || long || !host.is_plain_root {
+    let is_plain = plan.namespaces == Namespaces::NONE && !long;
+    // What process 1 of a machine has as its oom score its children must not, and a process
+    // that shares its memory would change it for both.
+    if !is_plain || !host.is_plain_root || oom::is_protected() {
         return None;
     }
     let mut script = Calls { host, given, list: Vec::with_capacity(16) };

@@ -24,11 +24,12 @@ use serde::{Deserialize, Serialize};
 use super::ending::Phase;
 use super::startup::Fatal;
 use super::{Daemon, Owner, boot};
+use crate::pid1::Place;
 use crate::protocol::Error;
 use crate::protocol::method::UpgradeReply;
 use crate::supervisor::{Exit, Time};
 use crate::sys::identity::{self, Strings};
-use crate::sys::{fd, fork, kept, memory, pidfd};
+use crate::sys::{fd, fork, kept, memory, oom, pidfd};
 use crate::unit::{limits, together};
 
 /// Which form the state is written in. One that is not understood is refused before the
@@ -128,6 +129,7 @@ impl Daemon {
             die_with_parent: true,
             memory: Some(limits::READER_ADDRESS_SPACE.saturating_mul(4)),
             cpu_seconds: Some(limits::READER_CPU_SECONDS),
+            ..fork::Options::default()
         };
         let process = fork::child(&options, || {
             let placed = fd::place(theirs.as_fd(), 1)
@@ -249,6 +251,9 @@ impl Daemon {
 
     /// The first thing a successor does.
     fn begin_again(&mut self, old: &File) {
+        if self.options.place == Place::Machine {
+            oom::is_protected_already();
+        }
         self.share_again();
         memory::trim();
         let same = match (old.metadata(), std::fs::metadata("/proc/self/exe")) {

@@ -8,8 +8,10 @@
 pub mod capability;
 pub mod cgroup;
 pub mod clone;
+pub mod environment;
 pub mod fd;
 pub mod fork;
+pub mod guarded;
 pub mod identity;
 pub mod kept;
 pub mod landlock;
@@ -19,15 +21,19 @@ pub mod memory;
 pub mod mount;
 pub mod namespace;
 pub mod net;
+pub mod oom;
 pub mod path;
 pub mod peer;
 pub mod pidfd;
+pub mod power;
 pub mod pty;
+pub mod random;
 pub mod reap;
 pub mod seccomp;
 pub mod signal;
 pub mod socket;
 pub mod spawn;
+pub mod unswappable;
 
 use std::io;
 
