@@ -61,6 +61,8 @@ pub enum Mode {
 pub struct Rig {
     directory: tempfile::TempDir,
     child: Option<Child>,
+    /// What berth gets in its environment besides this process' own.
+    pub variables: Vec<(&'static str, String)>,
 }
 
 impl Rig {
@@ -80,7 +82,7 @@ impl Rig {
     /// The files, and no supervisor yet.
     pub fn prepare(units: &str) -> Self {
         let directory = tempfile::Builder::new().prefix("berth-test-").tempdir().unwrap();
-        let rig = Self { directory, child: None };
+        let rig = Self { directory, child: None, variables: Vec::new() };
         fs::create_dir(rig.path("units")).unwrap();
         fs::create_dir(rig.path("share")).unwrap();
         rig.write_units(units);
@@ -150,6 +152,7 @@ impl Rig {
         let output = |name: &str| {
             fs::File::options().create(true).append(true).open(self.path(name)).unwrap()
         };
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(output("out")).stderr(output("err"));
         self.child = Some(command.spawn().unwrap());
     }
