@@ -20,10 +20,20 @@ mod capabilities;
 mod ending;
 #[path = "sandbox/escape_capabilities.rs"]
 mod escape_capabilities;
+#[path = "sandbox/escape_landlock.rs"]
+mod escape_landlock;
+#[path = "sandbox/escape_seccomp.rs"]
+mod escape_seccomp;
+#[path = "sandbox/escape_secrets.rs"]
+mod escape_secrets;
+#[path = "sandbox/express.rs"]
+mod express;
 #[path = "sandbox/failures.rs"]
 mod failures;
 #[path = "sandbox/init.rs"]
 mod init;
+#[path = "sandbox/labels.rs"]
+mod labels;
 #[path = "sandbox/limits.rs"]
 mod limits;
 #[path = "sandbox/mounts.rs"]
@@ -38,6 +48,10 @@ mod probes;
 mod process;
 #[path = "sandbox/rig.rs"]
 mod rig;
+#[path = "sandbox/seccomp.rs"]
+mod seccomp;
+#[path = "sandbox/secrets.rs"]
+mod secrets;
 #[path = "sandbox/system.rs"]
 mod system;
 #[path = "sandbox/tree.rs"]
@@ -54,10 +68,17 @@ fn main() {
         process::TESTS,
         capabilities::TESTS,
         escape_capabilities::TESTS,
+        seccomp::TESTS,
+        escape_seccomp::TESTS,
+        escape_landlock::TESTS,
+        secrets::TESTS,
+        escape_secrets::TESTS,
         limits::TESTS,
+        labels::TESTS,
         init::TESTS,
         ending::TESTS,
         failures::TESTS,
+        express::TESTS,
         probes::TESTS,
         system::TESTS,
     ]);

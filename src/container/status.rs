@@ -10,11 +10,13 @@ use std::rc::Rc;
 use nix::errno::Errno;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::express;
 use super::pad::Pad;
 use super::plan::Plan;
 use super::step::Datagram;
 use crate::sys::kept::Kept;
 use crate::sys::socket;
+use crate::unit::model::Filter;
 
 /// Longest text that comes with a failure, in bytes.
 pub const DETAIL_MAX: usize = 512;
@@ -38,12 +40,14 @@ pub enum Place {
     Null,
     /// The tiny init.
     Init,
+    /// `Plan::filter`, or the init's.
+    Filter,
     /// The program, with the line that named it (0: none did).
     Execute(u16),
 }
 
 impl Place {
-    fn encode(self) -> (u8, u16) {
+    pub(super) fn encode(self) -> (u8, u16) {
         match self {
             Self::Begin => (0, 0),
             Self::Outside(index) => (1, index),
@@ -52,6 +56,7 @@ impl Place {
             Self::Process(index) => (4, index),
             Self::Null => (7, 0),
             Self::Init => (5, 0),
+            Self::Filter => (8, 0),
             Self::Execute(line) => (6, line),
         }
     }
@@ -65,6 +70,7 @@ impl Place {
             4 => Self::Process(index),
             7 => Self::Null,
             5 => Self::Init,
+            8 => Self::Filter,
             6 => Self::Execute(index),
             _ => return None,
         })
@@ -289,6 +295,7 @@ impl Channel {
             (Some(b'L'), Some(fd)) => Status::Socket(SocketKind::Syslog, fd),
             (Some(b'T'), Some(fd)) => Status::Socket(SocketKind::Terminal, fd),
             (Some(b'F'), _) => Status::Failed(explain(bytes, plan)),
+            (Some(b'U'), _) => Status::Failed(explain_unusable(bytes, plan)),
             _ => Status::Failed("the status channel brought nonsense".to_owned()),
         }
     }
@@ -305,10 +312,21 @@ fn explain(bytes: &[u8], plan: &Plan) -> String {
     sentence(plan, &what, line, errno, &String::from_utf8_lossy(detail))
 }
 
+/// The same for what [`express`] has made.
+fn explain_unusable(bytes: &[u8], plan: &Plan) -> String {
+    let Some((&[_, low, high, _, a, b, c, d], head)) = bytes.split_first_chunk::<HEADER>() else {
+        return "the status channel brought half a message".to_owned();
+    };
+    let errno = i32::from_le_bytes([a, b, c, d]);
+    let failure = express::unusable(plan, u16::from_le_bytes([low, high]), errno, head);
+    sentence(plan, "cannot execute", plan.command.line, failure.errno, &failure.detail)
+}
+
 fn describe(place: Place, plan: &Plan) -> (String, u32) {
+    let nothing = || ("set it up".to_owned(), 0);
     let step = |steps: &[super::step::Step], index: u16| {
         let step = steps.get(usize::from(index));
-        step.map_or_else(|| ("set it up".to_owned(), 0), |s| (s.op.to_string(), s.line))
+        step.map_or_else(nothing, |s| (s.op.to_string(), s.line))
     };
     match place {
         Place::Begin => ("prepare the process".to_owned(), 0),
@@ -318,6 +336,13 @@ fn describe(place: Place, plan: &Plan) -> (String, u32) {
         Place::Process(index) => step(&plan.process, index),
         Place::Null => ("open /dev/null".to_owned(), 0),
         Place::Init => ("execute the init".to_owned(), 0),
+        Place::Filter => plan.filter.as_ref().map_or_else(nothing, |at| {
+            let text = match &at.value {
+                Filter::Default => "filter its system calls by the default profile".to_owned(),
+                Filter::Profile { path, .. } => format!("filter its system calls by {path}"),
+            };
+            (text, at.line)
+        }),
         Place::Execute(line) => ("cannot execute".to_owned(), u32::from(line)),
     }
 }

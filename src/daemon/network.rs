@@ -33,7 +33,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 const REPORTS_A_TURN: usize = 100;
 
 /// What a live run has of networks.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attachment {
     wants: Wants,
     /// What it was given, once it was.
@@ -87,6 +87,11 @@ impl Network {
 }
 
 impl Attachment {
+    /// As of a unit that was ready when an earlier supervisor was killed.
+    pub fn taken_over(self) -> Self {
+        Self { step: Step::Published, ..self }
+    }
+
     /// Its addresses and so on, for the keeper that comes next.
     fn adoption(&self, ticket: Ticket) -> Option<Order> {
         let stage = match self.step {

@@ -8,10 +8,13 @@
 pub mod capability;
 pub mod cgroup;
 pub mod clone;
+pub mod environment;
 pub mod fd;
 pub mod fork;
+pub mod guarded;
 pub mod identity;
 pub mod kept;
+pub mod landlock;
 pub mod limits;
 pub mod memfd;
 pub mod memory;
@@ -19,13 +22,19 @@ pub mod mount;
 pub mod namespace;
 pub mod net;
 pub mod netlink;
+pub mod oom;
 pub mod path;
 pub mod peer;
 pub mod pidfd;
+pub mod power;
 pub mod pty;
+pub mod random;
 pub mod reap;
+pub mod seccomp;
 pub mod signal;
 pub mod socket;
+pub mod spawn;
+pub mod unswappable;
 
 use std::io;
 

@@ -57,6 +57,16 @@ pub fn open_regular(path: &str) -> io::Result<std::fs::File> {
     regular(handle(path)?.as_fd())
 }
 
+/// As [`open_regular`], for a path of which no part is a symbolic link.
+///
+/// # Errors
+/// As [`open_regular`]; `ELOOP` where one is.
+pub fn open_regular_directly(path: &str) -> io::Result<std::fs::File> {
+    let resolve = ResolveFlags::NO_SYMLINKS;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    regular(rustix::fs::openat2(CWD, path, flags, Mode::empty(), resolve)?.as_fd())
+}
+
 /// Opens what a handle refers to, if it is a regular file. By the handle, so that nobody
 /// can put something else in its place.
 fn regular(handle: BorrowedFd<'_>) -> io::Result<std::fs::File> {
@@ -176,6 +186,31 @@ pub fn open_directly_in(root: BorrowedFd<'_>, path: &str) -> io::Result<OwnedFd>
     Ok(rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)?)
 }
 
+/// A handle on a directory inside `root` that no symbolic link leads to, made with its
+/// parents (0755) where it is missing.
+///
+/// # Errors
+/// As [`open_directly_in`] and mkdir(2).
+pub fn directory_directly_in(root: BorrowedFd<'_>, path: &str) -> io::Result<OwnedFd> {
+    let mut parent = open_directly_in(root, "/")?;
+    let mut so_far = String::with_capacity(path.len().saturating_add(1));
+    for part in path.split('/').filter(|part| !part.is_empty()) {
+        so_far.push('/');
+        so_far.push_str(part);
+        parent = match open_directly_in(root, &so_far) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                match rustix::fs::mkdirat(&parent, part, Mode::from_raw_mode(0o755)) {
+                    Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                    Err(error) => return Err(error.into()),
+                }
+                open_directly_in(root, &so_far)?
+            }
+            found => found?,
+        };
+    }
+    Ok(parent)
+}
+
 /// Whether `fd` refers to a device node of `/dev/null`.
 ///
 /// # Errors
@@ -206,13 +241,15 @@ pub fn exists(path: &str) -> bool {
     rustix::fs::access(path, rustix::fs::Access::EXISTS).is_ok()
 }
 
-/// What a script's first line names as its interpreter; `None` for what is no script.
-pub fn interpreter(path: &str) -> Option<String> {
+/// The first bytes of a regular file: as much as tells a script's interpreter.
+///
+/// # Errors
+/// As open(2) and read(2).
+pub fn head(path: &str) -> io::Result<Vec<u8>> {
     use std::io::Read;
-    let mut start = [0; 256];
-    let count = open_regular(path).ok()?.read(&mut start).ok()?;
-    let line = start.get(..count)?.strip_prefix(b"#!")?.split(|&byte| byte == b'\n').next()?;
-    String::from_utf8_lossy(line).split_whitespace().next().map(str::to_owned)
+    let mut start = Vec::new();
+    open_regular(path)?.take(256).read_to_end(&mut start)?;
+    Ok(start)
 }
 
 /// Writes a short value to a file of /proc.

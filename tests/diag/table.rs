@@ -6,16 +6,15 @@ use berth::unit::model::Unit;
 use berth::unit::settings::{self, Section, Setting, Status};
 use berth::unit::{Loaded, Previous, Source, read};
 
-/// What examples name besides another service.
-const NETWORKS: &str =
-    "[network.front]\nsubnet = \"10.88.7.0/24\"\nipv6 = \"fd88::/64\"\n[network.back]\n";
+/// What examples name besides another service: networks, a secret.
+const DECLARED: &str = "[network.front]\nsubnet = \"10.88.7.0/24\"\nipv6 = \"fd88::/64\"\n[network.back]\n[secret.db-password]\n";
 
 /// A file with one value of one setting, and nothing wrong besides.
 fn file(section: Section, setting: &Setting, value: &str) -> String {
     let (key, with) = (setting.key, setting.with);
     let command =
         if key == "command" && section == Section::Service { "" } else { "command = \"x\"" };
-    let service = format!("{NETWORKS}[service.other]\ncommand = \"x\"\n[service.x]\n{command}\n");
+    let service = format!("{DECLARED}[service.other]\ncommand = \"x\"\n[service.x]\n{command}\n");
     let comma = if with.is_empty() { "" } else { ", " };
     match section {
         Section::Service => format!("{service}{with}\n{key} = {value}\n"),
@@ -24,6 +23,7 @@ fn file(section: Section, setting: &Setting, value: &str) -> String {
             format!("{service}networks = {{ front = {{ {with}{comma}{key} = {value} }} }}\n")
         }
         Section::Mount => format!("{service}mounts = [{{ {with}{comma}{key} = {value} }}]\n"),
+        Section::SecretUse => format!("{service}secrets = [{{ {with}{comma}{key} = {value} }}]\n"),
         Section::Target => {
             format!("[service.other]\ncommand = \"x\"\n[target.x]\n{key} = {value}\n")
         }
@@ -37,7 +37,7 @@ fn file(section: Section, setting: &Setting, value: &str) -> String {
 
 /// Whether the table is that of a unit, or a part of one.
 fn is_unit(section: Section) -> bool {
-    !matches!(section, Section::Volume | Section::Network)
+    !matches!(section, Section::Volume | Section::Network | Section::Secret)
 }
 
 fn check(text: &str) -> Loaded {
@@ -201,7 +201,7 @@ fn a_definition_written_down_gives_the_same_unit() {
             let loaded = check(&file(section, setting, value));
             let unit = loaded.set.units.iter().find(|unit| unit.name == "x").unwrap();
             let kind = if unit.service().is_some() { "service" } else { "target" };
-            let mut text = format!("{NETWORKS}[service.other]\ncommand = \"x\"\n[{kind}.x]\n");
+            let mut text = format!("{DECLARED}[service.other]\ncommand = \"x\"\n[{kind}.x]\n");
             let shown = berth::unit::definition(unit);
             let lines = shown.iter().map(|(key, value)| format!("{key} = {}\n", toml(value)));
             text.extend(lines);

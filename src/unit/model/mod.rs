@@ -12,6 +12,8 @@ mod log;
 mod mount;
 mod network;
 mod rare;
+mod seccomp;
+pub mod secret;
 mod security;
 mod service;
 
@@ -20,12 +22,15 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use super::capability::{Capabilities, CapabilitySet};
+pub use super::shared::Shared;
 pub use health::{Health, HealthCheck};
 pub use limits::Limits;
 pub use log::{Log, LogDriver};
 pub use mount::{Mount, MountSource, Propagation};
 pub use network::{Driver, Membership, Network, Networking, PORTS_MAX, Port, Protocol, Subnet};
 pub use rare::{Rare, Unset};
+pub use seccomp::{Filter, Seccomp};
+pub use secret::{Secret, SecretSource, SecretUse, Secrets};
 pub use security::Security;
 pub use service::{
     ExitMatch, Id, Namespaces, Ready, Restart, RestartPolicy, Rootfs, Service, User, Writable,
@@ -67,6 +72,8 @@ pub struct UnitSet {
     pub volumes: Vec<String>,
     /// Networks, sorted by name.
     pub networks: Vec<Network>,
+    /// Secrets, sorted by name, also those that no service uses.
+    pub secrets: Vec<Secret>,
     /// Templates (`name@`), from which an instance `name@x` is made when it is asked for.
     pub templates: Vec<Unit>,
 }

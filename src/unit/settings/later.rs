@@ -8,7 +8,6 @@ use crate::unit::syntax::Node;
 const SERVICE: &[Section] = &[Section::Service];
 const SOCKET: &[Section] = &[Section::Socket];
 const TIMER: &[Section] = &[Section::Timer];
-const SECRET: &[Section] = &[Section::Secret];
 const STARTERS: &[Section] = &[Section::Socket, Section::Timer];
 
 /// The settings.
@@ -18,11 +17,6 @@ pub(super) const SETTINGS: &[Setting] = &[
         .good(&["\"docker.io/library/nginx:1\""])
         .bad(&["1"])
         .later("images"),
-    Setting::new(SERVICE, "secrets", "list of names", "[]", |_, v, cx| strings(v, cx))
-        .help("Appear as `/run/secrets/NAME`.")
-        .good(&["[\"db-password\"]"])
-        .bad(&["\"db-password\""])
-        .later("secrets"),
     Setting::new(SERVICE, "replicas", "whole number", "1", |_, v, cx| {
         value::integer(v, 0, 1000, cx);
     })
@@ -53,14 +47,6 @@ pub(super) const SETTINGS: &[Setting] = &[
         .bad(&["1"]),
     Setting::new(TIMER, "persistent", "true | false", "false", |_, v, cx| flag(v, cx))
         .good(&["true"])
-        .bad(&["1"]),
-    Setting::new(SECRET, "file", "path", "none", |_, v, cx| {
-        value::path(v, cx);
-    })
-    .good(&["\"/etc/berth/secrets/db-password\""])
-    .bad(&["\"db-password\"", "1"]),
-    Setting::new(SECRET, "environment", "string", "none", |_, v, cx| string(v, cx))
-        .good(&["\"NAME\""])
         .bad(&["1"]),
 ];
 
