@@ -16,6 +16,8 @@
 
 #[path = "sandbox/capabilities.rs"]
 mod capabilities;
+#[path = "sandbox/devices.rs"]
+mod devices;
 #[path = "sandbox/ending.rs"]
 mod ending;
 #[path = "sandbox/escape_capabilities.rs"]
@@ -54,6 +56,7 @@ fn main() {
         process::TESTS,
         capabilities::TESTS,
         escape_capabilities::TESTS,
+        devices::TESTS,
         limits::TESTS,
         init::TESTS,
         ending::TESTS,

@@ -9,6 +9,7 @@
 
 pub mod capabilities;
 pub mod child;
+pub mod devices;
 pub mod environment;
 pub mod launch;
 mod pad;
@@ -24,30 +25,53 @@ pub use plan::{Context, Plan, compile};
 pub use status::{Channel, SocketKind, Status};
 
 use crate::sys::cgroup::limits::{Limit, Wanted};
-use crate::sys::cgroup::{Group, Root};
-use crate::unit::model::{At, Limits, Unit};
+use crate::sys::cgroup::{self, Group, Root};
+use crate::unit::model::{At, Limits, Service, Unit};
 
-/// Makes the control group of a unit, with its limits.
+/// Makes the control group of a unit, with its limits and the devices it may use.
 ///
 /// # Errors
 /// One phrase with the limit and its line, to follow "cannot start web: ".
 pub fn group(root: &Root, unit: &Unit, name: &str) -> Result<Group, String> {
-    let none = Limits::default();
-    let limits = unit.service().map_or(&none, |service| &service.limits);
-    root.create(name, &cgroup_limits(limits), limits.strict).map_err(|error| match error.line() {
+    let Some(service) = unit.service() else { return Ok(Group::absent()) };
+    let describe = |error: cgroup::Error| match error.line() {
         0 => error.to_string(),
         line => format!("{error} at {}:{line}", unit.file),
-    })
+    };
+    let rules = devices::rules(service)
+        .map_err(|At { value: why, line }| format!("{why} at {}:{line}", unit.file))?;
+    let strict = service.limits.strict;
+    let mut group = root.create(name, &cgroup_limits(service), strict).map_err(describe)?;
+    if let Some(rules) = rules
+        && let Err(error) = root.allow_devices(&mut group, &rules, strict)
+    {
+        // Nobody is in it yet; the first error says more than one of this could.
+        let _ = group.remove();
+        return Err(describe(error));
+    }
+    Ok(group)
 }
 
+/// How many processes and threads a container has at most if nothing is said.
+pub const DEFAULT_PIDS: u64 = 2048;
+
 /// The limits of a unit in the words of [`crate::sys::cgroup`].
-pub fn cgroup_limits(limits: &Limits) -> Vec<Wanted<'_>> {
+pub fn cgroup_limits(service: &Service) -> Vec<Wanted<'_>> {
     fn row<'a, T>(
         limit: Option<&'a At<T>>,
         make: impl FnOnce(&'a T) -> Limit<'a>,
     ) -> Option<Wanted<'a>> {
         limit.map(|at| Wanted { limit: make(&at.value), line: at.line })
     }
+    let limits: &Limits = &service.limits;
+    let pids = match &limits.pids {
+        None if service.namespaces.value.mount => {
+            Some(Wanted { limit: Limit::Pids(DEFAULT_PIDS), line: 0 })
+        }
+        // "unlimited"
+        Some(At { value: u64::MAX, .. }) => None,
+        pids => row(pids.as_ref(), |&count| Limit::Pids(count)),
+    };
     let memory = limits.memory.as_ref().map(|at| at.value);
     let all = [
         row(limits.memory.as_ref(), |&bytes| Limit::Memory(bytes)),
@@ -56,7 +80,7 @@ pub fn cgroup_limits(limits: &Limits) -> Vec<Wanted<'_>> {
         row(limits.cpu_milli.as_ref(), |&milli| Limit::CpuMilli(milli)),
         row(limits.cpu_weight.as_ref(), |&weight| Limit::CpuWeight(weight)),
         row(limits.cpuset.as_ref(), |list| Limit::Cpuset(list)),
-        row(limits.pids.as_ref(), |&count| Limit::Pids(count)),
+        pids,
         row(limits.io_weight.as_ref(), |&weight| Limit::IoWeight(weight)),
     ];
     all.into_iter().flatten().collect()

@@ -5,6 +5,7 @@
 //! the errno of the kernel; whoever calls says what could not be done.
 #![allow(unsafe_code)]
 
+pub mod bpf;
 pub mod capability;
 pub mod cgroup;
 pub mod clone;

@@ -169,9 +169,27 @@ fn run(service: &Service, table: &mut Table) {
 }
 
 fn securing(security: &Security, own: Namespaces) -> Value {
-    let Security { no_new_privileges, capabilities, privileged, masked_paths, read_only_paths } =
-        security;
+    let Security {
+        no_new_privileges,
+        capabilities,
+        privileged,
+        masked_paths,
+        read_only_paths,
+        devices,
+        sysctls,
+    } = security;
     let mut table = Table::default();
+    table.some(
+        "devices",
+        devices.as_ref().map(|list| -> Vec<Value> {
+            list.iter().map(|at| placed(at, at.value.to_string())).collect()
+        }),
+    );
+    if !sysctls.is_empty() {
+        let entries =
+            sysctls.iter().map(|at| (at.value.name(), placed(at, at.value.value.as_str())));
+        table.put("sysctls", Value::Object(entries.collect()));
+    }
     if own.mount {
         for (key, paths) in [("masked-paths", masked_paths), ("read-only-paths", read_only_paths)] {
             let paths: Vec<Value> = paths.iter().map(|at| placed(at, at.value.as_str())).collect();

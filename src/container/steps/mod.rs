@@ -2,6 +2,7 @@
 
 mod capabilities;
 mod dev;
+mod kernel;
 mod mounts;
 mod paths;
 mod process;
@@ -97,6 +98,10 @@ impl<'a> State<'a> {
                 self.covers.null = Some(dev::fill()?);
                 Ok(())
             }
+            Op::OpenDevice { slot, path } => self.open_device(*slot, path),
+            Op::Device { slot, target } => self.attach(*slot, target),
+            Op::Sysctl { path, value } => kernel::sysctl(path, value),
+            Op::Terminals => self.own_terminals(),
             Op::Tmpfs { target, size, mode, read_only } => {
                 mounts::tmpfs(target, *size, *mode, *read_only)
             }

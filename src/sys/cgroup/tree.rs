@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
 
+use super::devices::Programs;
 use super::group::Above;
 use super::{Error, Group, Wanted, group, limits, read};
 
@@ -27,6 +28,13 @@ pub(super) struct Hierarchy {
     pub own: PathBuf,
     /// Its path as in /proc/self/cgroup.
     pub path: PathBuf,
+}
+
+impl Hierarchy {
+    /// Whether a controller is bound to it.
+    pub fn has(&self, controller: &str) -> bool {
+        self.controllers.iter().any(|known| known == controller)
+    }
 }
 
 /// Where control groups can be made on this host.
@@ -82,10 +90,12 @@ impl Tree {
     /// None at present but those of reading the tree's own files.
     pub fn open(&self, id: &str) -> Result<Root, Error> {
         let name = format!("berth-{id}");
-        let legacy = self.legacy.iter().map(|one| Hierarchy {
-            controllers: one.controllers.clone(),
-            own: one.own.join(&name),
-            path: one.path.join(&name),
+        let legacy = self.legacy.iter().map(|one| {
+            Rc::new(Hierarchy {
+                controllers: one.controllers.clone(),
+                own: one.own.join(&name),
+                path: one.path.join(&name),
+            })
         });
         let mut root = Root {
             unified: Err(String::new()),
@@ -94,6 +104,7 @@ impl Tree {
             obstacle: None,
             moved_from: None,
             legacy: legacy.collect(),
+            programs: Programs::default(),
         };
         let Some(unified) = &self.unified else {
             root.unified = Err("no cgroup version 2 hierarchy is mounted".to_owned());
@@ -195,7 +206,9 @@ pub struct Root {
     /// Where this process was before it moved into a group of its own.
     moved_from: Option<PathBuf>,
     /// Its directory in the version 1 hierarchies; made when a limit needs it.
-    pub(super) legacy: Vec<Hierarchy>,
+    pub(super) legacy: Vec<Rc<Hierarchy>>,
+    /// Which devices its groups may use.
+    pub(super) programs: Programs,
 }
 
 impl Root {
@@ -218,7 +231,7 @@ impl Root {
     /// A limit that is refused by the host, or not enforceable and `strict`. Nothing is
     /// left behind then.
     pub fn create(&self, name: &str, wanted: &[Wanted<'_>], strict: bool) -> Result<Group, Error> {
-        let mut group = Group::absent();
+        let mut group = Group::named(name);
         let done = self.fill(&mut group, name, wanted, strict);
         match done {
             Ok(()) => Ok(group),
@@ -249,9 +262,9 @@ impl Root {
                 }
                 other => other.map_err(|error| Error::io("make", &path, error))?,
             }
-            group.set_directory(open_directory(&path)?, self.above.clone(), name);
+            group.set_directory(open_directory(&path)?, self.above.clone());
         }
-        limits::apply(self, group, name, wanted, strict)
+        limits::apply(self, group, wanted, strict)
     }
 
     /// Removes the groups themselves, once those of the units are gone.

@@ -24,7 +24,7 @@ pub use limits::Limits;
 pub use log::{Log, LogDriver};
 pub use mount::{Mount, MountSource, Propagation};
 pub use rare::{Rare, Unset};
-pub use security::Security;
+pub use security::{Device, Security, Sysctl};
 pub use service::{
     ExitMatch, Id, Namespaces, Ready, Restart, RestartPolicy, Rootfs, Service, User, Writable,
 };

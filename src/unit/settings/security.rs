@@ -119,11 +119,6 @@ pub(super) const SETTINGS: &[Setting] = &[
     )
     .good(&["[\"/srv/www/.git\"]"])
     .bad(&["[\"proc\"]", "[\"/\"]", "[\"/a/../b\"]", "1"]),
-    Setting::new(SECURITY, "devices", "list of PATH:rwm", "[]", |_, v, cx| words(v, cx))
-        .help("Devices of the host it may use.")
-        .good(&["[\"/dev/fuse:rw\"]"])
-        .bad(&["\"/dev/fuse\""])
-        .later("access to devices"),
     Setting::new(SECURITY, "apparmor", "string", "none", |_, v, cx| {
         value::text(v, cx);
     })
@@ -143,19 +138,14 @@ pub(super) const SETTINGS: &[Setting] = &[
     })
     .help(
         "For a container, all capabilities that berth has, and nothing of `/proc` and \
-         `/sys` is masked or read-only for its sake. So far that is all it does: \
+         `/sys` is masked or read-only for its sake; and it may use every device, though \
+         its `/dev` holds only the standard nodes and those of `devices` (a `bind` of the \
+         host's `/dev` brings them all). So far that is all it does: \
          namespaces, read-only trees and `no-new-privileges` stay as they are. \
          `berthctl status` marks it.",
     )
     .good(&["true", "false"])
     .bad(&["1"]),
-    Setting::new(SECURITY, "sysctls", "table", "{}", |_, v, cx| {
-        value::table(v, cx);
-    })
-    .help("Kernel settings of its own namespaces.")
-    .good(&["{ \"net.core.somaxconn\" = \"1024\" }"])
-    .bad(&["[]"])
-    .later("kernel settings"),
 ];
 
 /// Whether a list may hold `ALL`.
@@ -188,10 +178,6 @@ fn capabilities(node: &Node, all: All, cx: &mut Context<'_>) -> Option<Capabilit
         }
     })?;
     Some(sets.into_iter().fold(CapabilitySet::EMPTY, CapabilitySet::and))
-}
-
-fn words(node: &Node, cx: &mut Context<'_>) {
-    value::strings(node, cx);
 }
 
 /// Paths inside the unit's root, and their lines; each becomes a mount.
