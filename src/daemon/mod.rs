@@ -25,12 +25,15 @@ mod processes;
 mod reader;
 mod startup;
 mod stopped;
+mod upgrade;
 
 pub use boot::{check, run};
 pub use options::{First, Options, Sources};
+pub use upgrade::{rehearse, resume};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -43,8 +46,10 @@ use live::Live;
 use logger::Logger;
 use poller::{Poller, ReadySource, Role, Source, Watched};
 use reader::Reader;
+use serde::{Deserialize, Serialize};
 use startup::Claim;
 use stopped::Stopped;
+use upgrade::Upgrade;
 
 use crate::container::Host;
 use crate::supervisor::request::Request;
@@ -66,7 +71,7 @@ const FEW: usize = 256;
 const SIGNALS_A_TURN: usize = 64;
 
 /// Whose a child is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Owner {
     /// A run's.
     Run(UnitId, Run, Role),
@@ -82,9 +87,12 @@ enum Owner {
     Helper,
     /// Writes down which units stay down.
     Stopped,
+    /// A new program that reads what it would be handed.
+    Rehearsal,
 }
 
-/// The supervisor.
+/// The supervisor. All of it is written down for a successor (`upgrade`).
+#[derive(Debug, Serialize, Deserialize)]
 struct Daemon {
     options: Options,
     clock: Clock,
@@ -114,10 +122,15 @@ struct Daemon {
     /// Instances of templates that somebody started by name.
     instances: Vec<String>,
     stopped: Stopped,
+    #[serde(with = "crate::sys::kept")]
     stdout: Rc<OwnedFd>,
+    #[serde(with = "crate::sys::kept")]
     stderr: Rc<OwnedFd>,
     /// Whether a child may be waiting to be reaped.
     children: bool,
+    /// This program's file, as it was called when it began.
+    program: PathBuf,
+    upgrade: Option<Upgrade>,
 }
 
 impl Daemon {
@@ -151,6 +164,7 @@ impl Daemon {
             self.serve_next();
             self.look_for_an_end();
             self.slim(&mut actions);
+            self.exchange_if_due();
         }
     }
 
@@ -177,6 +191,7 @@ impl Daemon {
             self.control.deadline(),
             self.reader.as_ref().and_then(Reader::deadline),
             self.phase.deadline(),
+            self.upgrade_deadline(),
         ];
         let nearest = deadlines.into_iter().flatten().min()?;
         Some(nearest.0.saturating_sub(self.clock.now().0))
@@ -213,6 +228,9 @@ impl Daemon {
         }
         if let Some(reader) = self.reader.as_mut().filter(|reader| due(reader.deadline())) {
             reader.give_up();
+        }
+        if due(self.upgrade_deadline()) {
+            self.upgrade_is_late();
         }
         if due(self.phase.deadline()) {
             self.phase_is_due();

@@ -3,12 +3,14 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use crate::container::plan::DEFAULT_STATE;
 use crate::unit::Source;
-use crate::unit::model::UnitSet;
+use crate::unit::model::{Id, UnitSet};
 
 /// What to read, in order: a later source overrides an earlier one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sources {
     /// What berth was started with.
     pub first: First,
@@ -17,7 +19,7 @@ pub struct Sources {
 }
 
 /// What berth was started with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum First {
     /// The default directories, those that exist.
     Default,
@@ -95,7 +97,7 @@ fn real(path: &Path) -> PathBuf {
 }
 
 /// The command line of the supervisor.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Options {
     /// What to read.
     pub sources: Sources,
@@ -105,6 +107,8 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// What to start.
     pub target: String,
+    /// Whose members may look at units over the control socket.
+    pub control_group: Option<Id>,
     /// `berth up`: show only what berth itself has to say.
     pub quiet: bool,
     /// `berth up`: end with this service, and with its exit code.
@@ -118,6 +122,7 @@ impl Default for Options {
             runtime_dir: PathBuf::from("/run/berth"),
             state_dir: PathBuf::from(DEFAULT_STATE),
             target: "default".to_owned(),
+            control_group: None,
             quiet: false,
             exit_code_from: None,
         }

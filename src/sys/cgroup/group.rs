@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use rustix::fs::{Mode, OFlags};
+use serde::{Deserialize, Serialize};
 
 use super::tree::Hierarchy;
-use super::{Error, read, write};
+use super::{Error, Root, read, write};
 use crate::sys::pidfd;
 
 /// Deepest nesting of groups that [`remove_tree`] handles. A unit could make more in its
@@ -21,7 +22,7 @@ const REMOVE_MAX: usize = 4096;
 
 /// A unit's group in version 2, and in those version 1 hierarchies where it has a limit.
 /// Dropping it leaves the directories: [`Group::remove`] takes them away.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Group {
     name: Box<str>,
     directory: Option<Directory>,
@@ -30,14 +31,15 @@ pub struct Group {
 }
 
 /// A group in version 2.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Directory {
+    #[serde(with = "crate::sys::kept")]
     fd: OwnedFd,
     above: Rc<Above>,
 }
 
 /// The group in version 2 in which those of the units are; held once for all of them.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Above {
     /// Its directory.
     pub path: PathBuf,
@@ -46,11 +48,12 @@ pub(super) struct Above {
 }
 
 /// A group in a version 1 hierarchy.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Legacy {
     /// In which.
     pub hierarchy: Rc<Hierarchy>,
     /// `cgroup.procs`, for the children that join.
+    #[serde(with = "crate::sys::kept")]
     pub procs: OwnedFd,
 }
 
@@ -77,6 +80,18 @@ impl Group {
     /// Its directory in a version 1 hierarchy.
     pub(super) fn legacy_path(&self, hierarchy: &Hierarchy) -> PathBuf {
         hierarchy.own.join(&*self.name)
+    }
+
+    /// Names the groups above by the names that all have in common.
+    pub fn share(&mut self, root: &Root) {
+        if let Some(directory) = &mut self.directory {
+            directory.above = Rc::clone(root.above());
+        }
+        for legacy in &mut self.legacy {
+            if let Some(common) = root.legacy.iter().find(|one| **one == legacy.hierarchy) {
+                legacy.hierarchy = Rc::clone(common);
+            }
+        }
     }
 
     /// The directory in version 2; `None` when this host has no such tree: the unit's

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
+use serde::{Deserialize, Serialize};
 
 use super::devices::Programs;
 use super::group::Above;
@@ -20,7 +21,7 @@ const OWN_GROUP: &str = "-supervisor";
 const LEFTOVERS_WAIT: Duration = Duration::from_secs(5);
 
 /// One mounted hierarchy and berth's own group in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Hierarchy {
     /// Names of its version 1 controllers; empty for version 2.
     pub controllers: Vec<String>,
@@ -193,7 +194,7 @@ fn place(mount: &CgroupMount<'_>, path: &str) -> Option<PathBuf> {
 }
 
 /// The group `berth-ID` in every hierarchy where one is needed.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Root {
     /// Its directory in version 2, or why there is none.
     pub(super) unified: Result<PathBuf, String>,
@@ -207,11 +208,17 @@ pub struct Root {
     moved_from: Option<PathBuf>,
     /// Its directory in the version 1 hierarchies; made when a limit needs it.
     pub(super) legacy: Vec<Rc<Hierarchy>>,
-    /// Which devices its groups may use.
+    /// Which devices its groups may use; made again when they are needed again.
+    #[serde(skip)]
     pub(super) programs: Programs,
 }
 
 impl Root {
+    /// What the groups of all units have in common.
+    pub(super) fn above(&self) -> &Rc<Above> {
+        &self.above
+    }
+
     /// Why there are no control groups here, if that is so. To be reported once.
     pub fn missing(&self) -> Option<&str> {
         self.unified.as_ref().err().map(String::as_str)
