@@ -272,7 +272,7 @@ fn settings_are_the_units_own() {
     let set = |s: &mut Service| {
         s.security.sysctls = settings.iter().map(|(path, value)| sysctl(path, value)).collect();
     };
-    let expected: String = settings.iter().map(|(_, value)| format!("{value}\n")).collect();
+    let expected = settings.map(|(_, value)| value).join("\n") + "\n";
     assert_eq!(rig.shell(&script, set).output, expected);
     // Also without a mount namespace, as far as the namespaces are its own.
     let output = rig.shell(&format!("cat {paths}"), |s| {

@@ -99,13 +99,14 @@ impl<'a> State<'a> {
                 Ok(())
             }
             Op::OpenDevice { slot, path } => self.open_device(*slot, path),
-            Op::Device { slot, target } => self.attach(*slot, target),
             Op::Sysctl { path, value } => kernel::sysctl(path, value),
             Op::Terminals => self.own_terminals(),
             Op::Tmpfs { target, size, mode, read_only } => {
                 mounts::tmpfs(target, *size, *mode, *read_only)
             }
-            Op::Attach { slot, target, .. } => self.attach(*slot, target),
+            Op::Attach { slot, target, .. } | Op::Device { slot, target } => {
+                self.attach(*slot, target)
+            }
             Op::Socket(kind) => self.socket(*kind),
             Op::Mask(covered) => self.covers.mask(covered),
             Op::ReadOnly(covered) => self.covers.read_only(covered),
