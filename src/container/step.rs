@@ -253,7 +253,7 @@ impl fmt::Display for Op {
             Self::OpenDevice { path, .. } => write!(f, "open the device {path}"),
             Self::Device { target, .. } => write!(f, "make the device node {target}"),
             Self::Sysctl { path, value } => write!(f, "write {value} to /proc/sys/{path}"),
-            Self::Terminals => write!(f, "make a /dev/pts of its own"),
+            Self::Terminals => write!(f, "give a terminal a /dev/pts of its own"),
             Self::Tmpfs { target, .. } => write!(f, "mount a tmpfs on {target}"),
             Self::Socket(socket) => write!(f, "make the socket {}", socket.path()),
             Self::Mask(Covered::Kernel) => write!(f, "mask what /proc and /sys show of the host"),
