@@ -22,6 +22,8 @@ mod devices;
 mod ending;
 #[path = "sandbox/escape_capabilities.rs"]
 mod escape_capabilities;
+#[path = "sandbox/express.rs"]
+mod express;
 #[path = "sandbox/failures.rs"]
 mod failures;
 #[path = "sandbox/init.rs"]
@@ -61,6 +63,7 @@ fn main() {
         init::TESTS,
         ending::TESTS,
         failures::TESTS,
+        express::TESTS,
         probes::TESTS,
         system::TESTS,
     ]);

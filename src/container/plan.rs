@@ -45,6 +45,8 @@ pub struct Plan {
     pub sandbox: Vec<Step>,
     /// Every process.
     pub process: Vec<Step>,
+    /// Whether running out of memory ends its processes alone, and not those of the machine.
+    pub limits_memory: bool,
     /// How many slots the sandbox's steps use.
     pub slots: usize,
     /// Whether its output goes to the supervisor's own, whose owner stays as it is.
@@ -79,6 +81,7 @@ pub fn compile(unit: &Unit, context: &Context<'_>) -> Option<Plan> {
         outside: outside(service),
         sandbox: sandbox.steps,
         process: process(service),
+        limits_memory: service.limits.memory.is_some() || service.limits.swap.is_some(),
         slots,
         shares_output: service.shares_output(),
         command: service.command.clone(),
