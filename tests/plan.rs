@@ -71,6 +71,7 @@ fn the_least_container() {
          sandbox  0 give up the init's capabilities
          process  0 give a terminal a /dev/pts of its own
          process  0 begin a session
+         process  0 make a session keyring
          process  0 set the limit core to 0
          process  0 set the umask to 0022
          process  0 limit the capabilities to CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP \
@@ -152,6 +153,7 @@ fn a_plain_process_with_everything() {
          outside  3 read the environment file /etc/web.env
          outside  4 read the environment file /etc/default/web
          process  0 begin a session
+         process  0 make a session keyring
          process  6 set the limit nofile to 1024
          process  7 set the limit core to 0
          process  8 set the nice value to 5
@@ -227,6 +229,7 @@ fn a_tree_with_mounts() {
          sandbox  0 give up the init's capabilities
          process  0 give a terminal a /dev/pts of its own
          process  0 begin a session
+         process  0 make a session keyring
          process  0 set the limit core to 0
          process  0 set the umask to 0022
          process  0 limit the capabilities to CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP \
@@ -267,6 +270,7 @@ fn some_namespaces_only() {
          sandbox  0 join the control groups of its limits
          sandbox  0 bring the loopback device up
          process  0 begin a session
+         process  0 make a session keyring
          process  0 set the limit core to 0
          process  0 set the umask to 0022
          process  0 become root

@@ -14,6 +14,8 @@
     reason = "tests, though not of libtest: a panic is how they fail"
 )]
 
+#[path = "sandbox/attempt.rs"]
+mod attempt;
 #[path = "sandbox/capabilities.rs"]
 mod capabilities;
 #[path = "sandbox/devices.rs"]
@@ -22,6 +24,14 @@ mod devices;
 mod ending;
 #[path = "sandbox/escape_capabilities.rs"]
 mod escape_capabilities;
+#[path = "sandbox/escape_devices.rs"]
+mod escape_devices;
+#[path = "sandbox/escape_paths.rs"]
+mod escape_paths;
+#[path = "sandbox/escape_processes.rs"]
+mod escape_processes;
+#[path = "sandbox/escape_rootfs.rs"]
+mod escape_rootfs;
 #[path = "sandbox/express.rs"]
 mod express;
 #[path = "sandbox/failures.rs"]
@@ -58,6 +68,10 @@ fn main() {
         process::TESTS,
         capabilities::TESTS,
         escape_capabilities::TESTS,
+        escape_devices::TESTS,
+        escape_paths::TESTS,
+        escape_processes::TESTS,
+        escape_rootfs::TESTS,
         devices::TESTS,
         limits::TESTS,
         init::TESTS,

@@ -136,6 +136,7 @@ fn process(service: &Service) -> Vec<Step> {
         steps.push(plain(Op::Terminals));
     }
     steps.push(plain(Op::Session));
+    steps.push(plain(Op::Keyring));
     limits(&service.limits, &mut steps);
     steps.push(plain(Op::Umask(service.umask)));
     // Limiting takes a capability that the user may not have.

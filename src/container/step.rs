@@ -184,6 +184,8 @@ pub enum Op {
     Terminals,
     /// setsid(2), and the terminal if there is one.
     Session,
+    /// A session keyring of its own: the supervisor's may hold somebody's keys.
+    Keyring,
     /// setrlimit(2).
     Limit(Resource, u64),
     /// setpriority(2).
@@ -265,6 +267,7 @@ impl fmt::Display for Op {
             Self::Loopback => write!(f, "bring the loopback device up"),
             Self::Disarm => write!(f, "give up the init's capabilities"),
             Self::Session => write!(f, "begin a session"),
+            Self::Keyring => write!(f, "make a session keyring"),
             Self::Limit(resource, value) => write!(f, "set the limit {resource} to {value}"),
             Self::Nice(value) => write!(f, "set the nice value to {value}"),
             Self::Umask(mask) => write!(f, "set the umask to {mask:04o}"),

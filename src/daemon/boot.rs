@@ -22,7 +22,7 @@ use crate::protocol::method::ApplyReply;
 use crate::supervisor::Machine;
 use crate::supervisor::request::{ApplyPlan, Request, Wish};
 use crate::sys::limits::{self, Resource};
-use crate::sys::{memory, mount, reap, signal};
+use crate::sys::{memory, mount, program, reap, signal};
 use crate::unit::model::{self, Namespaces, Unit, UnitSet};
 use crate::unit::{self, Loaded, Previous, limits as bounds};
 
@@ -46,11 +46,25 @@ pub fn check(paths: &[PathBuf]) -> ExitCode {
 
 /// Runs the supervisor until it is over.
 pub fn run(options: Options) -> ExitCode {
+    keep_program();
     match start(options) {
         Ok(daemon) => finish(daemon),
         Err(Fatal(text)) => {
             let _ = writeln!(std::io::stderr(), "berth: {text}");
             ExitCode::from(1)
+        }
+    }
+}
+
+/// No unit can write to the program file of berth, whatever it gets hold of.
+pub(super) fn keep_program() {
+    match program::keep_from_writers() {
+        Ok(()) => {}
+        // What lacks that right cannot make containers either, and will say so.
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => {}
+        Err(error) => {
+            let why = "the program file of berth is not kept from units that are root";
+            let _ = writeln!(std::io::stderr(), "berth: {why}: {error}");
         }
     }
 }
@@ -69,7 +83,8 @@ pub(super) fn finish(mut daemon: Daemon) -> ExitCode {
 fn start(options: Options) -> Result<Daemon, Fatal> {
     let clock = Clock::start();
     // What is said when it cannot be executed: the name is only needed for an upgrade.
-    let program = std::env::current_exe().unwrap_or_default();
+    let named = std::env::args_os().next().map(PathBuf::from).filter(|name| name.is_absolute());
+    let own_path = named.or_else(|| std::env::current_exe().ok()).unwrap_or_default();
     if std::process::id() == 1 {
         mount::leave_initial_root()
             .map_err(|error| Fatal::new("leave the initial root", &error))?;
@@ -113,7 +128,7 @@ fn start(options: Options) -> Result<Daemon, Fatal> {
         instances: Vec::new(),
         stopped,
         children: false,
-        program,
+        program: own_path,
         upgrade: None,
     };
     // What is free now is not copied into the two children that stay.

@@ -22,6 +22,7 @@ pub mod net;
 pub mod path;
 pub mod peer;
 pub mod pidfd;
+pub mod program;
 pub mod pty;
 pub mod reap;
 pub mod signal;

@@ -27,6 +27,7 @@ mod hooks;
 mod killed;
 mod logs;
 mod notify;
+mod program;
 mod readiness;
 mod real;
 mod reaping;

@@ -115,6 +115,7 @@ impl<'a> State<'a> {
             Op::Loopback => Ok(net::loopback_up()?),
             Op::Disarm => self.disarm(),
             Op::Session => self.session(),
+            Op::Keyring => process::keyring(),
             Op::Limit(resource, value) => process::limit(*resource, *value),
             Op::Nice(value) => process::nice(*value),
             Op::Umask(mask) => {
