@@ -4,11 +4,12 @@
 
 use std::fmt::Write;
 
+use berth::container::capabilities::Grant;
 use berth::container::plan::{Context, compile, is_at_or_below};
 use berth::container::step::{Op, Step};
 use berth::unit::model::{
-    At, Capabilities, CapabilitySet, Device, Id, Mount, MountSource, Namespaces, Propagation,
-    Ready, Rootfs, Service, Sysctl, Unit, User, Writable,
+    At, Capabilities, CapabilitySet, Device, Filter, Id, Mount, MountSource, Namespaces,
+    Propagation, Ready, Rootfs, Seccomp, Service, Sysctl, Unit, User, Writable,
 };
 
 #[path = "plan/grants.rs"]
@@ -76,11 +77,11 @@ fn the_least_container() {
          process  0 set the umask to 0022
          process  0 limit the capabilities to CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP \
          NET_BIND_SERVICE SYS_CHROOT SETFCAP
+         process  0 give up gaining privileges
          process  0 become root
          process  0 keep the capabilities CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP \
          NET_BIND_SERVICE SYS_CHROOT SETFCAP, or as another user none
-         process  0 enter the working directory /
-         process  0 give up gaining privileges",
+         process  0 enter the working directory /",
     );
 }
 
@@ -234,11 +235,11 @@ fn a_tree_with_mounts() {
          process  0 set the umask to 0022
          process  0 limit the capabilities to CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP \
          NET_BIND_SERVICE SYS_CHROOT SETFCAP
+         process  0 give up gaining privileges
          process  0 become root
          process  0 keep the capabilities CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP \
          NET_BIND_SERVICE SYS_CHROOT SETFCAP, or as another user none
-         process  0 enter the working directory /
-         process  0 give up gaining privileges",
+         process  0 enter the working directory /",
     );
 }
 
@@ -273,9 +274,9 @@ fn some_namespaces_only() {
          process  0 make a session keyring
          process  0 set the limit core to 0
          process  0 set the umask to 0022
+         process  0 give up gaining privileges
          process  0 become root
-         process  0 enter the working directory /
-         process  0 give up gaining privileges",
+         process  0 enter the working directory /",
     );
 }
 
@@ -319,6 +320,36 @@ fn the_sources_are_opened_before_and_attached_after_the_root_changes() {
     ];
     assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{order:?}");
     assert_eq!(plan.slots, 1);
+}
+
+#[test]
+fn a_filter_comes_with_the_kind_of_unit_or_its_line() {
+    let compiled = |change: &dyn Fn(&mut Service)| {
+        let context = Context { runtime: "/run/berth", state: "/var/lib/berth" };
+        compile(&unit("web", change), &context).expect("a service")
+    };
+    let filter =
+        |change: &dyn Fn(&mut Service)| compiled(change).filter.map(|at| (at.value, at.line));
+    let plain = |s: &mut Service| s.namespaces.value = Namespaces::NONE;
+    let named = |seccomp: Seccomp| Some(At { value: seccomp, line: 9 });
+    assert_eq!(filter(&|_| {}), Some((Filter::Default, 0)));
+    assert_eq!(filter(&plain), None);
+    assert_eq!(filter(&|s| s.security.privileged = true), None);
+    assert_eq!(filter(&|s| s.security.seccomp = named(Seccomp::Unconfined)), None);
+    let asked = |s: &mut Service| {
+        plain(s);
+        s.security.seccomp = named(Seccomp::Default);
+    };
+    assert_eq!(filter(&asked), Some((Filter::Default, 9)));
+    assert_eq!(compiled(&asked).grant, None);
+    // Another user keeps SYS_ADMIN until the filter is there only if its sets are berth's doing.
+    let with_privilege = compiled(&|s| {
+        asked(s);
+        s.security.no_new_privileges = false;
+    });
+    assert!(with_privilege.filters_with_privilege);
+    assert_eq!(with_privilege.grant, Some(Grant::INHERITED));
+    assert!(with_privilege.process.iter().any(|step| matches!(step.op, Op::Capabilities(_))));
 }
 
 #[test]

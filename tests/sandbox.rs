@@ -26,18 +26,26 @@ mod ending;
 mod escape_capabilities;
 #[path = "sandbox/escape_devices.rs"]
 mod escape_devices;
+#[path = "sandbox/escape_landlock.rs"]
+mod escape_landlock;
 #[path = "sandbox/escape_paths.rs"]
 mod escape_paths;
 #[path = "sandbox/escape_processes.rs"]
 mod escape_processes;
 #[path = "sandbox/escape_rootfs.rs"]
 mod escape_rootfs;
+#[path = "sandbox/escape_seccomp.rs"]
+mod escape_seccomp;
+#[path = "sandbox/escape_secrets.rs"]
+mod escape_secrets;
 #[path = "sandbox/express.rs"]
 mod express;
 #[path = "sandbox/failures.rs"]
 mod failures;
 #[path = "sandbox/init.rs"]
 mod init;
+#[path = "sandbox/labels.rs"]
+mod labels;
 #[path = "sandbox/limits.rs"]
 mod limits;
 #[path = "sandbox/mounts.rs"]
@@ -52,6 +60,10 @@ mod probes;
 mod process;
 #[path = "sandbox/rig.rs"]
 mod rig;
+#[path = "sandbox/seccomp.rs"]
+mod seccomp;
+#[path = "sandbox/secrets.rs"]
+mod secrets;
 #[path = "sandbox/system.rs"]
 mod system;
 #[path = "sandbox/tree.rs"]
@@ -73,7 +85,13 @@ fn main() {
         escape_processes::TESTS,
         escape_rootfs::TESTS,
         devices::TESTS,
+        seccomp::TESTS,
+        escape_seccomp::TESTS,
+        escape_landlock::TESTS,
+        secrets::TESTS,
+        escape_secrets::TESTS,
         limits::TESTS,
+        labels::TESTS,
         init::TESTS,
         ending::TESTS,
         failures::TESTS,

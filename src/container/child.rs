@@ -12,10 +12,11 @@ use super::pad::{Given, Ticket};
 use super::plan::Plan;
 use super::program;
 use super::status::{self, Failure, Place};
-use super::step::Step;
-use super::steps::State;
+use super::step::{Op, Step};
+use super::steps::{Gate, State};
 use crate::sys::capability::Held;
-use crate::sys::{clone, fd, identity, limits, namespace, path, signal};
+use crate::sys::{clone, fd, identity, limits, namespace, oom, path, signal};
+use crate::unit::model::SecretSource;
 
 /// Descriptors that are neither standard nor named are moved to this number or above.
 const PRIVATE_FDS: RawFd = 64;
@@ -58,7 +59,7 @@ pub fn run(task: &Task<'_>) -> ! {
         fail(channel, Place::Begin, &error.into());
     }
     let init = matches!(job, Job::Sandbox).then_some(&host.init);
-    match (begin(given, host, init), job) {
+    match (begin(given, host, init, given.inside.is_none() && needs_vault(plan)), job) {
         (Ok(fds), Job::Sandbox) => become_init(plan, fds),
         (Ok(fds), Job::Process(program)) => become_program(plan, *program, &given.stdio, fds),
         (Err(error), _) => fail(channel, Place::Begin, &error.into()),
@@ -76,11 +77,26 @@ struct Fds {
     procs: Vec<OwnedFd>,
     inside: Option<OwnedFd>,
     init: Option<OwnedFd>,
+    vault: Option<OwnedFd>,
     held: Held,
 }
 
+/// Whether one of its secrets came by the supervisor's environment.
+fn needs_vault(plan: &Plan) -> bool {
+    let from_there = |op: &Op| match op {
+        Op::Secret { wanted, .. } => matches!(wanted.source, SecretSource::Environment(_)),
+        _ => false,
+    };
+    plan.sandbox.iter().any(|step| from_there(&step.op))
+}
+
 /// Puts the descriptors in their places, closes all others, resets signals.
-fn begin(given: &Given<'_>, host: &Host, init: Option<&OwnedFd>) -> io::Result<Fds> {
+fn begin(
+    given: &Given<'_>,
+    host: &Host,
+    init: Option<&OwnedFd>,
+    needs_vault: bool,
+) -> io::Result<Fds> {
     identity::hide_memory()?;
     // What the steps make has exactly the mode they say.
     identity::set_umask(0);
@@ -90,6 +106,7 @@ fn begin(given: &Given<'_>, host: &Host, init: Option<&OwnedFd>) -> io::Result<F
         procs: given.procs.iter().copied().map(up).collect::<io::Result<_>>()?,
         inside: given.inside.map(up).transpose()?,
         init: init.map(|init| up(init.as_fd())).transpose()?,
+        vault: needs_vault.then(|| up(host.vault.as_fd())).transpose()?,
         held: host.held,
     };
     let stdio = &given.stdio;
@@ -104,7 +121,7 @@ fn begin(given: &Given<'_>, host: &Host, init: Option<&OwnedFd>) -> io::Result<F
     }
     let mut keep: Vec<BorrowedFd<'_>> = vec![fds.channel.as_fd()];
     keep.extend(fds.procs.iter().map(AsFd::as_fd));
-    keep.extend(fds.inside.iter().chain(&fds.init).map(AsFd::as_fd));
+    keep.extend(fds.inside.iter().chain(&fds.init).chain(&fds.vault).map(AsFd::as_fd));
     let named: Vec<RawFd> = stdio.named.iter().map(|(number, _)| *number).collect();
     fd::close_all_but_numbers(&named, &keep)?;
     for fd in moved {
@@ -112,6 +129,7 @@ fn begin(given: &Given<'_>, host: &Host, init: Option<&OwnedFd>) -> io::Result<F
         std::mem::forget(fd);
     }
     limits::set_soft_files(host.soft_files)?;
+    oom::expose()?;
     signal::reset()?;
     Ok(fds)
 }
@@ -134,12 +152,15 @@ fn carry_out(
 fn become_init(plan: &Plan, fds: Fds) -> ! {
     let channel = fds.channel;
     let mut state = State::new(channel.as_fd(), plan, fds.procs, fds.held);
+    state.vault = fds.vault;
     carry_out(&mut state, &plan.sandbox, Place::Sandbox, channel.as_fd());
-    let error = execute_init(channel.as_fd(), fds.init.as_ref());
+    let gate = Gate::of_init(plan);
+    let gate = gate.unwrap_or_else(|failure| fail(channel.as_fd(), Place::Filter, &failure));
+    let error = execute_init(channel.as_fd(), fds.init.as_ref(), gate.as_ref());
     fail(channel.as_fd(), Place::Init, &error.into())
 }
 
-fn execute_init(channel: BorrowedFd<'_>, init: Option<&OwnedFd>) -> io::Error {
+fn execute_init(channel: BorrowedFd<'_>, init: Option<&OwnedFd>, gate: Option<&Gate>) -> io::Error {
     let Some(init) = init else { return io::ErrorKind::NotFound.into() };
     let standard = [0, 1, 2].map(fd::standard);
     let closed = standard.into_iter().try_for_each(|fd| fd::set_close_on_exec(fd, true));
@@ -147,7 +168,11 @@ fn execute_init(channel: BorrowedFd<'_>, init: Option<&OwnedFd>) -> io::Error {
         return error;
     }
     let argv = identity::Strings::new(vec![c_string("berth-init")]);
-    identity::execute_fd(init.as_fd(), &argv, &identity::Strings::new(Vec::new()))
+    let envp = identity::Strings::new(Vec::new());
+    if let Some(Err(failure)) = gate.map(Gate::install_for_good) {
+        fail(channel, Place::Filter, &failure);
+    }
+    identity::execute_fd(init.as_fd(), &argv, &envp)
 }
 
 /// The host's `/dev/null` would be a file of the host in the hands of the unit, which
@@ -172,16 +197,16 @@ fn become_program(plan: &Plan, program: Program<'_>, stdio: &Stdio<'_>, fds: Fds
         state.exec = Some(exec);
     }
     carry_out(&mut state, &plan.outside, Place::Outside, channel.as_fd());
-    match fds.inside {
-        Some(inside) => {
-            let flags = launch::enter_flags(plan.namespaces);
-            if flags != 0
-                && let Err(error) = namespace::enter(inside.as_fd(), flags)
-            {
-                fail(channel.as_fd(), Place::Enter, &error.into());
-            }
+    if let Some(inside) = fds.inside {
+        let flags = launch::enter_flags(plan.namespaces);
+        if flags != 0
+            && let Err(error) = namespace::enter(inside.as_fd(), flags)
+        {
+            fail(channel.as_fd(), Place::Enter, &error.into());
         }
-        None => carry_out(&mut state, &plan.sandbox, Place::Sandbox, channel.as_fd()),
+    } else {
+        state.vault = fds.vault;
+        carry_out(&mut state, &plan.sandbox, Place::Sandbox, channel.as_fd());
     }
     if plan.namespaces.mount
         && let Err(error) = own_null(stdio)
@@ -195,33 +220,45 @@ fn become_program(plan: &Plan, program: Program<'_>, stdio: &Stdio<'_>, fds: Fds
         Program::Exec(exec) => (exec.argv.as_slice(), 0),
     };
     let variables = state.variables();
-    let failure = execute(channel.as_fd(), argv, &variables);
+    let gate = state.gate();
+    let gate = gate.unwrap_or_else(|failure| fail(channel.as_fd(), Place::Filter, &failure));
+    let failure = execute(channel.as_fd(), argv, &variables, gate.as_ref());
     let line = u16::try_from(line).unwrap_or(0);
     fail(channel.as_fd(), Place::Execute(line), &failure)
 }
 
 /// Looks the program up and executes it; comes back only with the reason why not.
-fn execute(channel: BorrowedFd<'_>, argv: &[String], variables: &Variables) -> Failure {
+fn execute(
+    channel: BorrowedFd<'_>,
+    argv: &[String],
+    variables: &Variables,
+    gate: Option<&Gate>,
+) -> Failure {
     let Some(name) = argv.first() else { return program::empty() };
     let list = environment::get(variables, "PATH").unwrap_or(environment::DEFAULT_PATH);
+    let candidates = program::candidates(name, list);
     let c_argv = identity::Strings::new(argv.iter().map(|text| c_string(text)).collect());
     let c_envp = identity::Strings::new(environment::to_c(variables));
     if let Err(error) = status::send_executing(channel) {
         return error.into();
     }
+    let paths: Vec<_> = candidates.iter().map(|candidate| c_string(candidate)).collect();
+    if let Some(Err(failure)) = gate.map(Gate::install) {
+        fail(channel, Place::Filter, &failure);
+    }
     let mut denied = None;
-    for candidate in program::candidates(name, list) {
-        let error = identity::execute(&c_string(&candidate), &c_argv, &c_envp);
+    for (candidate, path) in candidates.iter().zip(&paths) {
+        let error = identity::execute(path, &c_argv, &c_envp);
         match error.raw_os_error() {
-            Some(libc::ENOENT) if path::exists(&candidate) => {
-                let head = path::head(&candidate).unwrap_or_default();
+            Some(libc::ENOENT) if path::exists(candidate) => {
+                let head = path::head(candidate).unwrap_or_default();
                 let interpreter = program::interpreter(&head);
-                return program::without_interpreter(name, &candidate, interpreter.as_deref());
+                return program::without_interpreter(name, candidate, interpreter.as_deref());
             }
             Some(libc::ENOENT | libc::ENOTDIR) => {}
             Some(libc::EACCES) => denied = Some(candidate),
             errno => return program::refused(name, errno.unwrap_or_default()),
         }
     }
-    denied.map_or_else(|| program::absent(name, list), |it| program::denied(name, &it))
+    denied.map_or_else(|| program::absent(name, list), |it| program::denied(name, it))
 }

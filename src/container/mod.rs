@@ -17,6 +17,7 @@ mod pad;
 pub mod plan;
 pub mod probe;
 mod program;
+pub mod secrets;
 pub mod status;
 pub mod step;
 pub mod steps;
@@ -28,7 +29,8 @@ pub use status::{Channel, SocketKind, Status};
 
 use crate::sys::cgroup::limits::{Limit, Wanted};
 use crate::sys::cgroup::{self, Group, Root};
-use crate::unit::model::{At, Limits, Service, Unit};
+use crate::sys::landlock;
+use crate::unit::model::{At, Limits, Security, Service, Unit};
 
 /// Makes the control group of a unit, with its limits and the devices it may use.
 ///
@@ -36,13 +38,16 @@ use crate::unit::model::{At, Limits, Service, Unit};
 /// One phrase with the limit and its line, to follow "cannot start web: ".
 pub fn group(root: &Root, unit: &Unit, name: &str) -> Result<Group, String> {
     let Some(service) = unit.service() else { return Ok(Group::absent()) };
+    let strict = service.limits.strict;
+    if strict && let Some(what) = unenforced(service).pop() {
+        return Err(format!("this host cannot hold {what}, which `strict` asks for"));
+    }
     let describe = |error: cgroup::Error| match error.line() {
         0 => error.to_string(),
         line => format!("{error} at {}:{line}", unit.file),
     };
     let rules = devices::rules(service)
         .map_err(|At { value: why, line }| format!("{why} at {}:{line}", unit.file))?;
-    let strict = service.limits.strict;
     let mut group = root.create(name, &cgroup_limits(service), strict).map_err(describe)?;
     if let Some(rules) = rules
         && let Err(error) = root.allow_devices(&mut group, &rules, strict)
@@ -56,6 +61,25 @@ pub fn group(root: &Root, unit: &Unit, name: &str) -> Result<Group, String> {
 
 /// How many processes and threads a container has at most if nothing is said.
 pub const DEFAULT_PIDS: u64 = 2048;
+
+/// What a service asks for and this kernel cannot hold: texts as those of limits.
+pub fn unenforced(service: &Service) -> Vec<String> {
+    let Security { read_only_paths, writable_paths, .. } = &*service.security;
+    let read_only = !service.namespaces.value.mount && !read_only_paths.is_empty();
+    let wanted = [("read-only-paths", read_only), ("writable-paths", writable_paths.is_some())];
+    let Some(why) = weakness(landlock::version()) else { return Vec::new() };
+    let wanted = wanted.iter().filter(|(_, wanted)| *wanted);
+    wanted.map(|(key, _)| format!("{key}: {why}")).collect()
+}
+
+/// What a kernel with this version of Landlock cannot keep a process from.
+fn weakness(landlock: u32) -> Option<&'static str> {
+    match landlock {
+        0 => Some("the kernel has no Landlock"),
+        1..landlock::TRUNCATING => Some("the kernel's Landlock does not stop truncating"),
+        _ => None,
+    }
+}
 
 /// The limits of a unit in the words of [`crate::sys::cgroup`].
 pub fn cgroup_limits(service: &Service) -> Vec<Wanted<'_>> {
@@ -86,4 +110,19 @@ pub fn cgroup_limits(service: &Service) -> Vec<Wanted<'_>> {
         row(limits.io_weight.as_ref(), |&weight| Limit::IoWeight(weight)),
     ];
     all.into_iter().flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_landlock_lacks_is_known_by_its_version() {
+        assert_eq!(weakness(0), Some("the kernel has no Landlock"));
+        for version in [1, 2] {
+            assert_eq!(weakness(version), Some("the kernel's Landlock does not stop truncating"));
+        }
+        assert_eq!(weakness(3), None);
+        assert_eq!(weakness(99), None);
+    }
 }

@@ -6,17 +6,18 @@
 //! hold: sources are opened before the root changes, paths are protected after the last
 //! mount that could cover them, the root becomes read-only after the last mount point may
 //! have been made, and the user changes after everything that needs privilege.
-//! Capabilities are limited before that and given up after it.
+//! Capabilities are limited before that and given up after it. The filter of system calls
+//! comes last of all: nothing is called under it but what executes the program.
 
 use std::path::Path;
 
 use super::capabilities::Grant;
 use super::environment::Variables;
-use super::step::{Covered, Datagram, Op, Step, Upper};
+use super::step::{Covered, Datagram, Fence, Label, Op, Step, Upper};
 use crate::sys::limits::Resource;
 use crate::unit::model::{
-    At, Limits, Mount, MountSource, Namespaces, Propagation, Rootfs, Security, Service, Sysctl,
-    Unit, Writable,
+    At, Filter, Limits, Mount, MountSource, Namespaces, Propagation, Rootfs, Security, Service,
+    Sysctl, Unit, Writable,
 };
 
 /// What a plan needs to know besides the unit.
@@ -45,6 +46,13 @@ pub struct Plan {
     pub sandbox: Vec<Step>,
     /// Every process.
     pub process: Vec<Step>,
+    /// What of its system calls is let through: the last step of every process, which after
+    /// that only executes its program. The init, if there is one, has a filter of its own.
+    pub filter: Option<At<Filter>>,
+    /// The capabilities its processes can have; `None`: as inherited.
+    pub grant: Option<Grant>,
+    /// Whether it takes `SYS_ADMIN` to install the filter.
+    pub filters_with_privilege: bool,
     /// Whether running out of memory ends its processes alone, and not those of the machine.
     pub limits_memory: bool,
     /// How many slots the sandbox's steps use.
@@ -73,6 +81,11 @@ pub fn compile(unit: &Unit, context: &Context<'_>) -> Option<Plan> {
     let mut sandbox = Sandbox { steps: Vec::new(), slots: 0, context, name, service };
     sandbox.compile();
     let slots = sandbox.slots;
+    let filter = service.security.filter(namespaces);
+    let filters_with_privilege = filter.is_some() && !service.security.no_new_privileges;
+    // Another user than root has to keep what installing the filter takes.
+    let inherited = filters_with_privilege.then_some((Grant::INHERITED, 0));
+    let grant = Grant::of(service).or(inherited);
     Some(Plan {
         unit: unit.name.clone(),
         file: unit.file.clone(),
@@ -80,7 +93,10 @@ pub fn compile(unit: &Unit, context: &Context<'_>) -> Option<Plan> {
         init: service.has_init(),
         outside: outside(service),
         sandbox: sandbox.steps,
-        process: process(service),
+        process: process(service, grant),
+        filter,
+        grant: grant.map(|(grant, _)| grant),
+        filters_with_privilege,
         limits_memory: service.limits.memory.is_some() || service.limits.swap.is_some(),
         slots,
         shares_output: service.shares_output(),
@@ -127,10 +143,11 @@ fn outside(service: &Service) -> Vec<Step> {
         let op = Op::EnvironmentFile { path: path.to_owned(), optional };
         steps.push(Step { op, line: file.line });
     }
+    labels(service, &mut steps, Op::OpenLabel);
     steps
 }
 
-fn process(service: &Service) -> Vec<Step> {
+fn process(service: &Service, grant: Option<(Grant, u32)>) -> Vec<Step> {
     let mut steps = Vec::new();
     if service.namespaces.value.mount {
         steps.push(plain(Op::Terminals));
@@ -140,10 +157,14 @@ fn process(service: &Service) -> Vec<Step> {
     limits(&service.limits, &mut steps);
     steps.push(plain(Op::Umask(service.umask)));
     // Limiting takes a capability that the user may not have.
-    let grant = Grant::of(service);
     if let Some((grant, line)) = grant {
         steps.push(Step { op: Op::Bound(grant), line });
     }
+    // Fences need this, or a capability that the user may not have.
+    if service.security.no_new_privileges {
+        steps.push(plain(Op::NoNewPrivileges));
+    }
+    fences(service, &mut steps);
     let user = service.user.as_ref();
     let line = user.map_or(0, |user| user.line);
     steps.push(Step { op: Op::User(user.map(|user| user.value.clone())), line });
@@ -153,10 +174,37 @@ fn process(service: &Service) -> Vec<Step> {
     let directory = &service.working_directory;
     let op = Op::WorkingDirectory(directory.value.clone());
     steps.push(Step { op, line: directory.line });
-    if service.security.no_new_privileges {
-        steps.push(plain(Op::NoNewPrivileges));
-    }
+    labels(service, &mut steps, Op::Label);
     steps
+}
+
+fn labels(service: &Service, steps: &mut Vec<Step>, op: fn(Label) -> Op) {
+    let Security { apparmor, selinux, .. } = &*service.security;
+    let mut push = |at: &At<String>, label: fn(String) -> Label| {
+        steps.push(Step { op: op(label(at.value.clone())), line: at.line });
+    };
+    if let Some(name) = apparmor {
+        push(name, Label::AppArmor);
+    }
+    if let Some(context) = selinux {
+        push(context, Label::SeLinux);
+    }
+}
+
+/// Where it may write, as far as mounts do not say it.
+fn fences(service: &Service, steps: &mut Vec<Step>) {
+    let Security { read_only_paths, writable_paths, .. } = &*service.security;
+    let mut put = |paths: &[At<String>], fence: fn(Vec<String>) -> Fence| {
+        let line = paths.first().map_or(0, |path| path.line);
+        let paths = paths.iter().map(|path| path.value.clone()).collect();
+        steps.push(Step { op: Op::Fence(fence(paths)), line });
+    };
+    if !service.namespaces.value.mount && !read_only_paths.is_empty() {
+        put(read_only_paths, Fence::AllBut);
+    }
+    if let Some(paths) = writable_paths {
+        put(paths, Fence::Only);
+    }
 }
 
 fn limits(limits: &Limits, steps: &mut Vec<Step>) {
@@ -228,6 +276,7 @@ impl Sandbox<'_> {
         let own = self.service.namespaces.value;
         let slots = self.open_sources();
         let devices = self.open_devices();
+        let secrets = self.read_secrets();
         let sys = if own.network { None } else { Some(self.open_host_sys()) };
         self.push(Op::PrivateMounts);
         self.root();
@@ -244,6 +293,15 @@ impl Sandbox<'_> {
             self.private_directories();
         }
         self.mounts(&slots);
+        let seen = self.state_in_binds();
+        if !seen.is_empty() {
+            self.push(Op::Hide { paths: seen });
+        }
+        if let Some(slot) = secrets {
+            let wanted = self.service.secrets.uses.clone();
+            let user = self.service.user.as_ref().map(|user| user.value.clone());
+            self.push(Op::Secrets { slot, user, wanted });
+        }
         if !self.is_mounted(Datagram::Syslog.path()) {
             self.push(Op::Socket(Datagram::Syslog));
         }
@@ -323,6 +381,21 @@ impl Sandbox<'_> {
         }
     }
 
+    /// Reads the values of its secrets, before its own tree hides where they are.
+    fn read_secrets(&mut self) -> Option<usize> {
+        let service = self.service;
+        if service.secrets.uses.is_empty() {
+            return None;
+        }
+        let slot = self.slot();
+        self.push(Op::SecretsMemory { slot });
+        for At { value: wanted, line } in &service.secrets.uses {
+            let (state, wanted) = (self.context.state.to_owned(), wanted.clone());
+            self.steps.push(Step { op: Op::Secret { slot, state, wanted }, line: *line });
+        }
+        Some(slot)
+    }
+
     fn open_host_sys(&mut self) -> usize {
         let slot = self.slot();
         let path = "/sys".to_owned();
@@ -373,6 +446,25 @@ impl Sandbox<'_> {
         all.filter(|path| !PRIVATE.iter().any(|private| is_at_or_below(path, private)))
             .map(str::to_owned)
             .collect()
+    }
+
+    /// Where a directory of the host that the unit is shown has berth's state somewhere below:
+    /// nobody asked for that. What is bound by its own path, or shared with the host, is left.
+    fn state_in_binds(&self) -> Vec<String> {
+        let mut seen = Vec::new();
+        for At { value: mount, .. } in &self.service.mounts {
+            let MountSource::Bind { path, propagation, .. } = &mount.source else { continue };
+            if *propagation == Propagation::Shared {
+                continue;
+            }
+            let top = path.trim_end_matches('/');
+            for state in [self.context.state, DEFAULT_STATE] {
+                let below = state.strip_prefix(top).filter(|rest| rest.starts_with('/'));
+                let inside = below.map(|rest| format!("{}{rest}", mount.target));
+                seen.extend(inside.filter(|path| !seen.contains(path)));
+            }
+        }
+        seen
     }
 
     fn private_directories(&mut self) {

@@ -1,7 +1,7 @@
 //! Starting up, and what is done with units that were read: booting, applying, checking.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,11 +12,13 @@ use super::poller::{Poller, Source};
 use super::reader::{self, Purpose, Turn};
 use super::startup::{self, Fatal};
 use super::{
-    BTreeMap, BTreeSet, Clock, Control, Daemon, HashMap, Journal, Logger, OWN_LOG, Options, Owner,
-    Phase, Sources, Stopped, VecDeque, console,
+    BTreeMap, BTreeSet, Clock, Control, Daemon, First, HashMap, Journal, Logger, OWN_LOG, Options,
+    Owner, Phase, Sources, Stage, Stopped, VecDeque, console, first,
 };
 use crate::container::Host;
 use crate::log::record::Stream;
+use crate::pid1::filesystems;
+use crate::pid1::{End, Place};
 use crate::protocol::Error;
 use crate::protocol::method::ApplyReply;
 use crate::supervisor::Machine;
@@ -45,12 +47,16 @@ pub fn check(paths: &[PathBuf]) -> ExitCode {
 }
 
 /// Runs the supervisor until it is over.
-pub fn run(options: Options) -> ExitCode {
+pub fn run(mut options: Options) -> ExitCode {
     keep_program();
-    match start(options) {
+    let clock = Clock::start();
+    let troubles = first::begin(&mut options);
+    let place = options.place;
+    match start(options, clock, troubles) {
         Ok(daemon) => finish(daemon),
         Err(Fatal(text)) => {
-            let _ = writeln!(std::io::stderr(), "berth: {text}");
+            first::cannot_begin(place, &text);
+            first::finish(place, End::Reboot);
             ExitCode::from(1)
         }
     }
@@ -58,6 +64,9 @@ pub fn run(options: Options) -> ExitCode {
 
 /// No unit can write to the program file of berth, whatever it gets hold of.
 pub(super) fn keep_program() {
+    if std::process::id() == 1 {
+        filesystems::mount_proc();
+    }
     match program::keep_from_writers() {
         Ok(()) => {}
         // What lacks that right cannot make containers either, and will say so.
@@ -69,19 +78,22 @@ pub(super) fn keep_program() {
     }
 }
 
-/// Turns until everything is over, and leaves.
+/// Turns until everything is over, and leaves; from a machine nobody comes back.
 pub(super) fn finish(mut daemon: Daemon) -> ExitCode {
     let code = daemon.turn_until_over();
-    let Daemon { options, claim, .. } = daemon;
+    let Daemon { options, claim, end, .. } = daemon;
     if let Err(Fatal(text)) = startup::leave(&options, claim) {
         let _ = writeln!(std::io::stderr(), "berth: {text}");
     }
+    if let Some(why) = &options.last_words {
+        first::cannot_begin(options.place, why);
+    }
+    first::finish(options.place, end);
     ExitCode::from(code)
 }
 
 /// Everything up to the first turn.
-fn start(options: Options) -> Result<Daemon, Fatal> {
-    let clock = Clock::start();
+fn start(mut options: Options, clock: Clock, troubles: Vec<String>) -> Result<Daemon, Fatal> {
     // What is said when it cannot be executed: the name is only needed for an upgrade.
     let named = std::env::args_os().next().map(PathBuf::from).filter(|name| name.is_absolute());
     let own_path = named.or_else(|| std::env::current_exe().ok()).unwrap_or_default();
@@ -93,8 +105,9 @@ fn start(options: Options) -> Result<Daemon, Fatal> {
     let host = Host::new().map_err(|error| Fatal::new("prepare for containers", &error))?;
     startup::raise_descriptor_limit().map_err(fatal("raise the limit of descriptors"))?;
     let group = startup::control_group(&options)?;
-    startup::directories(&options)?;
-    let claim = startup::claim(&options)?;
+    let troubles = [troubles, startup::directories(&mut options)?].concat();
+    let (claim, estate) = startup::claim(&options)?;
+    let ledger = startup::ledger(&options, &estate)?;
     let directory = options.stopped_directory();
     let stopped = Stopped::read(directory).map_err(fatal("read which units stay down"))?;
     reap::become_subreaper().map_err(fatal("become the reaper of orphans"))?;
@@ -117,6 +130,9 @@ fn start(options: Options) -> Result<Daemon, Fatal> {
         host,
         claim,
         phase: Phase::Booting,
+        end: End::Exit,
+        pressed: VecDeque::new(),
+        stage: Stage::Settled,
         lives: BTreeMap::new(),
         cleaning: BTreeSet::new(),
         pids: HashMap::new(),
@@ -130,11 +146,16 @@ fn start(options: Options) -> Result<Daemon, Fatal> {
         children: false,
         program: own_path,
         upgrade: None,
+        ledger,
+        estate,
     };
     // What is free now is not copied into the two children that stay.
     memory::trim();
     daemon.start_logger();
     daemon.connect_journal().map_err(fatal("make the log of berth itself"))?;
+    for trouble in &troubles {
+        daemon.journal.say(trouble);
+    }
     if let Some(why) = daemon.claim.root.missing().map(str::to_owned) {
         daemon.journal.say(&format!("no control groups here, limits are not enforced: {why}"));
     }
@@ -243,11 +264,14 @@ impl Daemon {
         self.say_mistakes(&loaded);
         let known = |unit: &&Arc<Unit>| unit.name == self.options.target;
         let target = loaded.set.units.iter().find(known).map(|unit| unit.name.clone());
-        let Some(target) = target else {
+        if target.is_none() {
             let target = &self.options.target;
             return self
                 .boot_failed(&format!("no unit is called {target}, so there is nothing to start"));
-        };
+        }
+        if let Some(text) = self.nothing_to_boot(&loaded) {
+            return self.boot_failed(&text);
+        }
         if let Some(text) = self.objection(&loaded.set) {
             return self.boot_failed(&text);
         }
@@ -257,15 +281,28 @@ impl Daemon {
         self.wish(Request { job: None, wish: Wish::Apply(units) });
         // The names are known to the machine only after it has thought about them.
         self.think(&mut Vec::new());
+        self.take_over();
         memory::trim();
         // Whoever finds the socket finds the units.
         let socket = self.options.control_socket();
         if let Err(error) = self.control.listen(&mut self.poller, &socket) {
             return self.boot_failed(&format!("cannot make the control socket: {error}"));
         }
-        if let Some(id) = self.machine.find(&target) {
-            self.wish(Request { job: None, wish: Wish::Start(id) });
+        self.first_stage();
+    }
+
+    /// Why a machine cannot boot with these units: somebody would miss what is not read.
+    fn nothing_to_boot(&self, loaded: &Loaded) -> Option<String> {
+        if self.options.place != Place::Machine || self.options.target == first::RESCUE {
+            return None;
         }
+        let is_directory =
+            |path: &&String| Path::new(path).extension().is_none_or(|it| it != "toml");
+        if let Some(path) = loaded.broken_files.iter().find(is_directory) {
+            return Some(format!("the units in {path} cannot be read"));
+        }
+        let services = loaded.set.units.iter().any(|unit| unit.service().is_some());
+        (!services).then(|| "there is no service in the unit directories".to_owned())
     }
 
     /// Why `berth up` has nothing to do with these units, if that is so.
@@ -314,8 +351,13 @@ impl Daemon {
 
     fn start_console(&mut self) {
         let since = self.clock.wall(crate::supervisor::Time::default());
-        let all = self.options.is_up() && !self.options.quiet;
-        let what = if all { Show::All } else { Show::Own };
+        let Options { place, debug, silent, quiet, .. } = self.options;
+        let what = match place {
+            _ if debug || (self.options.is_up() && !quiet) => Show::All,
+            Place::Container if !self.options.is_up() => Show::All,
+            Place::Machine if silent => Show::Trouble,
+            Place::Machine | Place::Container | Place::Plain => Show::Own,
+        };
         match console::start(&self.options.log_directory(), since, what) {
             Ok((console, pid)) => {
                 self.console = Some(console);
@@ -326,6 +368,9 @@ impl Daemon {
     }
 
     fn boot_failed(&mut self, text: &str) {
+        if self.options.place == Place::Machine && self.options.sources.first != First::Rescue {
+            return self.rescue(text);
+        }
         let _ = writeln!(std::io::stderr(), "berth: {text}");
         self.boot_refused();
     }
@@ -380,6 +425,7 @@ impl Daemon {
         // Those whose template has gone are forgotten.
         self.instances.retain(|name| set.units.iter().any(|unit| unit.name == *name));
         self.units = Arc::new(set);
+        self.take_variables();
         self.without_stopped(&self.units)
     }
 

@@ -6,6 +6,7 @@
 //! network, a lock or another process; every turn does a bounded amount of work; every
 //! error is handled where it is and said once.
 
+mod adopt;
 pub mod boot;
 mod clean;
 pub mod clock;
@@ -13,8 +14,10 @@ mod console;
 mod control;
 mod effects;
 mod ending;
+mod first;
 mod hooks;
 pub mod journal;
+mod ledger;
 mod live;
 mod logger;
 mod messages;
@@ -23,6 +26,7 @@ mod options;
 pub mod poller;
 mod processes;
 mod reader;
+mod stage;
 mod startup;
 mod stopped;
 mod upgrade;
@@ -37,21 +41,25 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use adopt::Estate;
 use clock::Clock;
 use console::Console;
 use control::Control;
 use ending::Phase;
 use journal::Journal;
+use ledger::Ledger;
 use live::Live;
 use logger::Logger;
 use poller::{Poller, ReadySource, Role, Source, Watched};
 use reader::Reader;
 use serde::{Deserialize, Serialize};
+use stage::Stage;
 use startup::Claim;
 use stopped::Stopped;
 use upgrade::Upgrade;
 
 use crate::container::Host;
+use crate::pid1::End;
 use crate::supervisor::request::Request;
 use crate::supervisor::{Action, Input, Machine, Run, Time, UnitId};
 use crate::sys::{memory, signal};
@@ -106,6 +114,15 @@ struct Daemon {
     host: Host,
     claim: Claim,
     phase: Phase,
+    /// How it is to end.
+    #[serde(default)]
+    end: End,
+    /// When Ctrl-Alt-Del was pressed last.
+    #[serde(default)]
+    pressed: VecDeque<Time>,
+    /// Where a machine is on its way up.
+    #[serde(default)]
+    stage: Stage,
     /// Live runs, one a unit at most.
     lives: BTreeMap<UnitId, Box<Live>>,
     /// Those of them that are being cleaned.
@@ -131,6 +148,11 @@ struct Daemon {
     /// This program's file, as it was called when it began.
     program: PathBuf,
     upgrade: Option<Upgrade>,
+    /// Unless nothing outlives this process.
+    ledger: Option<Ledger>,
+    /// Until the units are known.
+    #[serde(skip)]
+    estate: Estate,
 }
 
 impl Daemon {
@@ -258,13 +280,8 @@ impl Daemon {
     fn take_signals(&mut self) {
         for _ in 0..SIGNALS_A_TURN {
             match signal::take(self.signals.as_fd()) {
-                Ok(Some(signal)) => match signal {
-                    libc::SIGCHLD => self.children = true,
-                    libc::SIGTERM => self.begin_shutdown("SIGTERM", 0),
-                    libc::SIGINT => self.begin_shutdown("SIGINT", 0),
-                    libc::SIGHUP => self.hang_up(),
-                    _ => {}
-                },
+                Ok(Some(libc::SIGCHLD)) => self.children = true,
+                Ok(Some(signal)) => self.signalled(signal),
                 Ok(None) => return,
                 Err(error) => {
                     return self.journal.say(&format!("cannot read signals: {error}"));
@@ -297,6 +314,7 @@ impl Daemon {
         match self.logger.start(&mut self.poller, self.clock.now()) {
             Ok(pid) => {
                 self.pids.insert(pid, Owner::Logger);
+                self.note_logger(pid);
             }
             Err(error) => self.journal.say(&format!("cannot start the logger: {error}")),
         }

@@ -13,7 +13,10 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::Options;
+use super::adopt::{self, Estate};
+use super::ledger::{self, Ledger};
 use crate::container::users::{self, LookupError};
+use crate::pid1::Place;
 use crate::sys::cgroup::{self, Root, Tree};
 use crate::sys::{fd, limits};
 
@@ -37,7 +40,7 @@ pub struct Claim {
     /// Of the runtime directory, which holds the pid and the paths of the cgroups, and of the
     /// state directory.
     #[serde(with = "crate::sys::kept")]
-    _locks: Vec<File>,
+    locks: Vec<File>,
     /// The cgroup of this supervisor's units.
     pub root: Root,
 }
@@ -47,7 +50,10 @@ pub struct Claim {
 ///
 /// # Errors
 /// A sentence that names the directory.
-pub fn directories(options: &Options) -> Result<(), Fatal> {
+/// What is not as it was asked for, a sentence each: process 1 goes on without a place to keep
+/// state, in memory.
+pub fn directories(options: &mut Options) -> Result<Vec<String>, Fatal> {
+    let troubles = if options.place == Place::Plain { Vec::new() } else { find_room(options) };
     for path in [&options.runtime_dir, &options.state_dir] {
         if path.to_str().is_none() {
             return Err(Fatal(format!("the path {} must be UTF-8", path.display())));
@@ -66,7 +72,45 @@ pub fn directories(options: &Options) -> Result<(), Fatal> {
             .create(&path)
             .map_err(|error| Fatal::new(&format!("make {}", path.display()), &error))?;
     }
-    Ok(())
+    Ok(troubles)
+}
+
+/// Where a container keeps things that has neither `/run` nor a root it can write to.
+const ELSEWHERE: [&str; 2] = ["/dev/shm/berth", "/tmp/berth"];
+
+/// Process 1 must not end because a directory is read-only: it takes another.
+fn find_room(options: &mut Options) -> Vec<String> {
+    let mut troubles = Vec::new();
+    if let Err(error) = usable(&options.runtime_dir) {
+        let found = ELSEWHERE.iter().map(PathBuf::from).find(|path| usable(path).is_ok());
+        if let Some(path) = found {
+            troubles.push(format!(
+                "{} cannot be written to ({error}), so the control socket is in {}: use \
+                 `berthctl --runtime-dir {1}`",
+                options.runtime_dir.display(),
+                path.display()
+            ));
+            options.runtime_dir = path;
+        }
+    }
+    if let Err(error) = usable(&options.state_dir) {
+        troubles.push(format!(
+            "{} cannot be written to ({error}): logs and volumes are in memory",
+            options.state_dir.display()
+        ));
+        options.state_dir = options.runtime_dir.join("state");
+    }
+    troubles
+}
+
+/// Makes a directory of our own, if it is not there, that can be written to.
+fn usable(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o711).create(path)?;
+    // In a directory that everybody may write to, another may have been first.
+    if fs::metadata(path)?.uid() != rustix::process::geteuid().as_raw() {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    Ok(rustix::fs::access(path, rustix::fs::Access::WRITE_OK)?)
 }
 
 /// The number of the group whose members may look, if there is to be one.
@@ -89,7 +133,7 @@ pub fn control_group(options: &Options) -> Result<Option<u32>, Fatal> {
 ///
 /// # Errors
 /// Another supervisor runs here, or the tree cannot be used.
-pub fn claim(options: &Options) -> Result<Claim, Fatal> {
+pub fn claim(options: &Options) -> Result<(Claim, Estate), Fatal> {
     let path = options.lock_file();
     let mut lock = take_lock(&path, &options.runtime_dir, "--runtime-dir")?;
     let state = take_lock(&options.state_lock(), &options.state_dir, "--state-dir")?;
@@ -101,13 +145,48 @@ pub fn claim(options: &Options) -> Result<Claim, Fatal> {
         .read_to_string(&mut recorded)
         .map_err(|error| Fatal::new(&format!("read {}", path.display()), &error))?;
     let left: Vec<PathBuf> = recorded.lines().skip(1).map(PathBuf::from).collect();
-    cgroup::tree::kill_leftovers(&left)
-        .map_err(|error| Fatal::new("end what a killed berth left", &error))?;
     let tree = Tree::discover().map_err(|error| Fatal::new("find the cgroups", &error))?;
-    let root = tree.open(&identity()).map_err(|error| Fatal::new("make a cgroup", &error))?;
+    let (root, estate) = inherit(options, &left, &tree)?;
     record(&mut lock, &root)
         .map_err(|error| Fatal::new(&format!("write {}", path.display()), &error))?;
-    Ok(Claim { _locks: vec![lock, state], root })
+    Ok((Claim { locks: vec![lock, state], root }, estate))
+}
+
+/// Finds what a killed supervisor has left and can be taken over; ends all else of it.
+fn inherit(options: &Options, left: &[PathBuf], tree: &Tree) -> Result<(Root, Estate), Fatal> {
+    let ended = |error| Fatal::new("end what a killed berth left", &error);
+    if !is_last() {
+        let path = options.ledger();
+        let told = ledger::read(&path)
+            .map_err(|error| Fatal::new(&format!("read {}", path.display()), &error))?;
+        if let Some((root, estate)) = adopt::inspect(told, left, tree) {
+            cgroup::tree::kill_others(left, &estate.names()).map_err(ended)?;
+            return Ok((root, estate));
+        }
+    }
+    cgroup::tree::kill_leftovers(left).map_err(ended)?;
+    let root = tree.open(&identity()).map_err(|error| Fatal::new("make a cgroup", &error))?;
+    Ok((root, Estate::default()))
+}
+
+/// Whether nothing outlives this process.
+fn is_last() -> bool {
+    std::process::id() == 1
+}
+
+/// The ledger; `None` where nobody would ever read it.
+///
+/// # Errors
+/// It cannot be written.
+pub fn ledger(options: &Options, estate: &Estate) -> Result<Option<Ledger>, Fatal> {
+    if is_last() {
+        return Ok(None);
+    }
+    let path = options.ledger();
+    let opened = if estate.is_empty() { Ledger::begin(path) } else { Ledger::go_on(path) };
+    opened
+        .map(Some)
+        .map_err(|error| Fatal::new(&format!("write {}", options.ledger().display()), &error))
 }
 
 /// Locks the file. A supervisor that was killed may have left a child that had no time yet
@@ -196,11 +275,26 @@ fn record(lock: &mut File, root: &Root) -> io::Result<()> {
 }
 
 /// Removes what is only there while a supervisor runs.
+///
+/// # Errors
+/// A sentence that names what could not be removed.
 pub fn leave(options: &Options, claim: Claim) -> Result<(), Fatal> {
-    for path in [options.control_socket(), options.lock_file()] {
-        remove_if_there(&path)?;
+    if let Some(lock) = claim.locks.first() {
+        let others = [options.control_socket(), options.ledger()];
+        leave_directory(lock, &others, &options.lock_file())?;
     }
     claim.root.remove().map_err(|error| Fatal::new("remove the cgroup", &error))
+}
+
+/// Where the lock is not the one that is held, somebody has cleared the directory and another
+/// supervisor has taken it: what else is there is its own, too.
+fn leave_directory(lock: &File, others: &[PathBuf], path: &Path) -> Result<(), Fatal> {
+    if !is_at(lock, path) {
+        return Ok(());
+    }
+    // The lock last: whoever finds none may make a socket at once.
+    others.iter().try_for_each(|other| remove_if_there(other))?;
+    remove_if_there(path)
 }
 
 fn remove_if_there(path: &Path) -> Result<(), Fatal> {
@@ -227,4 +321,29 @@ pub fn raise_descriptor_limit() -> io::Result<()> {
 /// It is closed.
 pub fn duplicate(fd: impl AsFd) -> Result<OwnedFd, Fatal> {
     fd.as_fd().try_clone_to_owned().map_err(|error| Fatal::new("use the standard output", &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_supervisor_has_made_meanwhile_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, socket) = (directory.path().join("lock"), directory.path().join("socket"));
+        let others = [socket.clone()];
+        let take = || take_lock(&path, directory.path(), "--runtime-dir").unwrap();
+        let ours = take();
+        fs::write(&socket, "ours").unwrap();
+        fs::remove_file(&path).unwrap();
+        let theirs = take();
+        fs::write(&socket, "theirs").unwrap();
+        leave_directory(&ours, &others, &path).unwrap();
+        assert!(is_at(&theirs, &path));
+        assert_eq!(fs::read_to_string(&socket).unwrap(), "theirs");
+        // The control: what is its own goes.
+        leave_directory(&theirs, &others, &path).unwrap();
+        assert!(!path.exists() && !socket.exists());
+        leave_directory(&theirs, &others, &path).unwrap();
+    }
 }

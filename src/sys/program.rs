@@ -31,7 +31,9 @@ const OWN: &str = "/proc/self/exe";
 /// process may go on as it is.
 pub fn keep_from_writers() -> io::Result<()> {
     let own = path::handle(OWN)?;
-    if rustix::fs::fstatvfs(&own)?.f_flag.contains(StatVfsMountFlags::RDONLY) {
+    // A file system that is read-only as a whole may become writable later.
+    let read_only = rustix::fs::fstatvfs(&own)?.f_flag.contains(StatVfsMountFlags::RDONLY);
+    if read_only && !path::is_in_sight(own.as_fd())? {
         return Ok(());
     }
     let name = std::fs::read_link(OWN)?;

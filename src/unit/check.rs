@@ -4,10 +4,13 @@
 //! every rule that looks at more than one key stands as one entry of a list or one
 //! small function.
 
+use std::path::Path;
+
 use super::diagnostic::Mistake;
 use super::draft::{Draft, Isolation, Network, Reference, Relation};
 use super::model::{
-    At, CapabilitySet, Kind, Namespaces, Ready, RestartPolicy, Rootfs, Unit, Writable,
+    At, CapabilitySet, Kind, Namespaces, Ready, RestartPolicy, Rootfs, SecretSource, Secrets,
+    Security, Unit, Writable, secret as secret_model,
 };
 use super::settings::value::Context;
 use super::settings::{Section, sysctls};
@@ -22,6 +25,8 @@ pub struct Checked {
     pub header: Place,
     /// Whom it names, and where.
     pub references: Vec<Reference>,
+    /// Where each of its secrets is listed.
+    pub secrets: Vec<Place>,
 }
 
 /// Checks a draft that is a service and makes it a unit.
@@ -40,6 +45,7 @@ pub fn service(mut draft: Draft, header: Place, cx: &mut Context<'_>) -> Checked
     protected_paths(&draft, cx);
     sysctls(&draft, cx);
     devices(&draft, cx);
+    secrets(&draft, cx);
     if matches!(draft.isolation, Isolation::None) {
         plain_process(&draft, cx);
     } else {
@@ -63,6 +69,10 @@ pub fn service(mut draft: Draft, header: Place, cx: &mut Context<'_>) -> Checked
     }
     draft.service.mounts =
         draft.mounts.drain(..).map(|(place, mount)| cx.at(place, mount)).collect();
+    if !draft.secrets.is_empty() {
+        let uses = draft.secrets.iter().map(|(place, used)| cx.at(*place, used.clone()));
+        draft.service.secrets = Secrets { uses: uses.collect() }.into();
+    }
     draft.unit.kind = Kind::Service(Box::new(draft.service.clone()));
     done(draft, header)
 }
@@ -75,8 +85,23 @@ pub fn target(mut draft: Draft, header: Place) -> Checked {
 
 fn done(mut draft: Draft, header: Place) -> Checked {
     draft.relate();
-    let Draft { unit, references, .. } = draft;
-    Checked { unit, header, references }
+    let Draft { unit, references, secrets, .. } = draft;
+    let secrets = secrets.into_iter().map(|(place, _)| place).collect();
+    Checked { unit, header, references, secrets }
+}
+
+/// Checks a draft that is a secret; where its value is.
+pub fn secret(draft: &Draft, cx: &mut Context<'_>) -> SecretSource {
+    let place = |key: &str| draft.place(Section::Secret, key);
+    if let (Some(file), Some(variable)) = (place("file"), place("environment")) {
+        let text = "`environment` and `file` exclude each other";
+        cx.out.push(Mistake::new(variable, text).note(file, "because of this"));
+    }
+    match (&draft.secret_file, &draft.secret_environment) {
+        (Some(path), _) => SecretSource::File(path.clone()),
+        (None, Some(name)) => SecretSource::Environment(name.clone()),
+        (None, None) => SecretSource::Stored,
+    }
 }
 
 /// Refuses a key that another one rules out.
@@ -159,19 +184,50 @@ fn needs_namespace(draft: &Draft, cx: &mut Context<'_>) {
     }
 }
 
-/// Paths are protected by mounts on them.
+/// Paths are masked by mounts on them; and what is kept from it is not writable.
 fn protected_paths(draft: &Draft, cx: &mut Context<'_>) {
-    if draft.service.namespaces.value.mount {
-        return;
-    }
-    for key in ["masked-paths", "read-only-paths"] {
-        let Some(place) = draft.place(Section::Security, key) else { continue };
-        let text = format!("`{key}` needs a mount namespace, which `isolation` takes away");
-        let mistake = Mistake::new(place, text);
+    let place = |key| draft.place(Section::Security, key);
+    if !draft.service.namespaces.value.mount
+        && let Some(masked) = place("masked-paths")
+    {
+        let text = "`masked-paths` needs a mount namespace, which `isolation` takes away";
+        let mistake = Mistake::new(masked, text);
         cx.out.push(match draft.place(Section::Service, "isolation") {
             Some(isolation) => mistake.note(isolation, "because of this"),
             None => mistake,
         });
+    }
+    let Security { read_only_paths, masked_paths, writable_paths, .. } = &*draft.service.security;
+    let kept = [("read-only-paths", read_only_paths), ("masked-paths", masked_paths)];
+    for path in writable_paths.iter().flatten().map(|at| Path::new(&at.value)) {
+        for (key, paths) in kept {
+            let above = paths.iter().find(|at| path.starts_with(&at.value));
+            if let (Some(above), Some(here), Some(there)) =
+                (above, place("writable-paths"), place(key))
+            {
+                let text = format!("{} is not writable: it is in {}", path.display(), above.value);
+                cx.out.push(Mistake::new(here, text).note(there, "because of this"));
+            }
+        }
+    }
+}
+
+/// Secrets are mounted where nothing else may be.
+fn secrets(draft: &Draft, cx: &mut Context<'_>) {
+    let Some(place) = draft.place(Section::Service, "secrets") else { return };
+    if !draft.service.namespaces.value.mount {
+        let text = "`secrets` needs a mount namespace, which `isolation` takes away";
+        let mistake = Mistake::new(place, text).help("isolation = [\"mount\"] is enough for it");
+        cx.out.push(match draft.place(Section::Service, "isolation") {
+            Some(isolation) => mistake.note(isolation, "because of this"),
+            None => mistake,
+        });
+    }
+    let inside = |target: &str| Path::new(target).starts_with(secret_model::DIRECTORY);
+    for (covered, _) in draft.mounts.iter().filter(|(_, mount)| inside(&mount.target)) {
+        let text =
+            format!("a mount cannot be in {}, where the secrets are", secret_model::DIRECTORY);
+        cx.out.push(Mistake::new(*covered, text).note(place, "because of this"));
     }
 }
 

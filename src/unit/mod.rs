@@ -7,7 +7,7 @@
 //! The way of a file: [`files`] reads it, [`syntax`] makes a tree of it, [`layers`] puts
 //! the directories over each other, [`settings`] reads key by key into a [`draft`],
 //! [`check`] makes that a unit, [`load`] and [`pool`] bring all units together with the
-//! help of [`template`] and [`graph`], and [`wire`] carries the result to the supervisor.
+//! help of [`template`], [`graph`] and [`secrets`], and [`wire`] carries the result to the supervisor.
 //! [`definition()`] goes the other way: from a unit to what its file would say.
 
 mod capability;
@@ -24,7 +24,10 @@ pub mod model;
 pub mod names;
 pub mod pool;
 pub mod reference;
+mod seccomp;
+pub mod secrets;
 pub mod settings;
+mod shared;
 pub mod syntax;
 pub mod template;
 pub mod text;
@@ -35,5 +38,6 @@ pub use diagnostic::Diagnostic;
 pub use files::Source;
 pub use load::{Loaded, Previous, read};
 pub use reference::reference;
+pub use shared::together;
 pub use template::instantiate;
 pub use wire::{decode, encode};

@@ -6,7 +6,7 @@
 //! or because another defence has stopped it.
 
 use berth::container::step::Op;
-use berth::unit::model::{At, Capabilities, CapabilitySet, Service};
+use berth::unit::model::{At, Capabilities, CapabilitySet, Seccomp, Service};
 
 use super::rig::{Rig, service, unit};
 
@@ -31,6 +31,7 @@ pub fn others_off(service: &mut Service) {
     let add = At::default_value(CapabilitySet::ALL);
     service.security.capabilities = Capabilities::Changed { add, drop: At::default() };
     service.security.no_new_privileges = false;
+    service.security.seccomp = Some(At::default_value(Seccomp::Unconfined));
 }
 
 /// All but one capability, which is `None` for those that are not about any.

@@ -51,12 +51,18 @@ pub enum Mode {
     Revived,
     /// `berth up` where no control groups are mounted.
     UpWithoutGroups,
+    /// `berth up` as a user without privileges, where no control groups are mounted.
+    UpAsNobody,
+    /// `berth up` on a kernel that knows nothing of `landlock_create_ruleset(2)`.
+    UpWithoutLandlock,
 }
 
 /// A running supervisor.
 pub struct Rig {
     directory: tempfile::TempDir,
     child: Option<Child>,
+    /// What berth gets in its environment besides this process' own.
+    pub variables: Vec<(&'static str, String)>,
 }
 
 impl Rig {
@@ -76,7 +82,7 @@ impl Rig {
     /// The files, and no supervisor yet.
     pub fn prepare(units: &str) -> Self {
         let directory = tempfile::Builder::new().prefix("berth-test-").tempdir().unwrap();
-        let rig = Self { directory, child: None };
+        let rig = Self { directory, child: None, variables: Vec::new() };
         fs::create_dir(rig.path("units")).unwrap();
         fs::create_dir(rig.path("share")).unwrap();
         rig.write_units(units);
@@ -111,13 +117,25 @@ impl Rig {
                 "ip link set lo up; awk '/ - cgroup2? /{print $5}' /proc/self/mountinfo | \
                  xargs -n 1 umount -l; \"$@\"; exit $?"
             }
+            Mode::UpAsNobody => {
+                "ip link set lo up; awk '/ - cgroup2? /{print $5}' /proc/self/mountinfo | \
+                 xargs -n 1 umount -l; cp \"$1\" \"$HERE/berth\"; shift; chmod -R a+rwX \"$HERE\"; \
+                 setpriv --reuid 65534 --regid 65534 --clear-groups -- \"$HERE/berth\" \"$@\"; exit $?"
+            }
+            // A filter of system calls that answers number 444 with ENOSYS.
+            Mode::UpWithoutLandlock => {
+                "ip link set lo up; perl -e 'my $code = pack(q(SCCL) x 4, 0x20, 0, 0, 0, \
+                 0x15, 0, 1, 444, 6, 0, 0, 0x50026, 6, 0, 0, 0x7fff0000); \
+                 my $filter = pack(q(S x6 P), 4, $code); \
+                 syscall(157, 22, 2, $filter) == 0 or die $!; exec @ARGV' \"$@\"; exit $?"
+            }
             // The last command keeps the shell from becoming berth.
             Mode::Up | Mode::Boot => "ip link set lo up; \"$@\"; exit $?",
             Mode::Revived => {
                 "ip link set lo up; until \"$@\"; code=$?; [ $code -ne 137 ]; do :; done; exit $code"
             }
         };
-        command.args(["sh", "-c", script, "sh"]);
+        command.args(["sh", "-c", script, "sh"]).env("HERE", self.directory.path());
         command.arg(BERTH);
         let boots = matches!(mode, Mode::Boot | Mode::Revived);
         if boots {
@@ -134,6 +152,7 @@ impl Rig {
         let output = |name: &str| {
             fs::File::options().create(true).append(true).open(self.path(name)).unwrap()
         };
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(output("out")).stderr(output("err"));
         self.child = Some(command.spawn().unwrap());
     }
@@ -341,6 +360,13 @@ impl Rig {
             let children = format!("/proc/{pid}/task/{pid}/children");
             pid = fs::read_to_string(children).ok()?.split_whitespace().last()?.parse().ok()?;
         }
+    }
+
+    /// Who has started berth, and starts it again in [`Mode::Revived`].
+    pub fn parent_of_berth(&self) -> i32 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.berth_pid())).unwrap();
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap();
+        parent.trim().parse().unwrap()
     }
 
     /// A child of berth by the name that `ps` shows, such as `berth-logger`.

@@ -50,7 +50,7 @@ impl Daemon {
             why: view.why,
             status_text: view.status_text,
             run: view.run.map(|run| run.0),
-            unenforced: live.map(|live| live.group.unenforced().to_vec()).unwrap_or_default(),
+            unenforced: live.map(|live| live.unenforced()).unwrap_or_default(),
             privileged: unit.service().map(|service| service.security.privileged),
         })
     }

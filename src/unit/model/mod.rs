@@ -11,6 +11,8 @@ mod limits;
 mod log;
 mod mount;
 mod rare;
+mod seccomp;
+pub mod secret;
 mod security;
 mod service;
 
@@ -19,11 +21,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use super::capability::{Capabilities, CapabilitySet};
+pub use super::shared::Shared;
 pub use health::{Health, HealthCheck};
 pub use limits::Limits;
 pub use log::{Log, LogDriver};
 pub use mount::{Mount, MountSource, Propagation};
 pub use rare::{Rare, Unset};
+pub use seccomp::{Filter, Seccomp};
+pub use secret::{Secret, SecretSource, SecretUse, Secrets};
 pub use security::{Device, Security, Sysctl};
 pub use service::{
     ExitMatch, Id, Namespaces, Ready, Restart, RestartPolicy, Rootfs, Service, User, Writable,
@@ -63,6 +68,8 @@ pub struct UnitSet {
     pub units: Vec<Arc<Unit>>,
     /// Named volumes, sorted; those only mentioned in a mount are here too.
     pub volumes: Vec<String>,
+    /// Secrets, sorted by name, also those that no service uses.
+    pub secrets: Vec<Secret>,
     /// Templates (`name@`), from which an instance `name@x` is made when it is asked for.
     pub templates: Vec<Unit>,
 }

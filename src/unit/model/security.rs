@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 #[cfg(doc)]
 use super::Rare;
 use super::rare::Unset;
-use super::{At, Capabilities};
+use super::{At, Capabilities, Filter, Namespaces, Seccomp};
 
 /// What a service's processes may do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,10 +22,19 @@ pub struct Security {
     pub capabilities: Capabilities,
     /// A container that has all capabilities; then `capabilities` is the default.
     pub privileged: bool,
+    /// Which system calls; `None`: the default profile for a container that is not
+    /// privileged, else any. See [`Security::filter`].
+    pub seccomp: Option<At<Seccomp>>,
     /// Absolute paths inside its root that it does not see, besides the default ones.
     pub masked_paths: Vec<At<String>>,
     /// Absolute paths inside its root that it cannot write, besides the default ones.
     pub read_only_paths: Vec<At<String>>,
+    /// Absolute paths inside its root beneath which alone it can write.
+    pub writable_paths: Option<Vec<At<String>>>,
+    /// Name of an AppArmor profile, or `unconfined`; as inherited when `None`.
+    pub apparmor: Option<At<String>>,
+    /// SELinux context, or its type alone; as inherited when `None`.
+    pub selinux: Option<At<String>>,
     /// Devices it may use besides the standard ones; `None`: not said, which matters only
     /// without a mount namespace, where then nothing is kept from it.
     pub devices: Option<Vec<At<Device>>>,
@@ -93,14 +102,27 @@ impl Unset for Security {
         no_new_privileges: true,
         capabilities: Capabilities::Default,
         privileged: false,
+        seccomp: None,
         masked_paths: Vec::new(),
         read_only_paths: Vec::new(),
         devices: None,
         sysctls: Vec::new(),
+        writable_paths: None,
+        apparmor: None,
+        selinux: None,
     };
 }
 
 impl Security {
+    /// What filters its system calls, and the line that says so (0: none does).
+    pub fn filter(&self, own: Namespaces) -> Option<At<Filter>> {
+        match &self.seccomp {
+            Some(at) => Some(At { value: at.value.filter()?, line: at.line }),
+            None if own.mount && !self.privileged => Some(At::default_value(Filter::Default)),
+            None => None,
+        }
+    }
+
     /// Calls `f` for every string that a person wrote, for templates. All fields are named,
     /// so that a new one cannot be forgotten.
     pub fn strings(&mut self, f: &mut dyn FnMut(&mut String)) {
@@ -108,12 +130,18 @@ impl Security {
             no_new_privileges: _,
             capabilities: _,
             privileged: _,
+            // Read before there are instances; the path of a template holds no `%i`.
+            seccomp: _,
             masked_paths,
             read_only_paths,
             devices,
             sysctls,
+            writable_paths,
+            apparmor,
+            selinux,
         } = self;
-        for path in masked_paths.iter_mut().chain(read_only_paths) {
+        let lists = [masked_paths, read_only_paths].into_iter().chain(writable_paths);
+        for path in lists.flatten().chain(apparmor).chain(selinux) {
             f(&mut path.value);
         }
         for device in devices.iter_mut().flatten() {

@@ -1,11 +1,11 @@
 //! `[service.NAME.security]`: what does not work yet is known and checked all the same.
 
-use super::value::{self, Context, put};
+use super::value::{self, Context, put, put_at};
 use super::{Section, Setting};
-use crate::unit::limits;
-use crate::unit::model::{At, Capabilities, CapabilitySet};
+use crate::unit::model::{At, Capabilities, CapabilitySet, Seccomp};
 use crate::unit::syntax::{Node, Value};
 use crate::unit::text::quote;
+use crate::unit::{limits, names};
 
 const SERVICE: &[Section] = &[Section::Service];
 const SECURITY: &[Section] = &[Section::Security];
@@ -72,15 +72,28 @@ pub(super) const SETTINGS: &[Setting] = &[
         SECURITY,
         "seccomp",
         "\"default\" | \"unconfined\" | path",
-        "\"default\"",
-        |_, v, cx| {
-            value::text(v, cx);
+        "see below",
+        |d, v, cx| {
+            let read = seccomp(v, cx);
+            put_at(&mut d.service.security.seccomp, v, read, cx);
         },
     )
-    .help("Which system calls it may make.")
-    .good(&["\"default\""])
-    .bad(&["true"])
-    .later("filtering of system calls"),
+    .help(
+        "Which system calls it may make: as Docker's default profile allows, or stricter; any; \
+         or what a profile in the OCI's form says. A service with a mount namespace of its own \
+         has the default profile unless it is privileged, other services may make any call. It is \
+         the same for the command, its hooks and health checks, and for `berthctl exec`. \
+         Conditions on capabilities are about those the service can have. Calls by `int 0x80` \
+         end the process whatever the profile says, calls of x32 are not there \
+         (`architectures` and `archMap` change nothing about that), and neither are those \
+         with a higher number than the profile's highest unless it allows by default. Of several \
+         entries for a call the first without `args` counts; if there is none, the first whose \
+         `args` all match. `SCMP_ACT_NOTIFY` and unknown keys are refused, unknown calls are \
+         ignored. With `no-new-privileges = false` it takes SYS_ADMIN to install the filter, \
+         which berth must have; the service does not keep it.",
+    )
+    .good(&["\"default\"", "\"unconfined\""])
+    .bad(&["true", "\"defualt\"", "\"/no/such/profile.json\"", "\"profile.json\""]),
     Setting::new(
         SECURITY,
         "user-namespace",
@@ -102,10 +115,31 @@ pub(super) const SETTINGS: &[Setting] = &[
     .help(
         "What it cannot write, with all that is mounted below, besides `/proc/bus`, \
          `/proc/fs`, `/proc/irq`, `/proc/sys` and `/proc/sysrq-trigger`. Each path is meant \
-         inside its root, and must be there when the service starts.",
+         inside its root, and must be there when the service starts. Without a mount namespace \
+         of its own it is Landlock that holds this (Linux 5.13, fully from 6.2), and only for \
+         these paths: files beneath cannot be written, made, removed or renamed, but their \
+         mode and owner can be changed by whoever may; nor can entries of the directories that \
+         lead to them be made or removed, and nothing can be mounted.",
     )
     .good(&["[\"/srv/www/conf\"]"])
     .bad(&["[\"proc\"]", "[\"/\"]", "[\"/a/../b\"]", "1"]),
+    Setting::new(SECURITY, "writable-paths", PATHS, "everywhere", |d, v, cx| {
+        if let Some(paths) = paths(v, cx) {
+            d.service.security.writable_paths = Some(paths);
+        }
+    })
+    .help(
+        "It can write beneath these, inside its root, and nowhere else, whatever its user and \
+         its mounts allow; `[]` is nowhere. What is read-only stays so. `/dev/null`, `zero`, \
+         `full`, `random`, `urandom`, `tty`, `ptmx` and `pts` can always be written, other \
+         places in `/dev`, `/proc` and `/tmp` only if they are listed. It is Landlock that \
+         holds this (Linux 5.13, fully from 6.2), for the service, its hooks, health checks and \
+         `berthctl exec`; each of them is then kept from looking into the others with a \
+         debugger, and from mounting anything. The mode and the owner of files can be changed \
+         by whoever may.",
+    )
+    .good(&["[\"/var/lib/db\"]", "[]"])
+    .bad(&["[\"var\"]", "[\"/\"]", "[\"/a/../b\"]", "1"]),
     Setting::new(SECURITY, "masked-paths", PATHS, "[]", |d, v, cx| {
         put(&mut d.service.security.masked_paths, paths(v, cx));
     })
@@ -119,28 +153,46 @@ pub(super) const SETTINGS: &[Setting] = &[
     )
     .good(&["[\"/srv/www/.git\"]"])
     .bad(&["[\"proc\"]", "[\"/\"]", "[\"/a/../b\"]", "1"]),
-    Setting::new(SECURITY, "apparmor", "string", "none", |_, v, cx| {
-        value::text(v, cx);
+    Setting::new(SECURITY, "apparmor", "string", "as berth's own", |d, v, cx| {
+        let name = label(v, "the name of a profile", cx);
+        value::put_at(&mut d.service.security.apparmor, v, name, cx);
     })
-    .help("AppArmor profile.")
-    .good(&["\"web\""])
-    .bad(&["1"])
-    .later("AppArmor"),
-    Setting::new(SECURITY, "selinux", "string", "none", |_, v, cx| {
-        value::text(v, cx);
+    .help(
+        "The AppArmor profile of all its processes, which has to be loaded already; \
+         `unconfined` for none. Where there is no AppArmor, any other name ends the start.",
+    )
+    .good(&["\"web\"", "\"unconfined\"", "\"berth//web\""])
+    .bad(&["1", "\"\"", "\"a\\nb\""]),
+    Setting::new(SECURITY, "selinux", "string", "as berth's policy has it", |d, v, cx| {
+        let text = label(v, "a context, or its type", cx).and_then(|text| {
+            let parts = text.split(':').count();
+            if text.contains(char::is_whitespace)
+                || parts == 2
+                || text.split(':').any(str::is_empty)
+            {
+                let help = "write user:role:type, with :level if the policy has levels, or the \
+                            type alone";
+                return cx.advise(v, format!("{} is not a context", quote(&text)), help);
+            }
+            Some(text)
+        });
+        value::put_at(&mut d.service.security.selinux, v, text, cx);
     })
-    .help("SELinux label.")
-    .good(&["\"web_t\""])
-    .bad(&["1"])
-    .later("SELinux"),
+    .help(
+        "The SELinux context of all its processes; a type alone is put into the context that \
+         berth has. Where there is no SELinux, or its policy does not know the context, the \
+         start fails.",
+    )
+    .good(&["\"web_t\"", "\"system_u:system_r:web_t:s0:c1,c2\""])
+    .bad(&["1", "\"\"", "\"a:b\"", "\"a b\"", "\"u::t\""]),
     Setting::new(SECURITY, "privileged", "true | false", "false", |d, v, cx| {
         put(&mut d.service.security.privileged, value::flag(v, cx));
     })
     .help(
-        "For a container, all capabilities that berth has, and nothing of `/proc` and \
-         `/sys` is masked or read-only for its sake; and it may use every device, though \
-         its `/dev` holds only the standard nodes and those of `devices` (a `bind` of the \
-         host's `/dev` brings them all). So far that is all it does: \
+        "For a container, all capabilities that berth has, any system call unless `seccomp` \
+         is set, every device, and nothing of `/proc` and `/sys` is masked or read-only for its \
+         sake. Its `/dev` holds only the standard nodes and those of `devices`: a `bind` of the \
+         host's `/dev` brings them all. So far that is all it does: \
          namespaces, read-only trees and `no-new-privileges` stay as they are. \
          `berthctl status` marks it.",
     )
@@ -178,6 +230,46 @@ fn capabilities(node: &Node, all: All, cx: &mut Context<'_>) -> Option<Capabilit
         }
     })?;
     Some(sets.into_iter().fold(CapabilitySet::EMPTY, CapabilitySet::and))
+}
+
+/// A label of a security module, which takes a page at most.
+fn label(node: &Node, what: &str, cx: &mut Context<'_>) -> Option<String> {
+    let text = value::text(node, cx)?;
+    if text.is_empty() || text.len() > 1024 || text.chars().any(char::is_control) {
+        return cx.refuse(node, format!("{what} has 1 to 1024 bytes and no control characters"));
+    }
+    Some(text.to_owned())
+}
+
+fn seccomp(node: &Node, cx: &mut Context<'_>) -> Option<Seccomp> {
+    let text = value::text(node, cx)?;
+    match text {
+        "default" => return Some(Seccomp::Default),
+        "unconfined" => return Some(Seccomp::Unconfined),
+        _ => {}
+    }
+    if !text.contains('/') {
+        let message =
+            format!("{} is neither \"default\" nor \"unconfined\" nor a path", quote(text));
+        return match names::nearest(text, ["default", "unconfined"]) {
+            Some(near) => cx.advise(node, message, format!("did you mean \"{near}\"?")),
+            None => cx.advise(node, message, "write \"./\" before a file beside this one"),
+        };
+    }
+    if cx.template && text.contains("%i") {
+        return cx.refuse(node, "the profile of a template is the same for all its instances");
+    }
+    let path = value::host_path(text, node.place, cx)?;
+    match cx.profiles.get(&path) {
+        Ok(profile) => Some(Seccomp::Profile { path, profile }),
+        Err((problem, help)) => {
+            let message = format!("{text}: {problem}");
+            match help {
+                Some(help) => cx.advise(node, message, help),
+                None => cx.refuse(node, message),
+            }
+        }
+    }
 }
 
 /// Paths inside the unit's root, and their lines; each becomes a mount.
