@@ -17,6 +17,7 @@
 mod access;
 mod adopt;
 mod apply;
+mod audit;
 mod basics;
 mod capabilities;
 mod control;
