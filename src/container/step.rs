@@ -4,7 +4,8 @@ use std::fmt;
 
 use super::capabilities::Grant;
 use crate::sys::limits::Resource;
-use crate::unit::model::{Id, MountSource, Propagation, User};
+use crate::unit::model::secret::DIRECTORY;
+use crate::unit::model::{At, Id, MountSource, Propagation, SecretUse, User};
 
 /// One step, and the line of the unit file that asked for it (0: none did).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,6 +112,29 @@ pub enum Op {
         /// Where it will go, for the name of the step.
         target: String,
     },
+    /// Memory for secrets that is never swapped out.
+    SecretsMemory {
+        /// Where it is kept.
+        slot: usize,
+    },
+    /// One secret into it.
+    Secret {
+        /// Where it is kept.
+        slot: usize,
+        /// Absolute host path of the state directory.
+        state: String,
+        /// Which, and where its value is.
+        wanted: SecretUse,
+    },
+    /// All secrets on `/run/secrets`, read-only, each with its owner.
+    Secrets {
+        /// What holds them.
+        slot: usize,
+        /// The unit's user, who has those without an owner of their own.
+        user: Option<User>,
+        /// Which.
+        wanted: Vec<At<SecretUse>>,
+    },
     /// From now on no mount made here is seen by the host.
     PrivateMounts,
     /// A root tree of two layers.
@@ -196,7 +220,7 @@ pub enum Op {
     Umask(u32),
     /// Nothing executed from now on has more than this; the process itself still does.
     Bound(Grant),
-    /// Look up and become; root when `None`.
+    /// Look up and become; root when `None`, or whoever a supervisor without privileges is.
     User(Option<User>),
     /// What this user has.
     Capabilities(Grant),
@@ -245,6 +269,9 @@ impl fmt::Display for Op {
             Self::Open { source, target, .. } | Self::Attach { source, target, .. } => {
                 mount(f, source, target)
             }
+            Self::SecretsMemory { .. } => write!(f, "make the memory for its secrets"),
+            Self::Secret { wanted, .. } => write!(f, "give it the secret {}", wanted.secret),
+            Self::Secrets { .. } => write!(f, "mount its secrets on {DIRECTORY}"),
             Self::PrivateMounts => write!(f, "make all mounts private"),
             Self::Overlay { lower, upper: Upper::Memory, .. } => {
                 write!(f, "make an overlay of {lower}")

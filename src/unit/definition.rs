@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::model::{
     At, Capabilities, CapabilitySet, ExitMatch, Health, HealthCheck, Id, Kind, Limits, Log,
     LogDriver, Mount, MountSource, Namespaces, Propagation, Ready, Restart, RestartPolicy, Rootfs,
-    Seccomp, Security, Service, Unit, User, Writable,
+    Seccomp, SecretUse, Security, Service, Unit, User, Writable,
 };
 use super::names;
 
@@ -92,6 +92,7 @@ fn run(service: &Service, table: &mut Table) {
         mounts,
         umask,
         security,
+        secrets,
         init,
         oneshot,
         ready,
@@ -118,6 +119,9 @@ fn run(service: &Service, table: &mut Table) {
         root(rootfs, *writable, table);
         let mounts: Vec<Value> = mounts.iter().map(|at| placed(at, mount(&at.value))).collect();
         table.put("mounts", mounts);
+        let secrets = secrets.uses.iter();
+        let secrets: Vec<Value> = secrets.map(|at| placed(at, secret(&at.value))).collect();
+        table.put("secrets", secrets);
     }
     if namespaces.value.pid {
         table.put("init", *init);
@@ -166,6 +170,18 @@ fn run(service: &Service, table: &mut Table) {
     };
     let max_size = size(*max_size);
     table.put("log", json!({ "max-size": max_size, "max-files": max_files, "driver": driver }));
+}
+
+/// Where its value is found is said by the table of the secret itself.
+fn secret(used: &SecretUse) -> Value {
+    let SecretUse { secret, target, uid, gid, mode: permissions, source: _ } = used;
+    let mut table = Table::default();
+    table.put("secret", secret.as_str());
+    table.put("target", target.as_str());
+    table.some("uid", *uid);
+    table.some("gid", *gid);
+    table.put("mode", mode(*permissions));
+    Value::Object(table.0)
 }
 
 fn securing(security: &Security, own: Namespaces) -> Value {

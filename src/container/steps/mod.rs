@@ -9,6 +9,7 @@ mod paths;
 mod process;
 mod root;
 mod seccomp;
+mod secrets;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
@@ -40,6 +41,8 @@ pub struct State<'a> {
     labels: label::Files,
     /// What the supervisor has and can give.
     held: Held,
+    /// Secrets that the supervisor's environment brought, if they are needed.
+    pub vault: Option<OwnedFd>,
     /// Who the process is.
     identity: Identity,
     /// For `berthctl exec`.
@@ -59,6 +62,7 @@ impl<'a> State<'a> {
             files: Variables::new(),
             labels: label::Files::default(),
             held,
+            vault: None,
             identity: Identity::root(),
             exec: None,
         }
@@ -85,6 +89,9 @@ impl<'a> State<'a> {
             Op::Open { slot, source, path, read_only, .. } => {
                 self.open(*slot, source, path, *read_only)
             }
+            Op::SecretsMemory { slot } => self.secrets_memory(*slot),
+            Op::Secret { slot, state, wanted } => self.secret(*slot, state, wanted),
+            Op::Secrets { slot, user, wanted } => self.attach_secrets(*slot, user.as_ref(), wanted),
             Op::PrivateMounts => root::private_mounts(),
             Op::Overlay { lower, upper, bind_will_do } => {
                 self.root = Some(root::overlay(lower, upper, *bind_will_do)?);
