@@ -19,6 +19,7 @@ mod adopt;
 mod apply;
 mod basics;
 mod capabilities;
+mod contained;
 mod control;
 mod daemons;
 mod exec;
