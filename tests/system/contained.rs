@@ -62,7 +62,7 @@ fn boots_and_ends(preparation: &str, wrapper: &str) -> (String, i32) {
     let run = format!("{wrapper} {BERTH} --config {}", units(directory.path()));
     let mut child = container(preparation, &run).spawn().unwrap();
     let mut output = BufReader::new(child.stdout.take().unwrap());
-    let mut text = await_line(&mut output, "here");
+    let mut text = await_line(&mut output, "| here");
     kill(process_1(&child), Signal::SIGTERM).unwrap();
     std::io::Read::read_to_string(&mut output, &mut text).unwrap();
     (text, child.wait().unwrap().code().unwrap())
@@ -82,7 +82,7 @@ const NO_ADMIN: &str = "setpriv --bounding-set -sys_admin --inh-caps -sys_admin"
 fn a_read_only_root_ends_nobody() {
     let (text, code) = boots_and_ends(READ_ONLY, "");
     assert!(text.contains("logs and volumes are in memory"), "{text}");
-    assert!(text.contains("hello | here") && text.contains("hello | ended"), "{text}");
+    assert!(text.contains("hello   | here") && text.contains("hello   | ended"), "{text}");
     assert_eq!(code, 0, "{text}");
 }
 
@@ -91,7 +91,7 @@ fn without_the_right_to_mount() {
     let tmpfs = "mount --make-rprivate /; mount -t tmpfs run /run; mkdir /run/state; \
                  mount --bind /run/state /var/lib";
     let (text, code) = boots_and_ends(tmpfs, NO_ADMIN);
-    assert!(text.contains("hello | here") && text.contains("hello | ended"), "{text}");
+    assert!(text.contains("hello   | here") && text.contains("hello   | ended"), "{text}");
     assert_eq!(code, 0, "{text}");
 }
 
@@ -101,7 +101,7 @@ fn as_nobody() {
     let wrapper = "setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps -all";
     let (text, code) = boots_and_ends(own, wrapper);
     assert!(text.contains("so the control socket is in /dev/shm/berth"), "{text}");
-    assert!(text.contains("hello | here") && text.contains("hello | ended"), "{text}");
+    assert!(text.contains("hello   | here") && text.contains("hello   | ended"), "{text}");
     assert_eq!(code, 0, "{text}");
 }
 

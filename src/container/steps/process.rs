@@ -73,6 +73,11 @@ impl State<'_> {
     pub(super) fn become_user(&mut self, user: Option<&User>) -> Result<(), Failure> {
         let user = self.exec.and_then(|exec| exec.user.as_ref()).or(user);
         let Some(user) = user else {
+            // A supervisor that is not root makes nobody root: its units are who it is.
+            if !rustix::process::geteuid().is_root() {
+                self.identity = Identity::own();
+                return Ok(());
+            }
             self.identity = Identity::root();
             return Ok(identity::become_user(0, 0, &[])?);
         };
