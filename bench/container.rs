@@ -1,11 +1,12 @@
 //! Starts and ends containers as the supervisor does, and says how long one takes.
 //!
-//!     bench-container ROOTFS COUNT [plain|host]
+//!     bench-container ROOTFS COUNT [plain|host|overlay] [unconfined]
 //!
 //! ROOTFS holds a static program /tiny. The same work as `floor_container.c`, with all
 //! that a real start has besides: plan, status channel, init, accounting, killing the
 //! group. `plain` is a process without namespaces, `host`
-//! a container on the host's tree (ROOTFS not below a private directory). Prints nanoseconds for each.
+//! a container on the host's tree (ROOTFS not below a private directory), `unconfined` one
+//! without a filter of system calls. Prints nanoseconds for each.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -20,7 +21,7 @@ use std::time::Instant;
 use berth::container::{self, Child, Context, Host, Plan, Program, Status, Stdio};
 use berth::sys::cgroup::{Group, Root, Tree};
 use berth::sys::{fd, reap, signal};
-use berth::unit::model::{At, Namespaces, Rootfs, Writable};
+use berth::unit::model::{At, Namespaces, Rootfs, Seccomp, Writable};
 
 #[path = "../tests/sandbox/units.rs"]
 mod units;
@@ -44,6 +45,9 @@ fn main() {
             service.rootfs = At::default_value(Rootfs::Directory(rootfs));
             service.writable = Writable::Ephemeral;
         }
+    }
+    if arguments.get(4).is_some_and(|word| word == "unconfined") {
+        service.security.seccomp = Some(At::default_value(Seccomp::Unconfined));
     }
     let context = Context { runtime: "/run/berth", state: "/var/lib/berth" };
     let plan = container::compile(&unit, &context).unwrap();

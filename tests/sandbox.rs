@@ -24,12 +24,16 @@ mod escape_capabilities;
 mod escape_landlock;
 #[path = "sandbox/escape_seccomp.rs"]
 mod escape_seccomp;
+#[path = "sandbox/escape_secrets.rs"]
+mod escape_secrets;
 #[path = "sandbox/express.rs"]
 mod express;
 #[path = "sandbox/failures.rs"]
 mod failures;
 #[path = "sandbox/init.rs"]
 mod init;
+#[path = "sandbox/labels.rs"]
+mod labels;
 #[path = "sandbox/limits.rs"]
 mod limits;
 #[path = "sandbox/mounts.rs"]
@@ -46,6 +50,8 @@ mod process;
 mod rig;
 #[path = "sandbox/seccomp.rs"]
 mod seccomp;
+#[path = "sandbox/secrets.rs"]
+mod secrets;
 #[path = "sandbox/system.rs"]
 mod system;
 #[path = "sandbox/tree.rs"]
@@ -65,7 +71,10 @@ fn main() {
         seccomp::TESTS,
         escape_seccomp::TESTS,
         escape_landlock::TESTS,
+        secrets::TESTS,
+        escape_secrets::TESTS,
         limits::TESTS,
+        labels::TESTS,
         init::TESTS,
         ending::TESTS,
         failures::TESTS,

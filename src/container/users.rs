@@ -32,12 +32,6 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Who the calling process is, for a supervisor that is not root.
-    pub fn own() -> Self {
-        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-        Self { uid, gid, groups: Vec::new(), name: None, home: "/".to_owned(), shell: None }
-    }
-
     /// The superuser, where a unit names no user: no file is read for it.
     pub fn root() -> Self {
         Self {

@@ -35,6 +35,7 @@ mod real;
 mod reaping;
 mod restart;
 mod rig;
+mod secrets;
 mod stopping;
 mod upgrade;
 mod verbs;

@@ -11,9 +11,9 @@ use crate::unit::model::{MountSource, Propagation};
 
 /// A detached tree on its way to its place.
 pub(super) struct Source {
-    tree: OwnedFd,
+    pub(super) tree: OwnedFd,
     /// A volume that was made just now takes owner and mode of the directory it covers.
-    new_volume: bool,
+    pub(super) new_volume: bool,
 }
 
 /// Nothing but data.
@@ -92,15 +92,20 @@ impl State<'_> {
         if read_only {
             mount::add_attributes(opened.tree.as_fd(), true, READ_ONLY)?;
         }
-        let place = self.slots.get_mut(slot).ok_or_else(|| Failure::text("no such slot"))?;
-        *place = Some(opened);
+        self.keep(slot, opened)?;
         if let MountSource::Bind { propagation: Propagation::Shared, .. } = source {
             self.covers.shared = true;
         }
         Ok(())
     }
 
-    fn take(&mut self, slot: usize) -> Result<Source, Failure> {
+    pub(super) fn keep(&mut self, slot: usize, source: Source) -> Result<(), Failure> {
+        let place = self.slots.get_mut(slot).ok_or_else(|| Failure::text("no such slot"))?;
+        *place = Some(source);
+        Ok(())
+    }
+
+    pub(super) fn take(&mut self, slot: usize) -> Result<Source, Failure> {
         let place = self.slots.get_mut(slot).and_then(Option::take);
         place.ok_or_else(|| Failure::text("its source is not open"))
     }
