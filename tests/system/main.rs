@@ -20,6 +20,7 @@ mod apply;
 mod audit;
 mod basics;
 mod capabilities;
+mod contained;
 mod control;
 mod daemons;
 mod exec;
