@@ -24,6 +24,8 @@ mod devices;
 mod ending;
 #[path = "sandbox/escape_capabilities.rs"]
 mod escape_capabilities;
+#[path = "sandbox/escape_control.rs"]
+mod escape_control;
 #[path = "sandbox/escape_devices.rs"]
 mod escape_devices;
 #[path = "sandbox/escape_landlock.rs"]
@@ -87,6 +89,7 @@ fn main() {
         devices::TESTS,
         seccomp::TESTS,
         escape_seccomp::TESTS,
+        escape_control::TESTS,
         escape_landlock::TESTS,
         secrets::TESTS,
         escape_secrets::TESTS,
