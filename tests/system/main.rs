@@ -17,8 +17,10 @@
 mod access;
 mod adopt;
 mod apply;
+mod audit;
 mod basics;
 mod capabilities;
+mod contained;
 mod control;
 mod daemons;
 mod exec;
@@ -29,6 +31,7 @@ mod killed;
 mod landlock;
 mod logs;
 mod notify;
+mod program;
 mod readiness;
 mod real;
 mod reaping;
