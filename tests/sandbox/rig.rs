@@ -119,6 +119,8 @@ pub struct Rig {
     runs: Cell<u32>,
     /// Steps that are left out of plans: the control of a test takes one defence away.
     pub without: Cell<fn(&Op) -> bool>,
+    /// Whether its group keeps no device from a unit; likewise.
+    pub all_devices: Cell<bool>,
 }
 
 impl Rig {
@@ -140,6 +142,7 @@ impl Rig {
             directory,
             runs: Cell::new(0),
             without: Cell::new(|_| false),
+            all_devices: Cell::new(false),
         }
     }
 
@@ -249,7 +252,9 @@ impl<'a> Running<'a> {
         let plan = rig.plan(unit);
         rig.runs.set(rig.runs.get() + 1);
         let name = format!("{}-{}", unit.name, rig.runs.get());
-        let group = container::group(rig.root.as_ref().unwrap(), unit, &name)?;
+        let mut grouped = unit.clone();
+        service(&mut grouped).security.privileged |= rig.all_devices.get();
+        let group = container::group(rig.root.as_ref().unwrap(), &grouped, &name)?;
         let (read, write) = std::io::pipe().unwrap();
         let output = File::from(OwnedFd::from(read));
         let mut running =

@@ -17,8 +17,10 @@
 mod access;
 mod adopt;
 mod apply;
+mod audit;
 mod basics;
 mod capabilities;
+mod contained;
 mod control;
 mod daemons;
 mod exec;
@@ -32,6 +34,7 @@ mod network;
 mod network_attacks;
 mod network_leaks;
 mod notify;
+mod program;
 mod readiness;
 mod real;
 mod reaping;

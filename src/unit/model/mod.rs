@@ -31,7 +31,7 @@ pub use network::{Driver, Membership, Network, Networking, PORTS_MAX, Port, Prot
 pub use rare::{Rare, Unset};
 pub use seccomp::{Filter, Seccomp};
 pub use secret::{Secret, SecretSource, SecretUse, Secrets};
-pub use security::Security;
+pub use security::{Device, Security, Sysctl};
 pub use service::{
     ExitMatch, Id, Namespaces, Ready, Restart, RestartPolicy, Rootfs, Service, User, Writable,
 };

@@ -6,6 +6,7 @@
 //! in it does not exist.
 
 mod common;
+mod devices;
 mod health;
 mod later;
 mod limits;
@@ -17,6 +18,7 @@ mod sandbox;
 pub mod secret;
 mod security;
 mod service;
+pub(super) mod sysctls;
 pub mod value;
 
 use super::diagnostic::Mistake;
@@ -298,6 +300,8 @@ pub fn all() -> impl Iterator<Item = &'static Setting> + Clone {
         mount::SETTINGS,
         limits::SETTINGS,
         security::SETTINGS,
+        devices::SETTINGS,
+        sysctls::SETTINGS,
         health::SETTINGS,
         log::SETTINGS,
         later::SETTINGS,
