@@ -1,7 +1,6 @@
 //! The rig: a runner of tests in forked children, and a small supervisor for one unit.
 
 use std::cell::Cell;
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -17,6 +16,7 @@ use berth::sys::reap::{self, Dead, Ended};
 use berth::sys::{fd, fork, pidfd};
 use berth::unit::model::{At, Mount, Rootfs, Service, Unit, Writable};
 
+use super::host::host_state;
 pub use super::units::{service, unit};
 
 /// Longest time for one test, and for anything that is waited for.
@@ -30,6 +30,7 @@ pub fn main(lists: &[&[Test]]) {
         std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let wanted = |name: &str| filters.is_empty() || filters.iter().any(|f| name.contains(f));
     reap::become_subreaper().unwrap();
+    super::host::own_world();
     let (mut good, mut bad) = (0, Vec::new());
     for (name, test) in lists.iter().copied().flatten().filter(|(name, _)| wanted(name)) {
         match run(*test) {
@@ -91,18 +92,6 @@ fn remove_directories(pid: u32) {
             std::fs::remove_dir_all(path).unwrap();
         }
     }
-}
-
-/// What a test must leave as it was.
-fn host_state() -> BTreeSet<String> {
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let mut state: BTreeSet<String> = mounts.lines().map(str::to_owned).collect();
-    for entry in std::fs::read_dir("/proc/self/fd").unwrap() {
-        state.insert(format!("fd {}", entry.unwrap().file_name().display()));
-    }
-    let children = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
-    state.extend(children.split(' ').filter(|c| !c.is_empty()).map(|c| format!("child {c}")));
-    state
 }
 
 /// The groups of a test's rig, in every hierarchy. Those of other test runs are theirs.
