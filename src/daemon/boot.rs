@@ -145,6 +145,7 @@ fn start(mut options: Options, clock: Clock, troubles: Vec<String>) -> Result<Da
         instances: Vec::new(),
         stopped,
         children: false,
+        rest: None,
         program: own_path,
         upgrade: None,
         ledger,
