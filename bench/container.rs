@@ -49,7 +49,7 @@ fn main() {
     if arguments.get(4).is_some_and(|word| word == "unconfined") {
         service.security.seccomp = Some(At::default_value(Seccomp::Unconfined));
     }
-    let context = Context { runtime: "/run/berth", state: "/var/lib/berth" };
+    let context = Context { runtime: "/run/berth", state: "/var/lib/berth", files: &[] };
     let plan = container::compile(&unit, &context).unwrap();
     let start = Instant::now();
     for _ in 0..count {

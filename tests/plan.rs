@@ -8,8 +8,8 @@ use berth::container::capabilities::Grant;
 use berth::container::plan::{Context, compile, is_at_or_below};
 use berth::container::step::{Op, Step};
 use berth::unit::model::{
-    At, Capabilities, CapabilitySet, Filter, Id, Mount, MountSource, Namespaces, Propagation,
-    Ready, Rootfs, Seccomp, Service, Unit, User, Writable,
+    At, Capabilities, CapabilitySet, Device, Filter, Id, Mount, MountSource, Namespaces,
+    Propagation, Ready, Rootfs, Seccomp, Service, Sysctl, Unit, User, Writable,
 };
 
 #[path = "plan/grants.rs"]
@@ -25,7 +25,7 @@ fn unit(name: &str, change: impl FnOnce(&mut Service)) -> Unit {
 
 fn list(unit: &Unit) -> String {
     let (runtime, state) = ("/run/berth", "/var/lib/berth");
-    let context = Context { runtime, state };
+    let context = Context { runtime, state, files: &[] };
     let plan = compile(unit, &context).expect("a service");
     let mut text = String::new();
     for (name, steps) in
@@ -70,7 +70,10 @@ fn the_least_container() {
          sandbox  0 set the host name to web-1
          sandbox  0 bring the loopback device up
          sandbox  0 give up the init's capabilities
+         process  0 give a terminal a /dev/pts of its own
          process  0 begin a session
+         process  0 make a session keyring
+         process  0 set the limit core to 0
          process  0 set the umask to 0022
          process  0 limit the capabilities to CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP \
          NET_BIND_SERVICE SYS_CHROOT SETFCAP
@@ -151,6 +154,7 @@ fn a_plain_process_with_everything() {
          outside  3 read the environment file /etc/web.env
          outside  4 read the environment file /etc/default/web
          process  0 begin a session
+         process  0 make a session keyring
          process  6 set the limit nofile to 1024
          process  7 set the limit core to 0
          process  8 set the nice value to 5
@@ -186,6 +190,11 @@ fn a_tree_with_mounts() {
         .collect();
         s.security.read_only_paths = vec![At { value: "/var/lib/mysql/conf".into(), line: 15 }];
         s.security.masked_paths = vec![At { value: "/var/www/.git".into(), line: 16 }];
+        let (path, target) = ("/dev/ttyUSB0".to_owned(), "/dev/modem".to_owned());
+        let modem = Device { path, target, read: true, write: true, mknod: false };
+        s.security.devices = Some(vec![At { value: modem, line: 17 }]);
+        let sysctl = Sysctl { path: "net/core/somaxconn".to_owned(), value: "1024".to_owned() };
+        s.security.sysctls = vec![At { value: sysctl, line: 18 }];
     });
     expect(
         &unit,
@@ -196,13 +205,16 @@ fn a_tree_with_mounts() {
          sandbox 10 bind-mount /srv/www on /var/www
          sandbox 11 bind-mount /srv/www on /media (slave) (without the mounts below)
          sandbox 12 mount volume db on /var/lib/mysql
+         sandbox 17 open the device /dev/ttyUSB0
          sandbox  0 make all mounts private
          sandbox  3 make an overlay of /srv/tree with its writes in /var/lib/berth/overlay/db
          sandbox  0 change the root
          sandbox  0 mount /proc
+         sandbox 18 write 1024 to /proc/sys/net/core/somaxconn
          sandbox  0 mount /sys
          sandbox  0 mount /sys/fs/cgroup
          sandbox  0 fill /dev
+         sandbox 17 make the device node /dev/modem
          sandbox 10 bind-mount /srv/www on /var/www
          sandbox 11 bind-mount /srv/www on /media (slave) (without the mounts below)
          sandbox 12 mount volume db on /var/lib/mysql
@@ -216,7 +228,10 @@ fn a_tree_with_mounts() {
          sandbox  4 set the host name to database
          sandbox  0 bring the loopback device up
          sandbox  0 give up the init's capabilities
+         process  0 give a terminal a /dev/pts of its own
          process  0 begin a session
+         process  0 make a session keyring
+         process  0 set the limit core to 0
          process  0 set the umask to 0022
          process  0 limit the capabilities to CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP \
          NET_BIND_SERVICE SYS_CHROOT SETFCAP
@@ -256,6 +271,8 @@ fn some_namespaces_only() {
          sandbox  0 join the control groups of its limits
          sandbox  0 bring the loopback device up
          process  0 begin a session
+         process  0 make a session keyring
+         process  0 set the limit core to 0
          process  0 set the umask to 0022
          process  0 give up gaining privileges
          process  0 become root
@@ -273,7 +290,7 @@ fn the_hosts_network_brings_the_hosts_sys() {
 
 #[test]
 fn what_is_below_a_private_directory_needs_no_hiding() {
-    let context = Context { runtime: "/tmp/run", state: "/data/" };
+    let context = Context { runtime: "/tmp/run", state: "/data/", files: &[] };
     let plan = compile(&unit("web", |_| {}), &context).expect("a service");
     let hidden = plan.sandbox.iter().find_map(|step| match &step.op {
         Op::Hide { paths } => Some(paths.clone()),
@@ -291,7 +308,7 @@ fn the_sources_are_opened_before_and_attached_after_the_root_changes() {
         let mount = Mount { source, target: "/v".into(), read_only: true };
         s.mounts = vec![At { value: mount, line: 1 }];
     });
-    let context = Context { runtime: "/run/berth", state: "/state" };
+    let context = Context { runtime: "/run/berth", state: "/state", files: &[] };
     let plan = compile(&unit, &context).expect("a service");
     let place = |wanted: fn(&Op) -> bool| plan.sandbox.iter().position(|step| wanted(&step.op));
     let order = [
@@ -308,7 +325,7 @@ fn the_sources_are_opened_before_and_attached_after_the_root_changes() {
 #[test]
 fn a_filter_comes_with_the_kind_of_unit_or_its_line() {
     let compiled = |change: &dyn Fn(&mut Service)| {
-        let context = Context { runtime: "/run/berth", state: "/var/lib/berth" };
+        let context = Context { runtime: "/run/berth", state: "/var/lib/berth", files: &[] };
         compile(&unit("web", change), &context).expect("a service")
     };
     let filter =

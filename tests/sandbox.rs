@@ -2,7 +2,7 @@
 //!
 //! Every test runs in a process of its own, made by fork from this one thread: launching
 //! is only allowed from a process with one thread. Before and after each test the state
-//! of the host (mounts, control groups, descriptors, children) is compared.
+//! of the host (see `host`) is compared.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -14,14 +14,28 @@
     reason = "tests, though not of libtest: a panic is how they fail"
 )]
 
+#[path = "sandbox/attempt.rs"]
+mod attempt;
 #[path = "sandbox/capabilities.rs"]
 mod capabilities;
+#[path = "sandbox/devices.rs"]
+mod devices;
 #[path = "sandbox/ending.rs"]
 mod ending;
 #[path = "sandbox/escape_capabilities.rs"]
 mod escape_capabilities;
+#[path = "sandbox/escape_control.rs"]
+mod escape_control;
+#[path = "sandbox/escape_devices.rs"]
+mod escape_devices;
 #[path = "sandbox/escape_landlock.rs"]
 mod escape_landlock;
+#[path = "sandbox/escape_paths.rs"]
+mod escape_paths;
+#[path = "sandbox/escape_processes.rs"]
+mod escape_processes;
+#[path = "sandbox/escape_rootfs.rs"]
+mod escape_rootfs;
 #[path = "sandbox/escape_seccomp.rs"]
 mod escape_seccomp;
 #[path = "sandbox/escape_secrets.rs"]
@@ -30,6 +44,8 @@ mod escape_secrets;
 mod express;
 #[path = "sandbox/failures.rs"]
 mod failures;
+#[path = "sandbox/host.rs"]
+mod host;
 #[path = "sandbox/init.rs"]
 mod init;
 #[path = "sandbox/labels.rs"]
@@ -68,8 +84,14 @@ fn main() {
         process::TESTS,
         capabilities::TESTS,
         escape_capabilities::TESTS,
+        escape_devices::TESTS,
+        escape_paths::TESTS,
+        escape_processes::TESTS,
+        escape_rootfs::TESTS,
+        devices::TESTS,
         seccomp::TESTS,
         escape_seccomp::TESTS,
+        escape_control::TESTS,
         escape_landlock::TESTS,
         secrets::TESTS,
         escape_secrets::TESTS,
@@ -81,5 +103,6 @@ fn main() {
         express::TESTS,
         probes::TESTS,
         system::TESTS,
+        host::TESTS,
     ]);
 }

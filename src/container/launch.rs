@@ -245,9 +245,11 @@ impl fmt::Display for LaunchError {
 impl std::error::Error for LaunchError {}
 
 /// The namespaces that clone3 makes; that of the cgroup tree is made by the child once it
-/// is in its group.
-fn clone_flags(own: Namespaces) -> u64 {
-    flags(Namespaces { cgroup: false, ..own })
+/// is in its group, and a network that it shares is another's.
+fn clone_flags(plan: &Plan) -> u64 {
+    let own = plan.namespaces;
+    let network = own.network && !plan.shares_network;
+    flags(Namespaces { cgroup: false, network, ..own })
 }
 
 /// The namespaces that a process of a running unit enters itself.
@@ -279,7 +281,7 @@ pub fn sandbox(host: &Host, plan: &Plan, group: &Group) -> Result<Child, LaunchE
         return Err(LaunchError::NoSandbox);
     }
     host.recover()?;
-    start(host, plan, group, clone_flags(plan.namespaces), None, Stdio::default(), Job::Sandbox)
+    start(host, plan, group, clone_flags(plan), None, Stdio::default(), Job::Sandbox)
 }
 
 /// Makes a process of a unit: its command, a hook, a health check, something for `exec`.
@@ -301,7 +303,7 @@ pub fn process(
     host.recover()?;
     let start = |flags| start(host, plan, group, flags, inside, *stdio, Job::Process(program));
     match inside {
-        None => start(clone_flags(plan.namespaces)),
+        None => start(clone_flags(plan)),
         Some(sandbox) if plan.namespaces.pid => {
             enter::enter(sandbox, namespace::PID).map_err(LaunchError::Enter)?;
             host.stranded.set(true);

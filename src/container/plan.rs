@@ -17,7 +17,7 @@ use super::step::{Covered, Datagram, Fence, Label, Op, Step, Upper};
 use crate::sys::limits::Resource;
 use crate::unit::model::{
     At, Filter, Limits, Mount, MountSource, Namespaces, Propagation, Rootfs, Security, Service,
-    Unit, Writable,
+    Sysctl, Unit, Writable,
 };
 
 /// What a plan needs to know besides the unit.
@@ -27,6 +27,8 @@ pub struct Context<'a> {
     pub runtime: &'a str,
     /// Absolute path of the state directory; likewise.
     pub state: &'a str,
+    /// Files that it sees in place of those of its root tree, path and text.
+    pub files: &'a [(String, String)],
 }
 
 /// How the processes of a unit are made.
@@ -38,6 +40,8 @@ pub struct Plan {
     pub file: String,
     /// Which namespaces are its own.
     pub namespaces: Namespaces,
+    /// Whether its network is that of another unit, into which the sandbox goes.
+    pub shares_network: bool,
     /// Whether the tiny init is process 1.
     pub init: bool,
     /// In sight of the host, every process.
@@ -90,6 +94,7 @@ pub fn compile(unit: &Unit, context: &Context<'_>) -> Option<Plan> {
         unit: unit.name.clone(),
         file: unit.file.clone(),
         namespaces,
+        shares_network: service.network_owner().is_some(),
         init: service.has_init(),
         outside: outside(service),
         sandbox: sandbox.steps,
@@ -148,12 +153,13 @@ fn outside(service: &Service) -> Vec<Step> {
 }
 
 fn process(service: &Service, grant: Option<(Grant, u32)>) -> Vec<Step> {
-    let mut steps = vec![plain(Op::Session)];
-    limits(&service.limits, &mut steps);
-    if service.limits.core.is_none() && !service.secrets.uses.is_empty() {
-        // A core file would hold what it has read of them.
-        steps.push(plain(Op::Limit(Resource::Core, 0)));
+    let mut steps = Vec::new();
+    if service.namespaces.value.mount {
+        steps.push(plain(Op::Terminals));
     }
+    steps.push(plain(Op::Session));
+    steps.push(plain(Op::Keyring));
+    limits(&service.limits, &mut steps);
     steps.push(plain(Op::Umask(service.umask)));
     // Limiting takes a capability that the user may not have.
     if let Some((grant, line)) = grant {
@@ -207,15 +213,16 @@ fn fences(service: &Service, steps: &mut Vec<Step>) {
 }
 
 fn limits(limits: &Limits, steps: &mut Vec<Step>) {
-    for (resource, limit) in [
-        (Resource::Files, &limits.nofile),
-        (Resource::Processes, &limits.nproc),
-        (Resource::Core, &limits.core),
-    ] {
+    for (resource, limit) in
+        [(Resource::Files, &limits.nofile), (Resource::Processes, &limits.nproc)]
+    {
         if let Some(limit) = limit {
             steps.push(Step { op: Op::Limit(resource, limit.value), line: limit.line });
         }
     }
+    // What a process knew is in its core file.
+    let (core, line) = limits.core.as_ref().map_or((0, 0), |core| (core.value, core.line));
+    steps.push(Step { op: Op::Limit(Resource::Core, core), line });
     if let Some(nice) = &limits.nice {
         steps.push(Step { op: Op::Nice(nice.value), line: nice.line });
     }
@@ -247,11 +254,18 @@ impl Sandbox<'_> {
             return;
         }
         self.push(Op::JoinGroups);
+        let shares_network = self.service.network_owner().is_some();
+        if shares_network {
+            // Before the tree: /sys shows the network of who mounts it.
+            self.push(Op::ShareNetwork);
+        }
         if own.cgroup {
             self.push(Op::CgroupView);
         }
         if own.mount {
             self.tree();
+        } else {
+            self.sysctls();
         }
         if own.uts {
             let (name, line) = match &self.service.hostname {
@@ -260,8 +274,12 @@ impl Sandbox<'_> {
             };
             self.steps.push(Step { op: Op::HostName(host_name(name)), line });
         }
-        if own.network {
+        if own.network && !shares_network {
             self.push(Op::Loopback);
+        }
+        if !self.service.networking.memberships.is_empty() {
+            // Last: meanwhile they are made.
+            self.push(Op::AwaitNetwork);
         }
         if self.service.has_init() {
             self.push(Op::Disarm);
@@ -271,20 +289,29 @@ impl Sandbox<'_> {
     fn tree(&mut self) {
         let own = self.service.namespaces.value;
         let slots = self.open_sources();
+        let devices = self.open_devices();
         let secrets = self.read_secrets();
         let sys = if own.network { None } else { Some(self.open_host_sys()) };
         self.push(Op::PrivateMounts);
         self.root();
         self.push(Op::Proc);
+        // Before anything of the unit's can be mounted there.
+        self.sysctls();
         self.push(Op::Sys { slot: sys });
         if own.cgroup {
             self.push(Op::CgroupMount);
         }
         self.push(Op::Dev);
+        self.steps.extend(devices);
         if self.service.rootfs.value == Rootfs::Host {
             self.private_directories();
         }
         self.mounts(&slots);
+        let files = self.context.files.iter().filter(|(path, _)| !self.is_mounted(path));
+        let files: Vec<(String, String)> = files.cloned().collect();
+        if !files.is_empty() {
+            self.push(Op::Files(files));
+        }
         let seen = self.state_in_binds();
         if !seen.is_empty() {
             self.push(Op::Hide { paths: seen });
@@ -351,6 +378,26 @@ impl Sandbox<'_> {
             slots.push(Some(slot));
         }
         slots
+    }
+
+    /// Opens the nodes of devices, and says which steps put them into `/dev`.
+    fn open_devices(&mut self) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for At { value: device, line } in self.service.security.devices.iter().flatten() {
+            let slot = self.slot();
+            let op = Op::OpenDevice { slot, path: device.path.clone() };
+            self.steps.push(Step { op, line: *line });
+            let op = Op::Device { slot, target: device.target.clone() };
+            steps.push(Step { op, line: *line });
+        }
+        steps
+    }
+
+    fn sysctls(&mut self) {
+        for At { value: Sysctl { path, value }, line } in &self.service.security.sysctls {
+            let op = Op::Sysctl { path: path.clone(), value: value.clone() };
+            self.steps.push(Step { op, line: *line });
+        }
     }
 
     /// Reads the values of its secrets, before its own tree hides where they are.

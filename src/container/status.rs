@@ -187,6 +187,21 @@ pub fn send_socket(
     socket::send(channel, &[kind.letter()], &[fd]).map(drop)
 }
 
+/// Child: waits for the supervisor's leave to go on, and takes what comes with it.
+///
+/// # Errors
+/// As recvmsg(2); `UnexpectedEof` when the supervisor has gone.
+pub fn await_leave(channel: BorrowedFd<'_>) -> io::Result<Option<OwnedFd>> {
+    loop {
+        crate::sys::fd::readable_within(channel, -1)?;
+        let Some(mut message) = socket::receive(channel, &mut [0; 1])? else { continue };
+        if message.length == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        return Ok(message.fds.pop());
+    }
+}
+
 /// What the supervisor reads from the channel.
 #[derive(Debug)]
 pub enum Status {
@@ -245,6 +260,15 @@ impl Channel {
     /// a moment by a child that was made meanwhile and holds a copy of its other end.
     pub fn is_executing(&self) -> bool {
         self.executing
+    }
+
+    /// Gives the child leave to go on after [`await_leave`].
+    ///
+    /// # Errors
+    /// As sendmsg(2): it has ended.
+    pub fn give_leave(&self, with: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        let with: Vec<BorrowedFd<'_>> = with.into_iter().collect();
+        socket::send(self.fd.as_fd(), b"G", &with).map(drop)
     }
 
     /// Reads the next message, without waiting.

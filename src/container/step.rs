@@ -176,6 +176,27 @@ pub enum Op {
     CgroupMount,
     /// `/dev` with its nodes, `pts`, `shm` and `mqueue`.
     Dev,
+    /// A device node of the host, to be used inside.
+    OpenDevice {
+        /// Where it is kept.
+        slot: usize,
+        /// Its path on the host.
+        path: String,
+    },
+    /// What a slot holds, in a fresh `/dev`.
+    Device {
+        /// Which.
+        slot: usize,
+        /// Absolute path inside.
+        target: String,
+    },
+    /// A setting of one of the unit's namespaces.
+    Sysctl {
+        /// Below `/proc/sys`.
+        path: String,
+        /// What is written.
+        value: String,
+    },
     /// Memory.
     Tmpfs {
         /// Absolute path inside.
@@ -208,10 +229,20 @@ pub enum Op {
     HostName(String),
     /// `lo`.
     Loopback,
+    /// Enter the network of another unit, whose process comes by the status channel.
+    ShareNetwork,
+    /// Wait until the supervisor says that the devices of its networks are there.
+    AwaitNetwork,
+    /// Files of berth's own over those of the root tree: path and text.
+    Files(Vec<(String, String)>),
     /// The init needs no capability, nor does anything it could execute.
     Disarm,
+    /// For a process with a terminal: a `/dev/pts` that no other process of the unit sees.
+    Terminals,
     /// setsid(2), and the terminal if there is one.
     Session,
+    /// A session keyring of its own: the supervisor's may hold somebody's keys.
+    Keyring,
     /// setrlimit(2).
     Limit(Resource, u64),
     /// setpriority(2).
@@ -287,6 +318,10 @@ impl fmt::Display for Op {
             Self::Sys { .. } => write!(f, "mount /sys"),
             Self::CgroupMount => write!(f, "mount /sys/fs/cgroup"),
             Self::Dev => write!(f, "fill /dev"),
+            Self::OpenDevice { path, .. } => write!(f, "open the device {path}"),
+            Self::Device { target, .. } => write!(f, "make the device node {target}"),
+            Self::Sysctl { path, value } => write!(f, "write {value} to /proc/sys/{path}"),
+            Self::Terminals => write!(f, "give a terminal a /dev/pts of its own"),
             Self::Tmpfs { target, .. } => write!(f, "mount a tmpfs on {target}"),
             Self::Socket(socket) => write!(f, "make the socket {}", socket.path()),
             Self::Mask(Covered::Kernel) => write!(f, "mask what /proc and /sys show of the host"),
@@ -296,8 +331,12 @@ impl fmt::Display for Op {
             Self::ReadOnlyRoot => write!(f, "make the root tree read-only"),
             Self::HostName(name) => write!(f, "set the host name to {name}"),
             Self::Loopback => write!(f, "bring the loopback device up"),
+            Self::ShareNetwork => write!(f, "enter the network it shares"),
+            Self::AwaitNetwork => write!(f, "wait for its networks"),
+            Self::Files(_) => write!(f, "make its hosts, hostname and resolv.conf"),
             Self::Disarm => write!(f, "give up the init's capabilities"),
             Self::Session => write!(f, "begin a session"),
+            Self::Keyring => write!(f, "make a session keyring"),
             Self::Limit(resource, value) => write!(f, "set the limit {resource} to {value}"),
             Self::Nice(value) => write!(f, "set the nice value to {value}"),
             Self::Umask(mask) => write!(f, "set the umask to {mask:04o}"),

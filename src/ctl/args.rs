@@ -147,6 +147,15 @@ pub enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Show what protects others from a unit, with a score; of all units, the scores
+    Audit {
+        /// Unit; all services if left out
+        #[arg(value_name = "UNIT")]
+        unit: Option<String>,
+        /// Print a JSON array
+        #[arg(long)]
+        json: bool,
+    },
     /// Show what a unit depends on, as a tree
     Deps {
         /// Unit
@@ -155,6 +164,12 @@ pub enum Verb {
         /// Show what depends on it
         #[arg(long)]
         reverse: bool,
+    },
+    /// Show networks: who is in them, with which addresses, names and ports
+    Network {
+        /// What of them
+        #[command(subcommand)]
+        verb: NetworkVerb,
     },
     /// Secrets: which there are; keep or forget the value of one
     Secret {
@@ -182,6 +197,26 @@ pub enum Verb {
     },
     /// Print the versions of berthctl and of the supervisor
     Version,
+}
+
+/// What to show of networks.
+#[derive(Debug, Subcommand)]
+pub enum NetworkVerb {
+    /// List the networks that are there
+    Ls {
+        /// Print a JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one: units, addresses, ports, rules
+    Show {
+        /// Network
+        #[arg(value_name = "NETWORK")]
+        name: String,
+        /// Print a JSON object
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// What to do with secrets.

@@ -231,6 +231,7 @@ impl Daemon {
                 None => None,
             },
             unenforced: live.group.unenforced().to_vec(),
+            network: live.network.clone(),
         })
     }
 
@@ -271,6 +272,8 @@ impl Daemon {
                 }
             }
         }
+        // With what those have that were taken over; the rest is removed.
+        self.tidy_networks();
         self.think(&mut Vec::new());
         again.extend(self.without_their_own());
         for id in again {
@@ -306,6 +309,7 @@ impl Daemon {
         let run = Run(entry.run);
         let mut live = Live::new(run, unit.clone(), group);
         live.inherited_init = init;
+        live.network = entry.network.map(|network| Box::new(network.taken_over()));
         self.adopt_output(&mut live, service, streams)?;
         self.lives.insert(id, Box::new(live));
         if let Some(socket) = notify {

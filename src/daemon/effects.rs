@@ -37,7 +37,7 @@ impl Daemon {
             Action::Clean { unit, run } => self.clean(unit, run),
             Action::Freeze { unit, run, on } => self.freeze(unit, run, on),
             Action::Announce(notice) => self.announce(&notice),
-            Action::JobDone { job, result } => self.job_done(job, result),
+            Action::JobDone { job, result } => self.job_ended(job, result),
             Action::Removed { unit: _, name } => self.journal.say(&format!("{name}: removed")),
             Action::ShutdownDone => self.shutdown_done(),
         }
@@ -59,17 +59,35 @@ impl Daemon {
         let group = container::group(&self.claim.root, &unit, &unit.name)?;
         let mut live = Live::new(run, unit.clone(), group);
         let prepared = self.open_output(&mut live, service, id);
-        let has_init = service.has_init();
         self.lives.insert(id, Box::new(live));
         prepared?;
-        if !has_init {
+        if self.ask_for_networks(id, run, &unit) {
+            return Ok(true);
+        }
+        self.try_prepare_sandbox(id, run)
+    }
+
+    /// The second half, once the unit has its addresses.
+    pub(super) fn prepare_sandbox(&mut self, id: UnitId, run: Run) {
+        match self.try_prepare_sandbox(id, run) {
+            Ok(true) => {}
+            Ok(false) => self.fact(id, run, Fact::Prepared),
+            Err(text) => self.fact(id, run, Fact::SetupFailed(text)),
+        }
+    }
+
+    /// As [`Self::try_prepare`].
+    fn try_prepare_sandbox(&mut self, id: UnitId, run: Run) -> Result<bool, String> {
+        let unit = self.machine.unit(id).cloned().ok_or("the unit has gone")?;
+        if !unit.service().is_some_and(Service::has_init) {
             return Ok(false);
         }
         let plan = self.plan(id).ok_or("its preparation is gone")?;
         let live = self.lives.get(&id).ok_or("its preparation is gone")?;
         let child = container::sandbox(&self.host, &plan, &live.group)
             .map_err(|error| error.to_string())?;
-        self.started(id, run, Role::Sandbox, child).map(|()| true)
+        self.started(id, run, Role::Sandbox, child)?;
+        self.connect(id, run, Role::Sandbox).map(|()| true)
     }
 
     /// The two pipes and the logger's ends of them, as the log driver says.
@@ -148,13 +166,15 @@ impl Daemon {
             extra.iter().map(|(number, fd)| (number.cast_signed(), fd.as_fd())).collect();
         let stdio = Stdio { named: &named, ..live.stdio() };
         let sandbox = live.world()?;
+        let makes_its_world = sandbox.is_none();
         let child =
             container::process(&self.host, &plan, &live.group, sandbox, Program::Main, &stdio)
                 .map_err(|error| error.to_string())?;
         if !hooks::any(service) {
             live.output = None;
         }
-        self.started(id, run, Role::Main, child)
+        self.started(id, run, Role::Main, child)?;
+        if makes_its_world { self.connect(id, run, Role::Main) } else { Ok(()) }
     }
 
     fn run_hook(&mut self, id: UnitId, run: Run, hook: Hook) {
@@ -298,6 +318,7 @@ impl Daemon {
         };
         self.journal.say(&line);
         self.broadcast(event);
+        self.publish_as(notice.unit, notice.state);
     }
 
     /// One line about a unit in the journal.
@@ -309,14 +330,15 @@ impl Daemon {
     /// The steps of a live run. Compiled whenever a process is made, which takes far less
     /// than that: kept, they would be a third of what a running service takes here.
     pub(super) fn plan(&self, id: UnitId) -> Option<Plan> {
-        self.compile(&self.lives.get(&id)?.unit)
+        self.compile(&self.lives.get(&id)?.unit, self.files_of(id))
     }
 
     /// The steps of a unit.
-    pub(super) fn compile(&self, unit: &Unit) -> Option<Plan> {
+    pub(super) fn compile(&self, unit: &Unit, files: &[(String, String)]) -> Option<Plan> {
         let context = Context {
             runtime: self.options.runtime_dir.to_str()?,
             state: self.options.state_dir.to_str()?,
+            files,
         };
         container::compile(unit, &context)
     }

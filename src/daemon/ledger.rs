@@ -17,6 +17,7 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
+use super::network::Attachment;
 use crate::log::record::Stream;
 use crate::unit::model::Unit;
 
@@ -68,6 +69,8 @@ pub struct Entry {
     pub notify: Option<u64>,
     /// Limits that this host cannot enforce.
     pub unenforced: Vec<String>,
+    /// What it has of networks.
+    pub network: Option<Box<Attachment>>,
 }
 
 /// One line.
@@ -241,6 +244,7 @@ mod tests {
             streams: vec![(Stream::Stdout, 99)],
             notify: None,
             unenforced: Vec::new(),
+            network: None,
         }
     }
 

@@ -21,6 +21,7 @@ mod ledger;
 mod live;
 mod logger;
 mod messages;
+mod network;
 mod notify;
 mod options;
 pub mod poller;
@@ -50,6 +51,7 @@ use journal::Journal;
 use ledger::Ledger;
 use live::Live;
 use logger::Logger;
+use network::Network;
 use poller::{Poller, ReadySource, Role, Source, Watched};
 use reader::Reader;
 use serde::{Deserialize, Serialize};
@@ -85,6 +87,8 @@ enum Owner {
     Run(UnitId, Run, Role),
     /// The logger.
     Logger,
+    /// The keeper of networks.
+    Keeper,
     /// A unit reader.
     Reader,
     /// What shows output in `berth up`.
@@ -109,6 +113,7 @@ struct Daemon {
     signals: Watched,
     journal: Journal,
     logger: Logger,
+    network: Network,
     control: Control,
     console: Option<Console>,
     host: Host,
@@ -204,13 +209,15 @@ impl Daemon {
 
     /// How long the next turn may wait; `None`: for ever.
     fn timeout(&self) -> Option<std::time::Duration> {
-        if self.children || !self.inputs.is_empty() {
+        // An answer may be due before anything has happened: the first one of a successor is.
+        if self.children || !self.inputs.is_empty() || self.control.owes_answers() {
             return Some(std::time::Duration::ZERO);
         }
         let deadlines = [
             self.machine.deadline(),
             self.cleaning_deadline(),
             self.logger.deadline(),
+            self.network.deadline(),
             self.control.deadline(),
             self.reader.as_ref().and_then(Reader::deadline),
             self.phase.deadline(),
@@ -224,6 +231,7 @@ impl Daemon {
         match ready.source {
             Source::Signals => self.take_signals(),
             Source::Logger => self.logger_ready(ready),
+            Source::Keeper => self.keeper_ready(ready),
             Source::Listener => self.control.accept(&mut self.poller, self.clock.now()),
             Source::Client(number) => self.client_ready(number, ready),
             Source::Reader(number) => self.reader_ready(number),
@@ -244,6 +252,9 @@ impl Daemon {
         }
         if due(self.logger.deadline()) {
             self.start_logger();
+        }
+        if due(self.network.deadline()) {
+            self.start_keeper();
         }
         if due(self.control.deadline()) {
             self.drop_overdue_clients();

@@ -180,6 +180,7 @@ impl Daemon {
         match owner {
             Some(Owner::Run(id, run, role)) => self.process_ended(id, run, role, pid, exit),
             Some(Owner::Logger) => self.logger_ended(),
+            Some(Owner::Keeper) => self.keeper_ended(),
             Some(Owner::Helper) => {
                 self.control.helpers = self.control.helpers.saturating_sub(1);
             }

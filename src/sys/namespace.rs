@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
-use super::clone::namespace::CGROUP;
+use super::clone::namespace::{CGROUP, MOUNT};
 
 /// Moves the calling thread into namespaces (`CLONE_NEW*` bits of [`super::clone`]) of the
 /// process of a pidfd, or into the one namespace that a descriptor of nsfs refers to. For
@@ -33,6 +33,17 @@ pub fn own_pid_namespace() -> io::Result<OwnedFd> {
 pub fn new_cgroup_namespace() -> io::Result<()> {
     let flags = i32::try_from(CGROUP).map_err(|_| io::ErrorKind::InvalidInput)?;
     // SAFETY: a process of one thread gets a new cgroup namespace; no memory is concerned.
+    super::check(unsafe { libc::unshare(flags) }).map(drop)
+}
+
+/// A copy of the calling process' mounts, for itself. As with any copy, what is mounted in
+/// a shared mount still travels.
+///
+/// # Errors
+/// `EPERM` without `CAP_SYS_ADMIN`; as unshare(2).
+pub fn new_mount_namespace() -> io::Result<()> {
+    let flags = i32::try_from(MOUNT).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: a process of one thread gets a new mount namespace; no memory is concerned.
     super::check(unsafe { libc::unshare(flags) }).map(drop)
 }
 

@@ -7,13 +7,14 @@
 use std::path::Path;
 
 use super::diagnostic::Mistake;
-use super::draft::{Draft, Isolation, Network, Reference, Relation};
+use super::draft::{Draft, Isolation, Join, Network, Reference, Relation};
 use super::model::{
-    At, CapabilitySet, Kind, Namespaces, Ready, RestartPolicy, Rootfs, SecretSource, Secrets,
+    At, CapabilitySet, Kind, Namespaces, Port, Ready, RestartPolicy, Rootfs, SecretSource, Secrets,
     Security, Unit, Writable, secret as secret_model,
 };
-use super::settings::Section;
+use super::nets;
 use super::settings::value::Context;
+use super::settings::{Section, sysctls};
 use super::text::Place;
 
 /// A unit that is right in itself; whether those it names exist is not known yet.
@@ -25,6 +26,10 @@ pub struct Checked {
     pub header: Place,
     /// Whom it names, and where.
     pub references: Vec<Reference>,
+    /// The networks it names, and where.
+    pub joins: Vec<Join>,
+    /// The ports it publishes, and where.
+    pub ports: Vec<(Place, Port)>,
     /// Where each of its secrets is listed.
     pub secrets: Vec<Place>,
 }
@@ -43,6 +48,8 @@ pub fn service(mut draft: Draft, header: Place, cx: &mut Context<'_>) -> Checked
     }
     namespaces(&mut draft, cx);
     protected_paths(&draft, cx);
+    sysctls(&draft, cx);
+    devices(&draft, cx);
     secrets(&draft, cx);
     if matches!(draft.isolation, Isolation::None) {
         plain_process(&draft, cx);
@@ -65,6 +72,7 @@ pub fn service(mut draft: Draft, header: Place, cx: &mut Context<'_>) -> Checked
             draft.service.restart.delay_max = draft.service.restart.delay;
         }
     }
+    nets::service(&mut draft, cx);
     draft.service.mounts =
         draft.mounts.drain(..).map(|(place, mount)| cx.at(place, mount)).collect();
     if !draft.secrets.is_empty() {
@@ -83,9 +91,9 @@ pub fn target(mut draft: Draft, header: Place) -> Checked {
 
 fn done(mut draft: Draft, header: Place) -> Checked {
     draft.relate();
-    let Draft { unit, references, secrets, .. } = draft;
+    let Draft { unit, references, joins, ports, secrets, .. } = draft;
     let secrets = secrets.into_iter().map(|(place, _)| place).collect();
-    Checked { unit, header, references, secrets }
+    Checked { unit, header, references, joins, ports, secrets }
 }
 
 /// Checks a draft that is a secret; where its value is.
@@ -103,7 +111,7 @@ pub fn secret(draft: &Draft, cx: &mut Context<'_>) -> SecretSource {
 }
 
 /// Refuses a key that another one rules out.
-fn conflict(draft: &Draft, key: &str, text: &str, other: &str, cx: &mut Context<'_>) {
+pub(super) fn conflict(draft: &Draft, key: &str, text: &str, other: &str, cx: &mut Context<'_>) {
     let Some(place) = draft.place(Section::Service, key) else { return };
     let mistake = Mistake::new(place, text);
     cx.out.push(match draft.place(Section::Service, other) {
@@ -125,7 +133,7 @@ fn namespaces(draft: &mut Draft, cx: &mut Context<'_>) {
             let text = "network = \"host\" and a network namespace of its own exclude each other";
             conflict(draft, "network", text, "isolation", cx);
         }
-        (Isolation::List(set), Some(Network::Own)) if !set.network => {
+        (Isolation::List(set), Some(Network::Own | Network::Service)) if !set.network => {
             let text = "this needs \"network\" in the list of `isolation`";
             conflict(draft, "network", text, "isolation", cx);
         }
@@ -137,8 +145,17 @@ fn namespaces(draft: &mut Draft, cx: &mut Context<'_>) {
 
 /// A plain child process has nothing of a sandbox.
 fn plain_process(draft: &Draft, cx: &mut Context<'_>) {
-    const SANDBOX: [&str; 7] =
-        ["rootfs", "rootfs-mode", "writable", "mounts", "hostname", "network", "init"];
+    const SANDBOX: [&str; 9] = [
+        "rootfs",
+        "rootfs-mode",
+        "writable",
+        "mounts",
+        "hostname",
+        "network",
+        "networks",
+        "ports",
+        "init",
+    ];
     for key in SANDBOX {
         let text = format!("`{key}` does not go with isolation = \"none\"");
         conflict(draft, key, &text, "isolation", cx);
@@ -174,6 +191,7 @@ fn needs_namespace(draft: &Draft, cx: &mut Context<'_>) {
         ("writable", "mount", set.mount),
         ("mounts", "mount", set.mount),
         ("hostname", "uts", set.uts),
+        ("networks", "network", set.network || draft.network == Some(Network::Host)),
         ("init", "pid", set.pid),
     ];
     for (key, namespace, _) in needs.into_iter().filter(|(_, _, has)| !has) {
@@ -226,6 +244,38 @@ fn secrets(draft: &Draft, cx: &mut Context<'_>) {
         let text =
             format!("a mount cannot be in {}, where the secrets are", secret_model::DIRECTORY);
         cx.out.push(Mistake::new(*covered, text).note(place, "because of this"));
+    }
+}
+
+/// A setting of a namespace that is the host's would be the host's.
+fn sysctls(draft: &Draft, cx: &mut Context<'_>) {
+    let own = draft.service.namespaces.value;
+    let Some(place) = draft.place(Section::Security, "sysctls") else { return };
+    for sysctl in &draft.service.security.sysctls {
+        let owner = sysctls::Owner::of(&sysctl.value.path).map(|owner| owner.namespace(own));
+        let Some((namespace, false)) = owner else { continue };
+        let name = sysctl.value.name();
+        let text = format!("{name} needs a namespace of its own for it: \"{namespace}\"");
+        let mistake = Mistake::new(place, text);
+        let cause = ["network", "isolation"];
+        let cause = cause.iter().find_map(|key| draft.place(Section::Service, key));
+        cx.out.push(match cause {
+            Some(cause) => mistake.note(cause, "because of this"),
+            None => mistake,
+        });
+    }
+}
+
+/// Where `/dev` is the host's, nodes are where they are.
+fn devices(draft: &Draft, cx: &mut Context<'_>) {
+    let Some(place) = draft.place(Section::Security, "devices") else { return };
+    let own = draft.service.namespaces.value.mount;
+    for device in draft.service.security.devices.iter().flatten().map(|at| &at.value) {
+        if !own && device.path != device.target {
+            let text = format!("{device} needs a mount namespace, which `isolation` takes away");
+            let help = "without one it uses the host's node: write no path inside";
+            cx.out.push(Mistake::new(place, text).help(help));
+        }
     }
 }
 

@@ -1,7 +1,6 @@
 //! The rig: a runner of tests in forked children, and a small supervisor for one unit.
 
 use std::cell::Cell;
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -17,6 +16,7 @@ use berth::sys::reap::{self, Dead, Ended};
 use berth::sys::{fd, fork, pidfd};
 use berth::unit::model::{At, Mount, Rootfs, Service, Unit, Writable};
 
+use super::host::host_state;
 pub use super::units::{service, unit};
 
 /// Longest time for one test, and for anything that is waited for.
@@ -30,6 +30,7 @@ pub fn main(lists: &[&[Test]]) {
         std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let wanted = |name: &str| filters.is_empty() || filters.iter().any(|f| name.contains(f));
     reap::become_subreaper().unwrap();
+    super::host::own_world();
     let (mut good, mut bad) = (0, Vec::new());
     for (name, test) in lists.iter().copied().flatten().filter(|(name, _)| wanted(name)) {
         match run(*test) {
@@ -93,18 +94,6 @@ fn remove_directories(pid: u32) {
     }
 }
 
-/// What a test must leave as it was.
-fn host_state() -> BTreeSet<String> {
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let mut state: BTreeSet<String> = mounts.lines().map(str::to_owned).collect();
-    for entry in std::fs::read_dir("/proc/self/fd").unwrap() {
-        state.insert(format!("fd {}", entry.unwrap().file_name().display()));
-    }
-    let children = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
-    state.extend(children.split(' ').filter(|c| !c.is_empty()).map(|c| format!("child {c}")));
-    state
-}
-
 /// The groups of a test's rig, in every hierarchy. Those of other test runs are theirs.
 fn groups_of(pid: i32) -> Vec<std::path::PathBuf> {
     let tree = Tree::discover().unwrap();
@@ -119,6 +108,8 @@ pub struct Rig {
     runs: Cell<u32>,
     /// Steps that are left out of plans: the control of a test takes one defence away.
     pub without: Cell<fn(&Op) -> bool>,
+    /// Whether its group keeps no device from a unit; likewise.
+    pub all_devices: Cell<bool>,
 }
 
 impl Rig {
@@ -140,6 +131,7 @@ impl Rig {
             directory,
             runs: Cell::new(0),
             without: Cell::new(|_| false),
+            all_devices: Cell::new(false),
         }
     }
 
@@ -157,7 +149,7 @@ impl Rig {
 
     pub fn plan(&self, unit: &Unit) -> Plan {
         let (runtime, state) = (self.path("runtime"), self.path("state"));
-        let context = Context { runtime: &runtime, state: &state };
+        let context = Context { runtime: &runtime, state: &state, files: &[] };
         let mut plan = container::compile(unit, &context).unwrap();
         let without = self.without.get();
         plan.sandbox.retain(|step| !without(&step.op));
@@ -249,7 +241,9 @@ impl<'a> Running<'a> {
         let plan = rig.plan(unit);
         rig.runs.set(rig.runs.get() + 1);
         let name = format!("{}-{}", unit.name, rig.runs.get());
-        let group = container::group(rig.root.as_ref().unwrap(), unit, &name)?;
+        let mut grouped = unit.clone();
+        service(&mut grouped).security.privileged |= rig.all_devices.get();
+        let group = container::group(rig.root.as_ref().unwrap(), &grouped, &name)?;
         let (read, write) = std::io::pipe().unwrap();
         let output = File::from(OwnedFd::from(read));
         let mut running =

@@ -5,9 +5,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{FileType, Mode, OFlags};
 
+use super::State;
 use super::mounts::put_directly;
 use crate::container::status::Failure;
-use crate::sys::mount::{self, Attributes, Filesystem};
+use crate::sys::mount::{self, Attributes, Filesystem, Travel};
+use crate::sys::namespace;
 use crate::sys::path::{self, Kind};
 
 /// Name, major and minor number, as in the kernel's `devices.txt`.
@@ -20,8 +22,10 @@ const NODES: [(&str, u32, u32); 6] = [
     ("tty", 5, 0),
 ];
 
-/// Name and where it leads.
-const LINKS: [(&str, &str); 6] = [
+/// Name and where it leads. What is written to a console of its own goes nowhere: the host's
+/// is none of its business.
+const LINKS: [(&str, &str); 7] = [
+    ("console", "null"),
     ("ptmx", "pts/ptmx"),
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
@@ -59,6 +63,20 @@ pub(super) fn fill() -> Result<OwnedFd, Failure> {
     queues(dev.as_fd())?;
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(rustix::fs::openat(&dev, "null", flags, Mode::empty())?)
+}
+
+impl State<'_> {
+    /// A terminal that is made in the unit's own `/dev/pts` could be opened there by every
+    /// process of the unit: what has a terminal sees another one.
+    pub(super) fn own_terminals(&self) -> Result<(), Failure> {
+        if self.exec.is_none_or(|exec| exec.terminal.is_none()) {
+            return Ok(());
+        }
+        namespace::new_mount_namespace()?;
+        let root = path::handle("/")?;
+        mount::set_propagation(root.as_fd(), true, Travel::Private)?;
+        terminals(path::open_directly_in(root.as_fd(), "/dev")?.as_fd())
+    }
 }
 
 fn terminals(dev: BorrowedFd<'_>) -> Result<(), Failure> {

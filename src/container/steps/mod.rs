@@ -3,8 +3,10 @@
 mod capabilities;
 mod dev;
 mod fence;
+mod kernel;
 mod label;
 mod mounts;
+mod network;
 mod paths;
 mod process;
 mod root;
@@ -111,18 +113,27 @@ impl<'a> State<'a> {
                 self.covers.null = Some(dev::fill()?);
                 Ok(())
             }
+            Op::OpenDevice { slot, path } => self.open_device(*slot, path),
+            Op::Sysctl { path, value } => kernel::sysctl(path, value),
+            Op::Terminals => self.own_terminals(),
             Op::Tmpfs { target, size, mode, read_only } => {
                 mounts::tmpfs(target, *size, *mode, *read_only)
             }
-            Op::Attach { slot, target, .. } => self.attach(*slot, target),
+            Op::Attach { slot, target, .. } | Op::Device { slot, target } => {
+                self.attach(*slot, target)
+            }
             Op::Socket(kind) => self.socket(*kind),
             Op::Mask(covered) => self.covers.mask(covered),
             Op::ReadOnly(covered) => self.covers.read_only(covered),
             Op::ReadOnlyRoot => root::read_only(),
             Op::HostName(name) => Ok(namespace::set_host_name(name)?),
             Op::Loopback => Ok(net::loopback_up()?),
+            Op::ShareNetwork => network::share(self.channel),
+            Op::AwaitNetwork => network::wait(self.channel),
+            Op::Files(files) => network::files(files),
             Op::Disarm => self.disarm(),
             Op::Session => self.session(),
+            Op::Keyring => process::keyring(),
             Op::Limit(resource, value) => process::limit(*resource, *value),
             Op::Nice(value) => process::nice(*value),
             Op::Umask(mask) => {

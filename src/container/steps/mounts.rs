@@ -99,6 +99,16 @@ impl State<'_> {
         Ok(())
     }
 
+    /// The host's own node, of which owner and mode cannot be changed through this mount.
+    pub(super) fn open_device(&mut self, slot: usize, path: &str) -> Result<(), Failure> {
+        let (node, _) = path::device(path)?;
+        let tree = mount::clone_tree(node.as_fd(), "", false)?;
+        let attributes = Attributes { no_dev: false, read_only: true, ..INERT };
+        mount::add_attributes(tree.as_fd(), false, attributes)?;
+        mount::set_propagation(tree.as_fd(), false, Travel::Private)?;
+        self.keep(slot, Source { tree, new_volume: false })
+    }
+
     pub(super) fn keep(&mut self, slot: usize, source: Source) -> Result<(), Failure> {
         let place = self.slots.get_mut(slot).ok_or_else(|| Failure::text("no such slot"))?;
         *place = Some(source);

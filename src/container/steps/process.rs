@@ -27,6 +27,15 @@ fn beyond(error: &std::io::Error) -> Failure {
     Failure::with(error, hint)
 }
 
+pub(super) fn keyring() -> Result<(), Failure> {
+    match identity::new_session_keyring() {
+        // A kernel without keys has none to keep; one that a sandbox around the supervisor
+        // lets nobody use neither.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => Ok(()),
+        other => Ok(other?),
+    }
+}
+
 pub(super) fn nice(value: i32) -> Result<(), Failure> {
     Ok(limits::set_nice(value)?)
 }

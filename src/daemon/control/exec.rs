@@ -138,7 +138,7 @@ impl Daemon {
         loop {
             let Some(setup) = self.control.setting_up(number) else { return };
             let definition = Arc::clone(&setup.definition);
-            let Some(plan) = self.compile(&definition) else { return };
+            let Some(plan) = self.compile(&definition, &[]) else { return };
             let Some(setup) = self.control.setting_up(number) else { return };
             match setup.status.get_mut().read(&plan) {
                 Status::Pending => return,
