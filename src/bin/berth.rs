@@ -5,12 +5,14 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use berth::daemon::{self, First, Options};
+use berth::daemon::{self, First, Options, Pool};
 
 const USAGE: &str = "\
 usage: berth [--config DIR]... [--runtime-dir DIR] [--state-dir DIR] [--target NAME]
+             [--user-namespace-pool FIRST:COUNT]
        berth up [--quiet] [--exit-code-from NAME] [--target NAME]
-                [--runtime-dir DIR] [--state-dir DIR] FILE|DIR...
+                [--runtime-dir DIR] [--state-dir DIR]
+                [--user-namespace-pool FIRST:COUNT] FILE|DIR...
        berth check FILE|DIR...
        berth --help | --version
 ";
@@ -52,6 +54,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Ask, lexopt::Error> {
             Long("runtime-dir") => options.runtime_dir = directory(parser.value()?)?,
             Long("state-dir") => options.state_dir = directory(parser.value()?)?,
             Long("target") => options.target = text(parser.value()?)?,
+            Long("user-namespace-pool") => options.pool = Pool::parse(&text(parser.value()?)?)?,
             Long("quiet") if up => options.quiet = true,
             Long("exit-code-from") if up => options.exit_code_from = Some(text(parser.value()?)?),
             Short('h') | Long("help") => return Ok(Ask::Print(USAGE.to_owned())),

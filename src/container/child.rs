@@ -7,14 +7,15 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use super::environment::{self, Variables, c_string};
-use super::launch::{self, Host, Program, Stdio};
+use super::launch::{Host, Program, Stdio};
 use super::pad::{Given, Ticket};
 use super::plan::Plan;
 use super::status::{self, Failure, Place};
 use super::step::Step;
-use super::steps::State;
+use super::steps::{Membership, State};
+use super::user_namespace::Root;
 use crate::sys::capability::Held;
-use crate::sys::{clone, fd, identity, limits, namespace, path, signal};
+use crate::sys::{clone, fd, identity, limits, path, signal};
 
 /// Descriptors that are neither standard nor named are moved to this number or above.
 const PRIVATE_FDS: RawFd = 64;
@@ -43,6 +44,8 @@ pub struct Task<'a> {
     pub job: Job<'a>,
     /// Its descriptors.
     pub given: Given<'a>,
+    /// Who is root of its user namespace, where it has one.
+    pub root: Option<Root>,
     /// If it shares the supervisor's descriptors: how to leave them.
     pub ticket: Option<Ticket<'a>>,
 }
@@ -51,15 +54,17 @@ pub struct Task<'a> {
 pub fn run(task: &Task<'_>) -> ! {
     // If something here unwinds, the copy of the supervisor must not go on with its loop.
     let _guard = clone::ExitGuard;
-    let Task { host, plan, job, given, ticket } = task;
+    let Task { host, plan, job, given, root, ticket } = task;
     let channel = given.channel;
     if let Some(Err(error)) = ticket.map(|ticket| ticket.redeem()) {
         fail(channel, Place::Begin, &error.into());
     }
     let init = matches!(job, Job::Sandbox).then_some(&host.init);
     match (begin(given, host, init), job) {
-        (Ok(fds), Job::Sandbox) => become_init(plan, fds),
-        (Ok(fds), Job::Process(program)) => become_program(plan, *program, &given.stdio, fds),
+        (Ok(fds), Job::Sandbox) => become_init(plan, fds, *root),
+        (Ok(fds), Job::Process(program)) => {
+            become_program(plan, *program, &given.stdio, fds, *root)
+        }
         (Err(error), _) => fail(channel, Place::Begin, &error.into()),
     }
 }
@@ -74,6 +79,7 @@ struct Fds {
     channel: OwnedFd,
     procs: Vec<OwnedFd>,
     inside: Option<OwnedFd>,
+    users: Option<OwnedFd>,
     init: Option<OwnedFd>,
     held: Held,
 }
@@ -88,6 +94,7 @@ fn begin(given: &Given<'_>, host: &Host, init: Option<&OwnedFd>) -> io::Result<F
         channel: up(given.channel)?,
         procs: given.procs.iter().copied().map(up).collect::<io::Result<_>>()?,
         inside: given.inside.map(up).transpose()?,
+        users: given.users.map(up).transpose()?,
         init: init.map(|init| up(init.as_fd())).transpose()?,
         held: host.held,
     };
@@ -103,7 +110,7 @@ fn begin(given: &Given<'_>, host: &Host, init: Option<&OwnedFd>) -> io::Result<F
     }
     let mut keep: Vec<BorrowedFd<'_>> = vec![fds.channel.as_fd()];
     keep.extend(fds.procs.iter().map(AsFd::as_fd));
-    keep.extend(fds.inside.iter().chain(&fds.init).map(AsFd::as_fd));
+    keep.extend(fds.inside.iter().chain(&fds.users).chain(&fds.init).map(AsFd::as_fd));
     let named: Vec<RawFd> = stdio.named.iter().map(|(number, _)| *number).collect();
     fd::close_all_but_numbers(&named, &keep)?;
     for fd in moved {
@@ -124,15 +131,19 @@ fn carry_out(
 ) {
     for (index, step) in steps.iter().enumerate() {
         if let Err(failure) = state.carry_out(&step.op) {
+            if state.goes_on_without_users(&step.op, &failure) {
+                return carry_out(state, steps, place, channel);
+            }
             let index = u16::try_from(index).unwrap_or(u16::MAX);
             fail(channel, place(index), &failure);
         }
     }
 }
 
-fn become_init(plan: &Plan, fds: Fds) -> ! {
+fn become_init(plan: &Plan, fds: Fds, root: Option<Root>) -> ! {
     let channel = fds.channel;
     let mut state = State::new(channel.as_fd(), plan, fds.procs, fds.held);
+    state.users = Membership::new(root, fds.users);
     carry_out(&mut state, &plan.sandbox, Place::Sandbox, channel.as_fd());
     let error = execute_init(channel.as_fd(), fds.init.as_ref());
     fail(channel.as_fd(), Place::Init, &error.into())
@@ -164,20 +175,24 @@ fn own_null(stdio: &Stdio<'_>) -> io::Result<()> {
     Ok(())
 }
 
-fn become_program(plan: &Plan, program: Program<'_>, stdio: &Stdio<'_>, fds: Fds) -> ! {
+fn become_program(
+    plan: &Plan,
+    program: Program<'_>,
+    stdio: &Stdio<'_>,
+    fds: Fds,
+    root: Option<Root>,
+) -> ! {
     let channel = fds.channel;
     let mut state = State::new(channel.as_fd(), plan, fds.procs, fds.held);
+    state.users = Membership::new(root, fds.users);
     if let Program::Exec(exec) = program {
         state.exec = Some(exec);
     }
     carry_out(&mut state, &plan.outside, Place::Outside, channel.as_fd());
     match fds.inside {
         Some(inside) => {
-            let flags = launch::enter_flags(plan.namespaces);
-            if flags != 0
-                && let Err(error) = namespace::enter(inside.as_fd(), flags)
-            {
-                fail(channel.as_fd(), Place::Enter, &error.into());
+            if let Err(failure) = state.join(inside.as_fd()) {
+                fail(channel.as_fd(), Place::Enter, &failure);
             }
         }
         None => carry_out(&mut state, &plan.sandbox, Place::Sandbox, channel.as_fd()),

@@ -3,7 +3,9 @@
 //! Three lists, in the order they are carried out: `outside`, while the process still
 //! sees the host; `sandbox`, which makes the unit's own world (once a run); `process`,
 //! which makes the process what the unit says (every process of the unit). What must
-//! hold: sources are opened before the root changes, paths are protected after the last
+//! hold: what only root of the host may do (opening sources, making overlays and device
+//! nodes, raising limits) is done before the namespaces are made, and all else after it, as
+//! the root of the unit's user namespace where it has one; paths are protected after the last
 //! mount that could cover them, the root becomes read-only after the last mount point may
 //! have been made, and the user changes after everything that needs privilege.
 //! Capabilities are limited before that and given up after it.
@@ -12,7 +14,7 @@ use std::path::Path;
 
 use super::capabilities::Grant;
 use super::environment::Variables;
-use super::step::{Covered, Datagram, Op, Step, Upper};
+use super::step::{Covered, Datagram, Fresh, Op, Step, Upper};
 use crate::sys::limits::Resource;
 use crate::unit::model::{
     At, Limits, Mount, MountSource, Namespaces, Propagation, Rootfs, Security, Service, Unit,
@@ -116,6 +118,14 @@ fn outside(service: &Service) -> Vec<Step> {
     if let Some(score) = &service.limits.oom_score_adjust {
         steps.push(Step { op: Op::OomScore(score.value), line: score.line });
     }
+    for (resource, limit) in resource_limits(&service.limits) {
+        if let Some(limit) = limit {
+            steps.push(Step { op: Op::Allow(resource, limit.value), line: limit.line });
+        }
+    }
+    if let Some(nice) = &service.limits.nice {
+        steps.push(Step { op: Op::Nice(nice.value), line: nice.line });
+    }
     for file in &service.environment_files {
         let (path, optional) = match file.value.strip_prefix('-') {
             Some(path) => (path, true),
@@ -152,18 +162,19 @@ fn process(service: &Service) -> Vec<Step> {
 }
 
 fn limits(limits: &Limits, steps: &mut Vec<Step>) {
-    for (resource, limit) in [
-        (Resource::Files, &limits.nofile),
-        (Resource::Processes, &limits.nproc),
-        (Resource::Core, &limits.core),
-    ] {
+    for (resource, limit) in resource_limits(limits) {
         if let Some(limit) = limit {
             steps.push(Step { op: Op::Limit(resource, limit.value), line: limit.line });
         }
     }
-    if let Some(nice) = &limits.nice {
-        steps.push(Step { op: Op::Nice(nice.value), line: nice.line });
-    }
+}
+
+fn resource_limits(limits: &Limits) -> [(Resource, &Option<At<u64>>); 3] {
+    [
+        (Resource::Files, &limits.nofile),
+        (Resource::Processes, &limits.nproc),
+        (Resource::Core, &limits.core),
+    ]
 }
 
 /// Builds the steps of the unit's own world.
@@ -186,17 +197,22 @@ impl Sandbox<'_> {
         slot
     }
 
+    fn fresh(&mut self, kind: Fresh) -> usize {
+        let slot = self.slot();
+        self.push(Op::Fresh { slot, kind });
+        slot
+    }
+
     fn compile(&mut self) {
         let own = self.service.namespaces.value;
         if own == Namespaces::NONE {
             return;
         }
         self.push(Op::JoinGroups);
-        if own.cgroup {
-            self.push(Op::CgroupView);
-        }
         if own.mount {
             self.tree();
+        } else {
+            self.push(Op::Namespaces(own));
         }
         if own.uts {
             let (name, line) = match &self.service.hostname {
@@ -216,15 +232,22 @@ impl Sandbox<'_> {
     fn tree(&mut self) {
         let own = self.service.namespaces.value;
         let slots = self.open_sources();
-        let sys = if own.network { None } else { Some(self.open_host_sys()) };
-        self.push(Op::PrivateMounts);
+        let host_sys = (!own.network).then(|| self.open_host_sys());
         self.root();
-        self.push(Op::Proc);
+        let proc = self.fresh(Fresh::Proc);
+        let devices = self.fresh(Fresh::Devices);
+        let queues = (!own.ipc).then(|| self.fresh(Fresh::Queues));
+        self.push(Op::Namespaces(own));
+        self.push(Op::PrivateMounts);
+        // As long as the host's is in sight: the kernel shows no more of it than that does.
+        let sys = host_sys.unwrap_or_else(|| self.fresh(Fresh::Sys));
+        self.push(Op::ChangeRoot);
+        self.push(Op::Proc { slot: proc });
         self.push(Op::Sys { slot: sys });
         if own.cgroup {
             self.push(Op::CgroupMount);
         }
-        self.push(Op::Dev);
+        self.push(Op::Dev { slot: devices, queues });
         if self.service.rootfs.value == Rootfs::Host {
             self.private_directories();
         }
@@ -319,7 +342,6 @@ impl Sandbox<'_> {
         if *rootfs == Rootfs::Host {
             self.push(Op::HostMounts { except: self.not_for_units() });
         }
-        self.push(Op::ChangeRoot);
     }
 
     /// What of the host's tree no unit sees.

@@ -179,6 +179,16 @@ pub fn send_socket(
     socket::send(channel, &[kind.letter()], &[fd]).map(drop)
 }
 
+/// Child: there will be no user namespace in this run, and why.
+///
+/// # Errors
+/// As sendmsg(2).
+pub fn send_without_users(channel: BorrowedFd<'_>, why: &str) -> io::Result<()> {
+    let mut message = vec![b'U'];
+    message.extend(why.as_bytes().iter().take(DETAIL_MAX));
+    socket::send(channel, &message, &[]).map(drop)
+}
+
 /// What the supervisor reads from the channel.
 #[derive(Debug)]
 pub enum Status {
@@ -189,6 +199,8 @@ pub enum Status {
     /// It was not, and the child has ended or is about to. One phrase with the step, the
     /// errno and the line, to follow "cannot start web: ". Final.
     Failed(String),
+    /// The unit goes on without a user namespace, and why; ask again.
+    WithoutUsers(String),
     /// A socket came; ask again.
     Socket(SocketKind, OwnedFd),
 }
@@ -246,6 +258,10 @@ impl Channel {
             (Some(b'N'), Some(fd)) => Status::Socket(SocketKind::Notify, fd),
             (Some(b'L'), Some(fd)) => Status::Socket(SocketKind::Syslog, fd),
             (Some(b'T'), Some(fd)) => Status::Socket(SocketKind::Terminal, fd),
+            (Some(b'U'), _) => {
+                let why = bytes.get(1..).unwrap_or_default();
+                Status::WithoutUsers(String::from_utf8_lossy(why).into_owned())
+            }
             (Some(b'F'), _) => Status::Failed(explain(bytes, plan)),
             _ => Status::Failed("the status channel brought nonsense".to_owned()),
         }

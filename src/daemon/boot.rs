@@ -13,7 +13,7 @@ use super::reader::{self, Purpose, Turn};
 use super::startup::{self, Fatal};
 use super::{
     BTreeMap, BTreeSet, Clock, Control, Daemon, HashMap, Journal, Logger, OWN_LOG, Options, Owner,
-    Phase, Sources, Stopped, VecDeque, console,
+    Phase, Ranges, Sources, Stopped, VecDeque, console,
 };
 use crate::container::Host;
 use crate::log::record::Stream;
@@ -76,6 +76,8 @@ fn start(options: Options) -> Result<Daemon, Fatal> {
     let claim = startup::claim(&options)?;
     let directory = options.stopped_directory();
     let stopped = Stopped::read(directory).map_err(fatal("read which units stay down"))?;
+    let ranges = Ranges::read(options.ranges_file(), options.pool)
+        .map_err(fatal("read which unit has which user numbers"))?;
     reap::become_subreaper().map_err(fatal("become the reaper of orphans"))?;
     let mut poller = Poller::new().map_err(fatal("make the poller"))?;
     let signals = signal::block_all()
@@ -106,6 +108,7 @@ fn start(options: Options) -> Result<Daemon, Fatal> {
         units: Arc::new(UnitSet::default()),
         instances: Vec::new(),
         stopped,
+        ranges,
         children: false,
     };
     // What is free now is not copied into the two children that stay.

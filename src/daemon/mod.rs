@@ -21,13 +21,16 @@ mod messages;
 mod notify;
 mod options;
 pub mod poller;
+mod pool;
 mod processes;
+mod ranges;
 mod reader;
 mod startup;
 mod stopped;
 
 pub use boot::{check, run};
 pub use options::{First, Options, Sources};
+pub use pool::Pool;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
@@ -42,6 +45,7 @@ use journal::Journal;
 use live::Live;
 use logger::Logger;
 use poller::{Poller, ReadySource, Role, Source, Watched};
+use ranges::Ranges;
 use reader::Reader;
 use startup::Claim;
 use stopped::Stopped;
@@ -82,6 +86,8 @@ enum Owner {
     Helper,
     /// Writes down which units stay down.
     Stopped,
+    /// Writes down which unit has which user numbers.
+    Ranges,
 }
 
 /// The supervisor.
@@ -114,6 +120,7 @@ struct Daemon {
     /// Instances of templates that somebody started by name.
     instances: Vec<String>,
     stopped: Stopped,
+    ranges: Ranges,
     stdout: Rc<OwnedFd>,
     stderr: Rc<OwnedFd>,
     /// Whether a child may be waiting to be reaped.
@@ -148,6 +155,7 @@ impl Daemon {
             }
             self.on_time();
             self.think(&mut actions);
+            self.write_ranges();
             self.serve_next();
             self.look_for_an_end();
             self.slim(&mut actions);

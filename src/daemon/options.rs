@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use super::pool::Pool;
 use crate::container::plan::DEFAULT_STATE;
 use crate::unit::Source;
 use crate::unit::model::UnitSet;
@@ -105,6 +106,8 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// What to start.
     pub target: String,
+    /// Where the users of units get their numbers.
+    pub pool: Pool,
     /// `berth up`: show only what berth itself has to say.
     pub quiet: bool,
     /// `berth up`: end with this service, and with its exit code.
@@ -118,6 +121,7 @@ impl Default for Options {
             runtime_dir: PathBuf::from("/run/berth"),
             state_dir: PathBuf::from(DEFAULT_STATE),
             target: "default".to_owned(),
+            pool: Pool::default(),
             quiet: false,
             exit_code_from: None,
         }
@@ -148,6 +152,11 @@ impl Options {
     /// A file for each unit that was stopped by hand and is to stay down.
     pub fn stopped_directory(&self) -> PathBuf {
         self.state_dir.join("stopped")
+    }
+
+    /// Which unit has which user numbers.
+    pub fn ranges_file(&self) -> PathBuf {
+        self.state_dir.join("user-namespaces")
     }
 
     /// The same for the state: logs and overlays are one supervisor's.

@@ -23,16 +23,35 @@ pub enum Resource {
 /// `EPERM` when the hard limit would rise without `CAP_SYS_RESOURCE`, or a number of
 /// descriptors is above `/proc/sys/fs/nr_open`.
 pub fn set(resource: Resource, value: u64) -> io::Result<()> {
-    let which = match resource {
+    let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
+    // SAFETY: the structure lives through the call.
+    super::check(unsafe { libc::setrlimit(which(resource), &raw const limit) }).map(drop)
+}
+
+fn which(resource: Resource) -> libc::__rlimit_resource_t {
+    match resource {
         Resource::AddressSpace => libc::RLIMIT_AS,
         Resource::Cpu => libc::RLIMIT_CPU,
         Resource::Files => libc::RLIMIT_NOFILE,
         Resource::Processes => libc::RLIMIT_NPROC,
         Resource::Core => libc::RLIMIT_CORE,
-    };
-    let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
+    }
+}
+
+/// Raises the hard limit, if it is lower: what may then be set takes no capability any more.
+///
+/// # Errors
+/// As setrlimit(2).
+pub fn allow(resource: Resource, value: u64) -> io::Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the structure lives through the call.
-    super::check(unsafe { libc::setrlimit(which, &raw const limit) }).map(drop)
+    super::check(unsafe { libc::getrlimit(which(resource), &raw mut limit) })?;
+    if limit.rlim_max >= value {
+        return Ok(());
+    }
+    limit.rlim_max = value;
+    // SAFETY: the structure lives through the call.
+    super::check(unsafe { libc::setrlimit(which(resource), &raw const limit) }).map(drop)
 }
 
 /// The soft limit of descriptors of the calling process.

@@ -10,9 +10,9 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::model::{
-    At, Capabilities, CapabilitySet, ExitMatch, Health, HealthCheck, Id, Kind, Limits, Log,
-    LogDriver, Mount, MountSource, Namespaces, Propagation, Ready, Restart, RestartPolicy, Rootfs,
-    Security, Service, Unit, User, Writable,
+    At, Capabilities, CapabilitySet, ExitMatch, Health, HealthCheck, Id, IdRange, Kind, Limits,
+    Log, LogDriver, Mount, MountSource, Namespaces, Propagation, Ready, Restart, RestartPolicy,
+    Rootfs, Security, Service, Unit, User, UserNamespace, Writable,
 };
 use super::names;
 
@@ -169,8 +169,14 @@ fn run(service: &Service, table: &mut Table) {
 }
 
 fn securing(security: &Security, own: Namespaces) -> Value {
-    let Security { no_new_privileges, capabilities, privileged, masked_paths, read_only_paths } =
-        security;
+    let Security {
+        no_new_privileges,
+        capabilities,
+        privileged,
+        user_namespace,
+        masked_paths,
+        read_only_paths,
+    } = security;
     let mut table = Table::default();
     if own.mount {
         for (key, paths) in [("masked-paths", masked_paths), ("read-only-paths", read_only_paths)] {
@@ -189,6 +195,16 @@ fn securing(security: &Security, own: Namespaces) -> Value {
         }
     }
     table.put("privileged", *privileged);
+    match user_namespace {
+        UserNamespace::Unset => {}
+        UserNamespace::Auto => table.put("user-namespace", "auto"),
+        UserNamespace::None => table.put("user-namespace", "none"),
+        UserNamespace::Maps(at) => {
+            let list = |map: &[IdRange]| map.iter().map(ToString::to_string).collect();
+            let (uid, gid): (Vec<String>, Vec<String>) = (list(&at.value.uid), list(&at.value.gid));
+            table.put("user-namespace", placed(at, json!({ "uid": uid, "gid": gid })));
+        }
+    }
     Value::Object(table.0)
 }
 

@@ -313,11 +313,11 @@ fn a_tree_with_a_device_directory_of_its_own() {
         assert!(output.starts_with(&null.repeat(2)) && output.contains("No such"), "{output}");
     }
     // The control: without a fresh /dev the tree's own are what a unit would get.
-    rig.without.set(|op| matches!(op, Op::Dev | Op::Socket(_) | Op::Mask(_)));
+    rig.without.set(|op| matches!(op, Op::Dev { .. } | Op::Socket(_) | Op::Mask(_)));
     let text = rig.failure(|s| on_tree(s, &tree, Writable::Ephemeral));
     assert!(text.contains("/dev/null"), "{text}");
     // A mask that has no null device to come from is a failure, not the tree's.
-    rig.without.set(|op| matches!(op, Op::Dev | Op::Socket(_)));
+    rig.without.set(|op| matches!(op, Op::Dev { .. } | Op::Socket(_)));
     let text = rig.failure(|s| on_tree(s, &tree, Writable::Ephemeral));
     assert!(text.contains("mask what /proc and /sys show of the host"), "{text}");
 }

@@ -198,8 +198,8 @@ fn named_descriptors_are_in_place() {
     let program = Program::Command { argv: &argv, line: 0 };
     let inside = running.main.as_ref().unwrap().pidfd.as_fd();
     let plan = &running.plan;
-    let child =
-        berth::container::process(&rig.host, plan, &running.group, Some(inside), program, &stdio);
+    let place = running.place(inside);
+    let child = berth::container::process(&rig.host, plan, place, program, &stdio);
     let child = child.unwrap();
     drop(write);
     let mut text = String::new();
@@ -297,8 +297,8 @@ fn exec_gets_a_real_terminal() {
     let child = {
         let inside = running.sandbox.as_ref().unwrap().pidfd.as_fd();
         let program = Program::Exec(&exec);
-        let (plan, group) = (&running.plan, &running.group);
-        berth::container::process(&rig.host, plan, group, Some(inside), program, &Stdio::default())
+        let place = running.place(inside);
+        berth::container::process(&rig.host, &running.plan, place, program, &Stdio::default())
     };
     let mut child = child.unwrap();
     super::rig::executed(&mut child.status, &running.plan, &mut running.sockets).unwrap();

@@ -1,6 +1,6 @@
 //! The rig: a runner of tests in forked children, and a small supervisor for one unit.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
@@ -11,11 +11,14 @@ use std::time::{Duration, Instant};
 use berth::container::step::Op;
 use berth::container::{
     self, Channel, Child, Context, Exec, Host, Plan, Program, SocketKind, Status, Stdio,
+    UserNamespace, Users, Where,
 };
 use berth::sys::cgroup::{Group, Root, Tree};
 use berth::sys::reap::{self, Dead, Ended};
 use berth::sys::{fd, fork, pidfd};
-use berth::unit::model::{At, Mount, Rootfs, Service, Unit, Writable};
+use berth::unit::model::{
+    At, IdMaps, Mount, Rootfs, Service, Unit, UserNamespace as Wanted, Writable,
+};
 
 pub use super::units::{service, unit};
 
@@ -216,6 +219,27 @@ impl Drop for Rig {
     }
 }
 
+/// The first number on the host of the users of a rig's n-th run.
+pub fn first_user(run: u32) -> u32 {
+    0x7000_0000 + run * 0x1_0000
+}
+
+fn user_namespace(unit: &Unit, run: u32) -> Option<(UserNamespace, bool)> {
+    let (maps, demanded) = match unit.service().unwrap().user_namespace() {
+        Wanted::Unset | Wanted::None => return None,
+        Wanted::Auto => (IdMaps::one(first_user(run), 0x1_0000), false),
+        Wanted::Maps(at) => (at.value.clone(), true),
+    };
+    let made = UserNamespace::new(&maps).unwrap();
+    reap_orphans();
+    Some((made, demanded))
+}
+
+thread_local! {
+    /// Why the last unit of this test went on without a user namespace.
+    static WITHOUT_USERS: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
 /// What a unit's main process printed, and how it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
@@ -240,6 +264,8 @@ pub struct Running<'a> {
     pub main: Option<Child>,
     pub sockets: Vec<(SocketKind, OwnedFd)>,
     output: File,
+    /// Its user namespace, and whether it cannot do without.
+    users: Option<(UserNamespace, bool)>,
 }
 
 impl<'a> Running<'a> {
@@ -250,8 +276,11 @@ impl<'a> Running<'a> {
         let group = container::group(rig.root.as_ref().unwrap(), unit, &name)?;
         let (read, write) = std::io::pipe().unwrap();
         let output = File::from(OwnedFd::from(read));
+        let users = user_namespace(unit, rig.runs.get());
+        WITHOUT_USERS.set(None);
+        let sockets = Vec::new();
         let mut running =
-            Self { rig, plan, group, sandbox: None, main: None, sockets: Vec::new(), output };
+            Self { rig, plan, group, sandbox: None, main: None, sockets, output, users };
         match running.launch(write.into()) {
             Ok(()) => Ok(running),
             Err(why) => {
@@ -263,7 +292,7 @@ impl<'a> Running<'a> {
 
     fn launch(&mut self, output: OwnedFd) -> Result<(), String> {
         if self.plan.init {
-            let child = container::sandbox(&self.rig.host, &self.plan, &self.group);
+            let child = container::sandbox(&self.rig.host, &self.plan, &self.group, self.users());
             self.sandbox = Some(child.map_err(|e| e.to_string())?);
             let channel = &mut self.sandbox.as_mut().unwrap().status;
             executed(channel, &self.plan, &mut self.sockets)?;
@@ -280,13 +309,33 @@ impl<'a> Running<'a> {
         executed(channel, &self.plan, &mut self.sockets)
     }
 
+    /// What its processes are launched with.
+    pub fn users(&self) -> Option<Users<'_>> {
+        let (users, demanded) = self.users.as_ref()?;
+        if self.without_users().is_some() {
+            return None;
+        }
+        Some(if *demanded { users.demanded() } else { users.if_possible() })
+    }
+
+    /// Where a process is made that joins it.
+    pub fn place<'b>(&'b self, inside: BorrowedFd<'b>) -> Where<'b> {
+        Where { group: &self.group, inside: Some(inside), users: self.users() }
+    }
+
+    /// Why it went on without a user namespace, if it did.
+    pub fn without_users(&self) -> Option<String> {
+        WITHOUT_USERS.with_borrow(Clone::clone)
+    }
+
     fn inside(&self) -> Option<&OwnedFd> {
         self.sandbox.as_ref().or(self.main.as_ref()).map(|child| &child.pidfd)
     }
 
     fn process(&self, program: Program<'_>, stdio: &Stdio<'_>) -> Result<Child, String> {
         let inside = self.inside().map(AsFd::as_fd);
-        container::process(&self.rig.host, &self.plan, &self.group, inside, program, stdio)
+        let place = Where { group: &self.group, inside, users: self.users() };
+        container::process(&self.rig.host, &self.plan, place, program, stdio)
             .map_err(|e| e.to_string())
     }
 
@@ -364,6 +413,7 @@ pub fn executed(
         assert!(fd::readable_within(channel.as_fd(), 20_000).unwrap(), "no status");
         match channel.read(plan) {
             Status::Pending => {}
+            Status::WithoutUsers(why) => WITHOUT_USERS.set(Some(why)),
             Status::Executed => return Ok(()),
             Status::Failed(why) => return Err(why),
             Status::Socket(kind, fd) => sockets.push((kind, fd)),

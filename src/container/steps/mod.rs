@@ -3,11 +3,15 @@
 mod capabilities;
 mod dev;
 mod mounts;
+mod namespaces;
+mod overlay;
 mod paths;
 mod process;
 mod root;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
+
+pub use namespaces::Membership;
 
 use super::environment::{self, Variables};
 use super::launch::Exec;
@@ -28,6 +32,12 @@ pub struct State<'a> {
     slots: Vec<Option<mounts::Source>>,
     /// The unit's own root, until it is the root.
     root: Option<root::Tree>,
+    /// Copies of the host's further mounts and where they go, until the root changes.
+    host_mounts: Vec<(String, OwnedFd)>,
+    /// Directories of volumes that were made by this process.
+    new_volumes: Vec<String>,
+    /// The unit's user namespace.
+    pub users: Membership,
     /// What protects paths.
     covers: paths::Covers,
     /// From the environment files.
@@ -49,6 +59,9 @@ impl<'a> State<'a> {
             procs,
             slots: (0..plan.slots).map(|_| None).collect(),
             root: None,
+            host_mounts: Vec::new(),
+            new_volumes: Vec::new(),
+            users: Membership::default(),
             covers: paths::Covers::default(),
             files: Variables::new(),
             held,
@@ -74,29 +87,28 @@ impl<'a> State<'a> {
             Op::JoinGroups => self.join_groups(),
             Op::EnvironmentFile { path, optional } => self.environment_file(path, *optional),
             Op::OomScore(score) => process::oom_score(*score),
-            Op::CgroupView => Ok(namespace::new_cgroup_namespace()?),
+            Op::Allow(resource, value) => process::allow(*resource, *value),
+            Op::Namespaces(own) => self.namespaces(*own),
+            Op::Fresh { slot, kind } => self.fresh(*slot, *kind),
             Op::Open { slot, source, path, read_only, .. } => {
                 self.open(*slot, source, path, *read_only)
             }
             Op::PrivateMounts => root::private_mounts(),
             Op::Overlay { lower, upper, bind_will_do } => {
-                self.root = Some(root::overlay(lower, upper, *bind_will_do)?);
+                self.root = Some(self.overlay(lower, upper, *bind_will_do)?);
                 Ok(())
             }
             Op::Direct { path } => {
-                self.root = Some(root::direct(path)?);
+                self.root = Some(self.direct(path)?);
                 Ok(())
             }
             Op::HostMounts { except } => self.host_mounts(except),
             Op::ChangeRoot => self.change_root(),
             Op::Hide { paths } => self.covers.hide(paths),
-            Op::Proc => mounts::proc(),
-            Op::Sys { slot } => self.sys(*slot),
+            Op::Proc { slot } => self.put_slot(*slot, "/proc"),
+            Op::Sys { slot } => self.put_slot(*slot, "/sys"),
             Op::CgroupMount => mounts::cgroup(),
-            Op::Dev => {
-                self.covers.null = Some(dev::fill()?);
-                Ok(())
-            }
+            Op::Dev { slot, queues } => self.dev(*slot, *queues),
             Op::Tmpfs { target, size, mode, read_only } => {
                 mounts::tmpfs(target, *size, *mode, *read_only)
             }

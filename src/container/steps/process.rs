@@ -19,6 +19,11 @@ pub(super) fn limit(resource: Resource, value: u64) -> Result<(), Failure> {
     limits::set(resource, value).map_err(|error| beyond(&error))
 }
 
+/// The hard limit, as long as the process may raise it.
+pub(super) fn allow(resource: Resource, value: u64) -> Result<(), Failure> {
+    limits::allow(resource, value).map_err(|error| beyond(&error))
+}
+
 fn beyond(error: &std::io::Error) -> Failure {
     let hint = match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => "it is beyond what this supervisor may give",
@@ -81,9 +86,9 @@ impl State<'_> {
         // Such a program re-opens /dev/stderr, or its terminal, by name.
         let terminal = self.exec.is_some_and(|exec| exec.terminal.is_some());
         // What the supervisor was given by somebody is not ours to give.
-        if self.exec.is_some() || !self.plan.shares_output {
+        if !self.shares_output() {
             for number in 0..3 {
-                fd::give_to(fd::standard(number), *uid, terminal)?;
+                fd::give_to(fd::standard(number), *uid, None, terminal)?;
             }
         }
         Ok(identity::become_user(*uid, *gid, groups)?)

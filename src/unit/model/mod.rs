@@ -13,6 +13,7 @@ mod mount;
 mod rare;
 mod security;
 mod service;
+mod user_namespace;
 
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ pub use security::Security;
 pub use service::{
     ExitMatch, Id, Namespaces, Ready, Restart, RestartPolicy, Rootfs, Service, User, Writable,
 };
+pub use user_namespace::{IdMaps, IdRange, UserNamespace};
 
 /// A value and the line of the unit file (from 1) that gave it; 0 when it is a default.
 ///

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[cfg(doc)]
 use super::Rare;
 use super::rare::Unset;
-use super::{At, Capabilities};
+use super::{At, Capabilities, UserNamespace};
 
 /// What a service's processes may do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,6 +20,8 @@ pub struct Security {
     pub capabilities: Capabilities,
     /// A container that has all capabilities; then `capabilities` is the default.
     pub privileged: bool,
+    /// Whose numbers its users are on the host.
+    pub user_namespace: UserNamespace,
     /// Absolute paths inside its root that it does not see, besides the default ones.
     pub masked_paths: Vec<At<String>>,
     /// Absolute paths inside its root that it cannot write, besides the default ones.
@@ -37,6 +39,7 @@ impl Unset for Security {
         no_new_privileges: true,
         capabilities: Capabilities::Default,
         privileged: false,
+        user_namespace: UserNamespace::Unset,
         masked_paths: Vec::new(),
         read_only_paths: Vec::new(),
     };
@@ -50,6 +53,7 @@ impl Security {
             no_new_privileges: _,
             capabilities: _,
             privileged: _,
+            user_namespace: _,
             masked_paths,
             read_only_paths,
         } = self;
