@@ -250,7 +250,7 @@ impl fmt::Display for Op {
             Self::JoinGroups => write!(f, "join the control groups of its limits"),
             Self::EnvironmentFile { path, .. } => write!(f, "read the environment file {path}"),
             Self::OomScore(score) => write!(f, "set the oom score adjustment to {score}"),
-            Self::Allow(resource, value) => write!(f, "allow the limit {resource} of {value}"),
+            Self::Allow(resource, value) => write!(f, "allow the limit {resource} to be {value}"),
             Self::Namespaces(_) => write!(f, "make the unit's namespaces"),
             Self::Fresh { kind, .. } => write!(f, "make a new {kind}"),
             Self::Open { source, target, .. } | Self::Attach { source, target, .. } => {

@@ -152,12 +152,11 @@ impl Leases {
         {
             return Ok((self.pool.start(*index), false));
         }
-        let index = match self.next() {
-            Some(index) => index,
-            None => {
-                let gone = self.held.iter().position(|(held, _)| !is_there(held));
-                self.held.remove(gone.ok_or(Exhausted(self.pool))?).1
-            }
+        let index = if let Some(index) = self.next() {
+            index
+        } else {
+            let gone = self.held.iter().position(|(held, _)| !is_there(held));
+            self.held.remove(gone.ok_or(Exhausted(self.pool))?).1
         };
         let place = self.find(name).unwrap_or_else(|place| place);
         self.held.insert(place, (name.into(), index));
@@ -231,7 +230,8 @@ mod tests {
 
     #[test]
     fn ranges_of_others_are_left_alone() {
-        let text = "somebody:100000:1\nnonsense\nother:231071:70000\nx:y:z\nbig:7:18446744073709551615\n";
+        let text =
+            "somebody:100000:1\nnonsense\nother:231071:70000\nx:y:z\nbig:7:18446744073709551615\n";
         let foreign: Vec<Foreign> = foreign(text).collect();
         assert_eq!(foreign, [(100_000, 100_001), (231_071, 301_071)]);
         let pool = pool("100000:327680");

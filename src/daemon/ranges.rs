@@ -134,7 +134,9 @@ impl Daemon {
         };
         let kept = self.ranges.made.get(&id).is_some_and(|made| match &made.maps {
             Some(old) => line.is_some() && **old == maps,
-            None => line.is_none() && maps.root().is_some_and(|(uid, _)| uid == made.namespace.root()),
+            None => {
+                line.is_none() && maps.root().is_some_and(|(uid, _)| uid == made.namespace.root())
+            }
         });
         if kept {
             return Ok(Numbers::Own);
@@ -151,10 +153,9 @@ impl Daemon {
                 self.say_without_users(id, &why);
                 Ok(Numbers::HostBecause(why.into()))
             }
-            (Err(error), Some(line)) => Err(format!(
-                "make the user namespace: {error} at {}:{line}",
-                unit.file
-            )),
+            (Err(error), Some(line)) => {
+                Err(format!("make the user namespace: {error} at {}:{line}", unit.file))
+            }
         }
     }
 

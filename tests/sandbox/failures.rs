@@ -138,8 +138,7 @@ fn a_child_that_is_killed_is_not_a_success() {
     let frozen = rig.root.as_ref().unwrap().create("frozen", &[], false).unwrap();
     frozen.freeze(true).unwrap();
     let place = berth::container::Where { group: &frozen, inside: None, users: None };
-    let mut child =
-        berth::container::process(&rig.host, &plan, place, program, &stdio).unwrap();
+    let mut child = berth::container::process(&rig.host, &plan, place, program, &stdio).unwrap();
     frozen.kill().unwrap();
     super::rig::wait_pidfd(child.pidfd.as_fd()).unwrap();
     rig.host.ended(child.pid);

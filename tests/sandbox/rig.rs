@@ -121,6 +121,8 @@ pub struct Rig {
     runs: Cell<u32>,
     /// Steps that are left out of plans: the control of a test takes one defence away.
     pub without: Cell<fn(&Op) -> bool>,
+    /// Units have no user namespace: for tests of other defences, where it would be another.
+    pub host_users: Cell<bool>,
 }
 
 impl Rig {
@@ -142,6 +144,7 @@ impl Rig {
             directory,
             runs: Cell::new(0),
             without: Cell::new(|_| false),
+            host_users: Cell::new(false),
         }
     }
 
@@ -276,7 +279,8 @@ impl<'a> Running<'a> {
         let group = container::group(rig.root.as_ref().unwrap(), unit, &name)?;
         let (read, write) = std::io::pipe().unwrap();
         let output = File::from(OwnedFd::from(read));
-        let users = user_namespace(unit, rig.runs.get());
+        let own = !rig.host_users.get();
+        let users = own.then(|| user_namespace(unit, rig.runs.get())).flatten();
         WITHOUT_USERS.set(None);
         let sockets = Vec::new();
         let mut running =
@@ -312,7 +316,7 @@ impl<'a> Running<'a> {
     /// What its processes are launched with.
     pub fn users(&self) -> Option<Users<'_>> {
         let (users, demanded) = self.users.as_ref()?;
-        if self.without_users().is_some() {
+        if Self::without_users().is_some() {
             return None;
         }
         Some(if *demanded { users.demanded() } else { users.if_possible() })
@@ -324,7 +328,7 @@ impl<'a> Running<'a> {
     }
 
     /// Why it went on without a user namespace, if it did.
-    pub fn without_users(&self) -> Option<String> {
+    pub fn without_users() -> Option<String> {
         WITHOUT_USERS.with_borrow(Clone::clone)
     }
 

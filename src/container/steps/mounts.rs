@@ -106,7 +106,7 @@ impl State<'_> {
     /// A volume's directory, made (0755) on first use.
     fn volume(&mut self, path: &str) -> Result<Source, Failure> {
         let mode = rustix::fs::Mode::from_raw_mode(0o755);
-        let made = match rustix::fs::mkdir(path, mode) {
+        let is_new = match rustix::fs::mkdir(path, mode) {
             Err(rustix::io::Errno::EXIST) => false,
             Err(rustix::io::Errno::NOENT) => {
                 if let Some((parent, _)) = path.rsplit_once('/') {
@@ -120,7 +120,7 @@ impl State<'_> {
                 true
             }
         };
-        if made {
+        if is_new {
             self.new_volumes.push(path.to_owned());
         }
         // Made by this start, if perhaps before it had to begin again.

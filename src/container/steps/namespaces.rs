@@ -135,7 +135,11 @@ impl State<'_> {
     }
 
     /// The unit's view of a copy of a host tree. What holds nobody's files stays as it is.
-    pub(super) fn map_copy(&mut self, tree: BorrowedFd<'_>, recursive: bool) -> Result<(), Failure> {
+    pub(super) fn map_copy(
+        &mut self,
+        tree: BorrowedFd<'_>,
+        recursive: bool,
+    ) -> Result<(), Failure> {
         if !self.users.is_some() || path::is_of_kernel(tree)? {
             return Ok(());
         }

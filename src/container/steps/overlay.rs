@@ -58,8 +58,7 @@ impl State<'_> {
             Ok(mount) => Ok(Tree { mount, bound: false }),
             // The kernel's reason for this goes to its own log only.
             Err(Failure { errno: libc::EINVAL, detail })
-                if detail.is_empty()
-                    && path::is_on(layers.lower.as_fd(), path::Type::Overlay)? =>
+                if detail.is_empty() && path::is_on(layers.lower.as_fd(), path::Type::Overlay)? =>
             {
                 if bind_will_do {
                     return bound(lower);

@@ -120,9 +120,9 @@ impl Daemon {
             match setup.status.get_mut().read(&setup.plan) {
                 Status::Pending => return,
                 Status::Socket(SocketKind::Terminal, fd) => setup.ends = Ends::Terminal(fd),
-                Status::Socket(SocketKind::Notify | SocketKind::Syslog, _) => {}
-                // Only who makes a unit's namespaces can say that.
-                Status::WithoutUsers(_) => {}
+                // Only who makes a unit's namespaces can send that.
+                Status::Socket(SocketKind::Notify | SocketKind::Syslog, _)
+                | Status::WithoutUsers(_) => {}
                 Status::Executed => return self.relay(number),
                 Status::Failed(text) => return self.refuse_exec(number, &text),
             }

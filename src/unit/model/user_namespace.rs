@@ -110,7 +110,8 @@ mod tests {
         let range = IdRange { inside: 10, outside: 1000, count: 5 };
         let found: Vec<_> = [9, 10, 14, 15].map(|number| range.outside_of(number)).into();
         assert_eq!(found, [None, Some(1000), Some(1004), None]);
-        let maps = IdMaps { uid: vec![range, IdRange { inside: 0, outside: 7, count: 1 }], gid: vec![] };
+        let maps =
+            IdMaps { uid: vec![range, IdRange { inside: 0, outside: 7, count: 1 }], gid: vec![] };
         assert_eq!(maps.root(), None);
         assert_eq!(IdMaps::one(65_536, 65_536).root(), Some((65_536, 65_536)));
         assert_eq!(IdMaps::text(&maps.uid), "10 1000 5\n0 7 1\n");

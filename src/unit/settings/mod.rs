@@ -15,6 +15,7 @@ mod process;
 mod sandbox;
 mod security;
 mod service;
+mod user_namespace;
 pub mod value;
 
 use super::diagnostic::Mistake;
@@ -261,6 +262,7 @@ pub fn all() -> impl Iterator<Item = &'static Setting> + Clone {
         mount::SETTINGS,
         limits::SETTINGS,
         security::SETTINGS,
+        user_namespace::SETTINGS,
         health::SETTINGS,
         log::SETTINGS,
         later::SETTINGS,

@@ -4,7 +4,7 @@ use super::value::{self, Context, put};
 use super::{Section, Setting};
 use crate::unit::limits;
 use crate::unit::model::{At, Capabilities, CapabilitySet};
-use crate::unit::syntax::{Node, Value};
+use crate::unit::syntax::Node;
 use crate::unit::text::quote;
 
 const SERVICE: &[Section] = &[Section::Service];
@@ -81,21 +81,6 @@ pub(super) const SETTINGS: &[Setting] = &[
     .good(&["\"default\""])
     .bad(&["true"])
     .later("filtering of system calls"),
-    Setting::new(
-        SECURITY,
-        "user-namespace",
-        "\"auto\" | \"none\" | table",
-        "\"auto\"",
-        |_, v, cx| {
-            if !matches!(v.value, Value::String(_) | Value::Table(_)) {
-                cx.expected::<()>(v, "\"auto\", \"none\" or a table");
-            }
-        },
-    )
-    .help("Its own range of user numbers.")
-    .good(&["\"auto\"", "{ uid = [\"0:100000:65536\"] }"])
-    .bad(&["1"])
-    .later("user namespaces"),
     Setting::new(SECURITY, "read-only-paths", PATHS, "[]", |d, v, cx| {
         put(&mut d.service.security.read_only_paths, paths(v, cx));
     })
