@@ -24,7 +24,7 @@ impl Default for Pool {
     /// and those of its foreign images (from 2147352576). The ranges that useradd(8) gives to
     /// users, and with them Docker and Podman, end at 600100000.
     fn default() -> Self {
-        Self { first: 0x7000_0000, ranges: 0x0ffd }
+        Self { first: 0x7000_0000, ranges: 0x0ffe }
     }
 }
 
@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(Pool::default().to_string(), "1879048192:268304384");
         assert_eq!(pool("70000:200000").to_string(), "70000:196608");
         for wrong in
-            ["", "7", "a:b", "0:65536", "100000:65535", "4294901760:65536", "100000:4294867295"]
+            ["", "7", "a:b", "0:65536", "100000:65535", "4294901760:65536", "100000:4294867296"]
         {
             Pool::parse(wrong).unwrap_err();
         }

@@ -16,7 +16,7 @@ pub(super) const SETTINGS: &[Setting] = &[Setting::new(
     SECURITY,
     "user-namespace",
     "\"auto\" | \"none\" | { uid = list, gid = list }",
-    "\"auto\" with a mount namespace, unless privileged",
+    "see below",
     |d, v, cx| {
         put(&mut d.service.security.user_namespace, user_namespace(v, cx));
     },
@@ -30,6 +30,8 @@ pub(super) const SETTINGS: &[Setting] = &[Setting::new(
      owners they have on the disk, and what it writes there is owned on the disk by the \
      numbers of the inside; nothing is changed there. Where the kernel, or a filesystem, \
      cannot do that, it starts with the host's users, and `berthctl status` says why. \
+     It is the \
+     default of a service with a mount namespace of its own, unless it is privileged. \
      A table has lists of `INSIDE:HOST:COUNT`, `gid` as `uid` if it is left out, in which 0 of \
      the inside must be; then it does not start where that is impossible. `none`: the host's \
      users. With `network = \"host\"` no capability is good for the network: ports below 1024 \
