@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use berth::daemon::{self, First, Options, Pool};
+use berth::unit::model::Id;
 
 const USAGE: &str = "\
 usage: berth [--config DIR]... [--runtime-dir DIR] [--state-dir DIR] [--target NAME]
-             [--user-namespace-pool FIRST:COUNT]
+             [--control-group NAME|GID] [--user-namespace-pool FIRST:COUNT]
        berth up [--quiet] [--exit-code-from NAME] [--target NAME]
-                [--runtime-dir DIR] [--state-dir DIR]
+                [--runtime-dir DIR] [--state-dir DIR] [--control-group NAME|GID]
                 [--user-namespace-pool FIRST:COUNT] FILE|DIR...
        berth check FILE|DIR...
        berth --help | --version
@@ -25,6 +26,13 @@ enum Ask {
 }
 
 fn main() -> ExitCode {
+    // Between a berth and its successor; not for people.
+    let arguments: Vec<_> = std::env::args().skip(1).take(4).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["--rehearse", state] => return daemon::rehearse(state),
+        ["--resume", state, old] => return daemon::resume(state, old),
+        _ => {}
+    }
     match parse(lexopt::Parser::from_env()) {
         Ok(Ask::Run(options)) => daemon::run(*options),
         Ok(Ask::Check(paths)) => daemon::check(&paths),
@@ -55,6 +63,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Ask, lexopt::Error> {
             Long("state-dir") => options.state_dir = directory(parser.value()?)?,
             Long("target") => options.target = text(parser.value()?)?,
             Long("user-namespace-pool") => options.pool = Pool::parse(&text(parser.value()?)?)?,
+            Long("control-group") => options.control_group = Some(group(parser.value()?)?),
             Long("quiet") if up => options.quiet = true,
             Long("exit-code-from") if up => options.exit_code_from = Some(text(parser.value()?)?),
             Short('h') | Long("help") => return Ok(Ask::Print(USAGE.to_owned())),
@@ -95,6 +104,16 @@ fn parse(mut parser: lexopt::Parser) -> Result<Ask, lexopt::Error> {
 fn directory(value: OsString) -> Result<PathBuf, lexopt::Error> {
     std::path::absolute(PathBuf::from(value))
         .map_err(|error| format!("cannot make the path absolute: {error}").into())
+}
+
+/// The name of a group, or its number.
+fn group(value: OsString) -> Result<Id, lexopt::Error> {
+    let name = text(value)?;
+    match name.parse() {
+        Ok(u32::MAX) => Err("no group has the number 4294967295".into()),
+        Ok(number) => Ok(Id::Number(number)),
+        Err(_) => Ok(Id::Name(name)),
+    }
 }
 
 fn text(value: OsString) -> Result<String, lexopt::Error> {

@@ -17,6 +17,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 use super::child::{self, Job, Task};
 use super::environment::Variables;
 use super::pad::{Given, Pad};
@@ -48,6 +50,26 @@ pub struct Host {
     stranded: Cell<bool>,
     /// Where children find their descriptors.
     pad: Rc<RefCell<Pad>>,
+}
+
+/// What a successor of this program cannot find out by itself.
+#[derive(Serialize, Deserialize)]
+struct Inherited {
+    soft_files: Option<u64>,
+}
+
+impl Serialize for Host {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Inherited { soft_files: self.soft_files }.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Host {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Inherited { soft_files } = Inherited::deserialize(deserializer)?;
+        let fresh = Self::new().map_err(serde::de::Error::custom)?;
+        Ok(Self { soft_files, ..fresh })
+    }
 }
 
 impl Host {

@@ -8,10 +8,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
 use nix::errno::Errno;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::pad::Pad;
 use super::plan::Plan;
 use super::step::Datagram;
+use crate::sys::kept::Kept;
 use crate::sys::socket;
 
 /// Longest text that comes with a failure, in bytes.
@@ -206,11 +208,25 @@ pub enum Status {
 }
 
 /// The supervisor's end of a status channel.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Channel {
+    #[serde(with = "crate::sys::kept")]
     fd: OwnedFd,
     executing: bool,
-    pad: Rc<RefCell<Pad>>,
+    /// Where its child may still have to take the other end from. `None` once the
+    /// supervisor has executed another program: that does not hold it.
+    #[serde(skip)]
+    pad: Option<Rc<RefCell<Pad>>>,
+}
+
+impl Kept for Channel {
+    fn keep<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.serialize(serializer)
+    }
+
+    fn resume<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::deserialize(deserializer)
+    }
 }
 
 impl AsFd for Channel {
@@ -227,7 +243,7 @@ impl AsRawFd for Channel {
 
 impl Channel {
     pub(super) fn new(fd: OwnedFd, pad: Rc<RefCell<Pad>>) -> Self {
-        Self { fd, executing: false, pad }
+        Self { fd, executing: false, pad: Some(pad) }
     }
 
     /// Whether it has said that it executes its program next. One that has ended after that,
@@ -240,7 +256,9 @@ impl Channel {
     /// Reads the next message, without waiting.
     pub fn read(&mut self, plan: &Plan) -> Status {
         // The supervisor's own hold on the child's end would hide that it was closed.
-        self.pad.borrow_mut().collect();
+        if let Some(pad) = &self.pad {
+            pad.borrow_mut().collect();
+        }
         let mut buffer = [0; HEADER + DETAIL_MAX];
         let mut message = match socket::receive(self.fd.as_fd(), &mut buffer) {
             Ok(Some(message)) => message,

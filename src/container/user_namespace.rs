@@ -8,12 +8,15 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use serde::{Deserialize, Serialize};
+
 use crate::sys::namespace;
 use crate::unit::model::IdMaps;
 
 /// A user namespace and who its root is on the host.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct UserNamespace {
+    #[serde(with = "crate::sys::kept")]
     fd: OwnedFd,
     uid: u32,
     gid: u32,

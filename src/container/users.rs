@@ -78,6 +78,17 @@ pub fn lookup(user: &User) -> Result<Identity, LookupError> {
     find(user, &read("/etc/passwd")?, &read("/etc/group")?)
 }
 
+/// The number of a group in the calling process' root.
+///
+/// # Errors
+/// When a name is not found.
+pub fn group(group: &Id) -> Result<u32, LookupError> {
+    match group {
+        Id::Number(gid) => Ok(*gid),
+        Id::Name(_) => find_group(group, &read("/etc/group")?),
+    }
+}
+
 fn read(name: &'static str) -> Result<String, LookupError> {
     let error = |error| LookupError::Read(name, error);
     let root = path::handle("/").map_err(error)?;
@@ -146,13 +157,7 @@ pub fn find(user: &User, passwd: &str, group: &str) -> Result<Identity, LookupEr
         (None, Id::Name(name)) => return Err(LookupError::NoUser(name.clone())),
     };
     let gid = match &user.group {
-        Some(Id::Number(gid)) => *gid,
-        Some(Id::Name(name)) => group
-            .lines()
-            .filter_map(group_entry)
-            .find(|entry| entry.name == name)
-            .map(|entry| entry.gid)
-            .ok_or_else(|| LookupError::NoGroup(name.clone()))?,
+        Some(named) => find_group(named, group)?,
         None => entry.as_ref().map_or(0, |entry| entry.gid),
     };
     let name = entry.as_ref().map(|entry| entry.name);
@@ -166,6 +171,16 @@ pub fn find(user: &User, passwd: &str, group: &str) -> Result<Identity, LookupEr
         home: home.unwrap_or("/").to_owned(),
         shell: shell.map(str::to_owned),
     })
+}
+
+fn find_group(wanted: &Id, group: &str) -> Result<u32, LookupError> {
+    let name = match wanted {
+        Id::Number(gid) => return Ok(*gid),
+        Id::Name(name) => name,
+    };
+    let mut entries = group.lines().filter_map(group_entry);
+    let found = entries.find(|entry| entry.name == name).map(|entry| entry.gid);
+    found.ok_or_else(|| LookupError::NoGroup(name.clone()))
 }
 
 fn groups_of(name: &str, primary: u32, group: &str) -> Vec<u32> {

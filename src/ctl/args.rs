@@ -159,6 +159,12 @@ pub enum Verb {
         #[arg(value_name = "HOW")]
         how: Option<How>,
     },
+    /// Have the supervisor become another program file, without any unit noticing
+    Upgrade {
+        /// The new program [default: what is now at the path of the running one]
+        #[arg(value_name = "PROGRAM")]
+        program: Option<PathBuf>,
+    },
     /// Print a completion script
     Completions {
         /// For which shell

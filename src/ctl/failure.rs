@@ -123,7 +123,7 @@ fn advice(reason: &io::Error) -> std::borrow::Cow<'static, str> {
              start it again, or say where another one runs with --runtime-dir DIR"
             .into(),
         io::ErrorKind::PermissionDenied => "only root may talk to it\n\
-             try again as root"
+             try again as root, or start berth with --control-group to look"
             .into(),
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
             "too many clients wait for it already\ntry again later".into()

@@ -24,6 +24,7 @@ pub mod signal;
 pub mod status;
 pub mod terminal;
 pub mod time;
+pub mod upgrade;
 pub mod version;
 
 use std::io::{self, Write};
@@ -135,6 +136,7 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
         Verb::Show { unit, json } => show::run(context, unit, json),
         Verb::Deps { unit, reverse } => deps::run(context, unit, reverse),
         Verb::Shutdown { how } => shutdown::run(context, how),
+        Verb::Upgrade { program } => upgrade::run(context, program),
         Verb::Completions { shell } => completions::run(context, shell),
         Verb::Version => version::run(context),
     }
@@ -167,6 +169,7 @@ fn doing(verb: &Verb) -> String {
         Verb::Show { unit, .. } => format!("show {unit}"),
         Verb::Deps { unit, .. } => format!("show the dependencies of {unit}"),
         Verb::Shutdown { .. } => "shut down".to_owned(),
+        Verb::Upgrade { .. } => "upgrade".to_owned(),
         Verb::Completions { .. } => "print the completions".to_owned(),
         Verb::Version => "show the versions".to_owned(),
     }

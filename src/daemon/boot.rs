@@ -47,14 +47,7 @@ pub fn check(paths: &[PathBuf]) -> ExitCode {
 /// Runs the supervisor until it is over.
 pub fn run(options: Options) -> ExitCode {
     match start(options) {
-        Ok(mut daemon) => {
-            let code = daemon.turn_until_over();
-            let Daemon { options, claim, .. } = daemon;
-            if let Err(Fatal(text)) = startup::leave(&options, claim) {
-                let _ = writeln!(std::io::stderr(), "berth: {text}");
-            }
-            ExitCode::from(code)
-        }
+        Ok(daemon) => finish(daemon),
         Err(Fatal(text)) => {
             let _ = writeln!(std::io::stderr(), "berth: {text}");
             ExitCode::from(1)
@@ -62,9 +55,21 @@ pub fn run(options: Options) -> ExitCode {
     }
 }
 
+/// Turns until everything is over, and leaves.
+pub(super) fn finish(mut daemon: Daemon) -> ExitCode {
+    let code = daemon.turn_until_over();
+    let Daemon { options, claim, .. } = daemon;
+    if let Err(Fatal(text)) = startup::leave(&options, claim) {
+        let _ = writeln!(std::io::stderr(), "berth: {text}");
+    }
+    ExitCode::from(code)
+}
+
 /// Everything up to the first turn.
 fn start(options: Options) -> Result<Daemon, Fatal> {
     let clock = Clock::start();
+    // What is said when it cannot be executed: the name is only needed for an upgrade.
+    let program = std::env::current_exe().unwrap_or_default();
     if std::process::id() == 1 {
         mount::leave_initial_root()
             .map_err(|error| Fatal::new("leave the initial root", &error))?;
@@ -72,6 +77,7 @@ fn start(options: Options) -> Result<Daemon, Fatal> {
     let fatal = |what: &'static str| move |error: std::io::Error| Fatal::new(what, &error);
     let host = Host::new().map_err(|error| Fatal::new("prepare for containers", &error))?;
     startup::raise_descriptor_limit().map_err(fatal("raise the limit of descriptors"))?;
+    let group = startup::control_group(&options)?;
     startup::directories(&options)?;
     let claim = startup::claim(&options)?;
     let directory = options.stopped_directory();
@@ -93,7 +99,7 @@ fn start(options: Options) -> Result<Daemon, Fatal> {
         clock,
         poller,
         signals,
-        control: Control::new(),
+        control: Control::new(group),
         console: None,
         host,
         claim,
@@ -110,6 +116,8 @@ fn start(options: Options) -> Result<Daemon, Fatal> {
         stopped,
         ranges,
         children: false,
+        program,
+        upgrade: None,
     };
     // What is free now is not copied into the two children that stay.
     memory::trim();
@@ -239,7 +247,8 @@ impl Daemon {
         self.think(&mut Vec::new());
         memory::trim();
         // Whoever finds the socket finds the units.
-        if let Err(error) = self.control.listen(&mut self.poller, &self.options.control_socket()) {
+        let socket = self.options.control_socket();
+        if let Err(error) = self.control.listen(&mut self.poller, &socket) {
             return self.boot_failed(&format!("cannot make the control socket: {error}"));
         }
         if let Some(id) = self.machine.find(&target) {

@@ -1,26 +1,28 @@
 //! The two clocks: monotonic time for the machine, wall time for people.
 
-use std::time::Instant;
+use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::supervisor::Time;
 
 /// Where the machine's time began.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Clock {
-    origin: Instant,
+    /// On `CLOCK_MONOTONIC`, which goes on whatever program this process executes.
+    origin: Duration,
 }
 
 impl Clock {
     /// A clock that starts at zero now.
     pub fn start() -> Self {
-        Self { origin: Instant::now() }
+        Self { origin: monotonic() }
     }
 
     /// The machine's time.
     pub fn now(&self) -> Time {
-        Time(self.origin.elapsed())
+        Time(monotonic().saturating_sub(self.origin))
     }
 
     /// Wall time of a moment of the machine's, as the wall clock counts it today: a clock
@@ -29,4 +31,12 @@ impl Clock {
         let ago = self.now().0.saturating_sub(moment.0);
         Timestamp::now().checked_sub(ago).unwrap_or(Timestamp::MIN)
     }
+}
+
+/// Since some moment before the machine booted.
+fn monotonic() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
+    let nanoseconds = u32::try_from(now.tv_nsec).unwrap_or_default();
+    Duration::new(seconds, nanoseconds)
 }

@@ -13,6 +13,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use rustix::pipe::{PipeFlags, pipe_with};
+use serde::{Deserialize, Serialize};
 
 use super::OWN_LOG;
 use crate::log::read::{self, Query};
@@ -20,11 +21,13 @@ use crate::log::render::{render_line, render_text};
 use crate::sys::{fork, signal};
 
 /// The child, as the supervisor holds it.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Console {
     /// Brings the child the width of the names; closing it tells it to show the rest and end.
+    #[serde(with = "crate::sys::kept")]
     pub lifeline: Option<OwnedFd>,
     /// To end a child whose terminal is stopped.
+    #[serde(with = "crate::sys::kept")]
     pub pidfd: OwnedFd,
 }
 

@@ -321,7 +321,7 @@ impl Daemon {
     }
 
     /// The steps of a unit.
-    fn compile(&self, unit: &Unit) -> Option<Plan> {
+    pub(super) fn compile(&self, unit: &Unit) -> Option<Plan> {
         let context = Context {
             runtime: self.options.runtime_dir.to_str()?,
             state: self.options.state_dir.to_str()?,

@@ -3,6 +3,8 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::Daemon;
 use crate::supervisor::request::{Request, Wish};
 use crate::supervisor::view::StateName;
@@ -13,7 +15,7 @@ use crate::sys::pidfd;
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// Where the supervisor is in its life. Each state that waits carries its deadline.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
     /// Units are being read for the first time.
     Booting,

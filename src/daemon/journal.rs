@@ -8,12 +8,15 @@
 use std::io::Write;
 use std::os::fd::OwnedFd;
 
+use serde::{Deserialize, Serialize};
+
 /// Longest message, so that a write to the pipe is whole or not at all (`PIPE_BUF`).
 const LONGEST: usize = 4000;
 
 /// Where messages go.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Journal {
+    #[serde(with = "crate::sys::kept")]
     pipe: Option<OwnedFd>,
     dropped: u64,
 }

@@ -8,6 +8,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::poller::{Role, Watched};
 use crate::container::{Channel, Stdio};
 use crate::supervisor::{Hook, Run, Time};
@@ -15,18 +17,19 @@ use crate::sys::cgroup::Group;
 use crate::unit::model::{Namespaces, Service, Unit};
 
 /// One process of a run, from its clone to its reaping.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Process {
     /// Its number as the supervisor sees it.
     pub pid: i32,
     /// To signal it and to join its namespaces.
+    #[serde(with = "crate::sys::kept")]
     pub pidfd: OwnedFd,
     /// How far it has come.
     pub progress: Progress,
 }
 
 /// How far a process has come.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub enum Progress {
     /// Carrying out its steps; the status socket is open.
     SettingUp(Watched<Channel>),
@@ -37,7 +40,7 @@ pub enum Progress {
 }
 
 /// A main process that berth did not start.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Foreign {
     /// Its pidfd.
     pub watched: Watched,
@@ -46,16 +49,18 @@ pub struct Foreign {
 }
 
 /// The pipes' write ends, kept as long as another process of the run may need them.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Output {
     /// Standard output.
+    #[serde(with = "crate::sys::kept")]
     pub stdout: Rc<OwnedFd>,
     /// Standard error.
+    #[serde(with = "crate::sys::kept")]
     pub stderr: Rc<OwnedFd>,
 }
 
 /// Whose numbers the users of a run are.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Numbers {
     /// The host's, as the unit wants it.
     #[default]
@@ -67,7 +72,7 @@ pub enum Numbers {
 }
 
 /// The end of a run.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Cleaning {
     /// When it began, to tell when it is stuck.
     pub since: Time,
@@ -80,7 +85,7 @@ pub struct Cleaning {
 }
 
 /// Everything of one run.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Live {
     /// Which run.
     pub run: Run,

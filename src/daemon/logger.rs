@@ -10,6 +10,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::poller::{Poller, Source, Watched};
 use crate::log::channel::{Channel, FromLogger, Received, SendError, ToLogger};
 use crate::log::record::Stream;
@@ -23,7 +25,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 type Near = Channel<ToLogger, FromLogger>;
 
 /// One stream the logger owns.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Attached {
     /// Whose.
     pub unit: String,
@@ -32,6 +34,7 @@ pub struct Attached {
     /// Which stream.
     pub stream: Stream,
     /// berth's duplicate.
+    #[serde(with = "crate::sys::kept")]
     pub fd: OwnedFd,
     /// Where to write.
     pub settings: model::Log,
@@ -40,7 +43,7 @@ pub struct Attached {
 }
 
 /// A stream, until the logger has written all of it.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Held {
     attached: Attached,
     /// Its run is over. Each logger must be told: one that is killed takes that along.
@@ -48,12 +51,13 @@ struct Held {
 }
 
 /// What is still to be said to the logger.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 enum Order {
     Attach { token: u64, again: bool },
     Unwatch(u64),
     Detach(u64),
     Finish,
+    Retire,
 }
 
 /// What the logger reported, as far as the loop has to know.
@@ -77,7 +81,7 @@ enum Next {
 }
 
 /// The logger, as the supervisor sees it.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Logger {
     directory: PathBuf,
     channel: Option<Watched<Near>>,
@@ -210,6 +214,12 @@ impl Logger {
         }
     }
 
+    /// Another program has taken over: the process is to write what it has taken and end,
+    /// so that one of the new program comes in its place.
+    pub fn replace(&mut self, poller: &Poller) {
+        self.order(poller, Order::Retire);
+    }
+
     /// No more streams will come: the logger ends when it has written all.
     pub fn finish(&mut self, poller: &Poller) {
         if !self.finishing {
@@ -267,6 +277,7 @@ impl Logger {
             Order::Unwatch(token) => channel.send(&ToLogger::Unwatch { token }, None),
             Order::Detach(token) => channel.send(&ToLogger::Detach { token }, None),
             Order::Finish => channel.send(&ToLogger::Finish, None),
+            Order::Retire => channel.send(&ToLogger::Retire, None),
         }
     }
 

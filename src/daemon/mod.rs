@@ -27,13 +27,16 @@ mod ranges;
 mod reader;
 mod startup;
 mod stopped;
+mod upgrade;
 
 pub use boot::{check, run};
 pub use options::{First, Options, Sources};
 pub use pool::Pool;
+pub use upgrade::{rehearse, resume};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -47,8 +50,10 @@ use logger::Logger;
 use poller::{Poller, ReadySource, Role, Source, Watched};
 use ranges::Ranges;
 use reader::Reader;
+use serde::{Deserialize, Serialize};
 use startup::Claim;
 use stopped::Stopped;
+use upgrade::Upgrade;
 
 use crate::container::Host;
 use crate::supervisor::request::Request;
@@ -70,7 +75,7 @@ const FEW: usize = 256;
 const SIGNALS_A_TURN: usize = 64;
 
 /// Whose a child is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Owner {
     /// A run's.
     Run(UnitId, Run, Role),
@@ -88,9 +93,12 @@ enum Owner {
     Stopped,
     /// Writes down which unit has which user numbers.
     Ranges,
+    /// A new program that reads what it would be handed.
+    Rehearsal,
 }
 
-/// The supervisor.
+/// The supervisor. All of it is written down for a successor (`upgrade`).
+#[derive(Debug, Serialize, Deserialize)]
 struct Daemon {
     options: Options,
     clock: Clock,
@@ -121,10 +129,15 @@ struct Daemon {
     instances: Vec<String>,
     stopped: Stopped,
     ranges: Ranges,
+    #[serde(with = "crate::sys::kept")]
     stdout: Rc<OwnedFd>,
+    #[serde(with = "crate::sys::kept")]
     stderr: Rc<OwnedFd>,
     /// Whether a child may be waiting to be reaped.
     children: bool,
+    /// This program's file, as it was called when it began.
+    program: PathBuf,
+    upgrade: Option<Upgrade>,
 }
 
 impl Daemon {
@@ -159,6 +172,7 @@ impl Daemon {
             self.serve_next();
             self.look_for_an_end();
             self.slim(&mut actions);
+            self.exchange_if_due();
         }
     }
 
@@ -185,6 +199,7 @@ impl Daemon {
             self.control.deadline(),
             self.reader.as_ref().and_then(Reader::deadline),
             self.phase.deadline(),
+            self.upgrade_deadline(),
         ];
         let nearest = deadlines.into_iter().flatten().min()?;
         Some(nearest.0.saturating_sub(self.clock.now().0))
@@ -221,6 +236,9 @@ impl Daemon {
         }
         if let Some(reader) = self.reader.as_mut().filter(|reader| due(reader.deadline())) {
             reader.give_up();
+        }
+        if due(self.upgrade_deadline()) {
+            self.upgrade_is_late();
         }
         if due(self.phase.deadline()) {
             self.phase_is_due();

@@ -3,13 +3,15 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::pool::Pool;
 use crate::container::plan::DEFAULT_STATE;
 use crate::unit::Source;
-use crate::unit::model::UnitSet;
+use crate::unit::model::{Id, UnitSet};
 
 /// What to read, in order: a later source overrides an earlier one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sources {
     /// What berth was started with.
     pub first: First,
@@ -18,7 +20,7 @@ pub struct Sources {
 }
 
 /// What berth was started with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum First {
     /// The default directories, those that exist.
     Default,
@@ -96,7 +98,7 @@ fn real(path: &Path) -> PathBuf {
 }
 
 /// The command line of the supervisor.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Options {
     /// What to read.
     pub sources: Sources,
@@ -108,6 +110,8 @@ pub struct Options {
     pub target: String,
     /// Where the users of units get their numbers.
     pub pool: Pool,
+    /// Whose members may look at units over the control socket.
+    pub control_group: Option<Id>,
     /// `berth up`: show only what berth itself has to say.
     pub quiet: bool,
     /// `berth up`: end with this service, and with its exit code.
@@ -122,6 +126,7 @@ impl Default for Options {
             state_dir: PathBuf::from(DEFAULT_STATE),
             target: "default".to_owned(),
             pool: Pool::default(),
+            control_group: None,
             quiet: false,
             exit_code_from: None,
         }

@@ -13,11 +13,13 @@ use std::time::Duration;
 
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use serde::{Deserialize, Serialize};
 
 use crate::supervisor::{Hook, Run, UnitId};
+use crate::sys::kept::Kept;
 
 /// Who a descriptor speaks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Source {
     /// The signal descriptor.
     Signals,
@@ -36,7 +38,7 @@ pub enum Source {
 }
 
 /// Which descriptor of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Part {
     /// The status socket of one of its processes.
     Status(Role),
@@ -51,7 +53,7 @@ pub enum Part {
 }
 
 /// What a process of a run is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Role {
     /// Process 1 of its pid namespace.
     Sandbox,
@@ -65,9 +67,11 @@ pub enum Role {
 
 /// A descriptor in the set. It has to be given back to [`Poller::close`] or
 /// [`Poller::release`]: dropping it leaves an entry behind.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(bound(serialize = "F: Kept", deserialize = "F: Kept"))]
 #[must_use]
 pub struct Watched<F = OwnedFd> {
+    #[serde(with = "crate::sys::kept")]
     fd: F,
     key: u64,
 }
@@ -106,8 +110,9 @@ pub struct ReadySource {
 }
 
 /// The set of descriptors.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Poller {
+    #[serde(with = "crate::sys::kept")]
     epoll: OwnedFd,
     sources: HashMap<u64, Source>,
     next: u64,

@@ -7,13 +7,15 @@
 use std::fmt;
 use std::fmt::Write;
 
+use serde::{Deserialize, Serialize};
+
 use crate::unit::names;
 
 /// Numbers in a range: every user that a distribution has, `nobody` among them.
 pub const RANGE: u32 = 65_536;
 
 /// Where ranges are taken from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pool {
     first: u32,
     ranges: u16,
@@ -86,7 +88,7 @@ pub fn foreign(text: &str) -> impl Iterator<Item = Foreign> {
 }
 
 /// Who has which range.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Leases {
     pool: Pool,
     foreign: Vec<Foreign>,

@@ -169,6 +169,7 @@ impl Daemon {
             }
             Some(Owner::Ranges) => self.ranges_written(exit),
             Some(Owner::Stopped) => self.stopped_written(exit),
+            Some(Owner::Rehearsal) => self.rehearsal_ended(exit),
             Some(Owner::Exec(session)) => self.exec_ended(session, exit),
             Some(Owner::Console) => self.console_ended(),
             // The reader's answer (or its absence) comes through its pipe; an orphan has

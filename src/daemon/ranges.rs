@@ -12,6 +12,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::live::{Live, Numbers};
 use super::pool::{self, Leases, Pool};
 use super::{Daemon, Owner};
@@ -27,7 +29,7 @@ const FILE_MAX: u64 = 1024 * 1024;
 const FOREIGN: [&str; 2] = ["/etc/subuid", "/etc/subgid"];
 
 /// What is known of user namespaces.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Ranges {
     file: PathBuf,
     leases: Leases,
@@ -38,7 +40,7 @@ pub struct Ranges {
 }
 
 /// A user namespace, and the maps of a unit file that it was made with.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Made {
     namespace: UserNamespace,
     maps: Option<Box<IdMaps>>,

@@ -8,6 +8,8 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::Sources;
 use super::poller::{Poller, Source, Watched};
 use crate::supervisor::Time;
@@ -23,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const PIECE: usize = 256 * 1024;
 
 /// What the answer is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Purpose {
     /// The first reading.
     Boot,
@@ -39,7 +41,7 @@ pub enum Purpose {
 }
 
 /// A reader at work.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Reader {
     /// Its process.
     pub pid: i32,
@@ -49,6 +51,7 @@ pub struct Reader {
     pub purpose: Purpose,
     /// What it reads.
     pub sources: Sources,
+    #[serde(with = "crate::sys::kept")]
     pidfd: OwnedFd,
     deadline: Option<Time>,
     pipe: Watched,

@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, inotify};
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
 use super::Options;
+use crate::container::users::{self, LookupError};
 use crate::sys::cgroup::{self, Root, Tree};
 use crate::sys::{fd, limits};
 
@@ -30,11 +32,12 @@ impl Fatal {
 }
 
 /// What is held while the supervisor runs.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Claim {
     /// Of the runtime directory, which holds the pid and the paths of the cgroups, and of the
     /// state directory.
-    _locks: [File; 2],
+    #[serde(with = "crate::sys::kept")]
+    _locks: Vec<File>,
     /// The cgroup of this supervisor's units.
     pub root: Root,
 }
@@ -66,6 +69,21 @@ pub fn directories(options: &Options) -> Result<(), Fatal> {
     Ok(())
 }
 
+/// The number of the group whose members may look, if there is to be one.
+///
+/// # Errors
+/// There is no such group.
+pub fn control_group(options: &Options) -> Result<Option<u32>, Fatal> {
+    let Some(group) = &options.control_group else { return Ok(None) };
+    match users::group(group) {
+        Ok(number) => Ok(Some(number)),
+        Err(LookupError::Read(file, error)) => Err(Fatal::new(&format!("read {file}"), &error)),
+        Err(LookupError::NoGroup(name) | LookupError::NoUser(name)) => {
+            Err(Fatal(format!("--control-group: no group is called {name} in /etc/group")))
+        }
+    }
+}
+
 /// Takes the runtime and the state directory: one supervisor each. What an earlier one that was killed has
 /// left in its cgroups is ended first, so that nothing ever runs twice.
 ///
@@ -89,7 +107,7 @@ pub fn claim(options: &Options) -> Result<Claim, Fatal> {
     let root = tree.open(&identity()).map_err(|error| Fatal::new("make a cgroup", &error))?;
     record(&mut lock, &root)
         .map_err(|error| Fatal::new(&format!("write {}", path.display()), &error))?;
-    Ok(Claim { _locks: [lock, state], root })
+    Ok(Claim { _locks: vec![lock, state], root })
 }
 
 /// Locks the file. A supervisor that was killed may have left a child that had no time yet

@@ -12,6 +12,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Daemon, Owner};
 use crate::supervisor::Exit;
 use crate::supervisor::request::{Request, Wish};
@@ -20,7 +22,7 @@ use crate::unit::model::{Kind, RestartPolicy, Unit, UnitSet};
 use crate::unit::{limits, names};
 
 /// Who stays down.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Stopped {
     directory: PathBuf,
     names: BTreeSet<String>,

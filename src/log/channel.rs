@@ -16,9 +16,10 @@ use rustix::net::{
     sendmsg, socketpair,
 };
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::record::Stream;
+use crate::sys::kept::Kept;
 use crate::unit::model;
 
 /// Longest message in bytes. A unit's name has 64, so a watched expression may have
@@ -64,6 +65,9 @@ pub enum ToLogger {
     /// berth lets go: exit when every pipe has ended. The end of the channel means the
     /// same.
     Finish,
+    /// Exit at once, with every chunk that was taken written: another logger has the same
+    /// streams and goes on with the next.
+    Retire,
 }
 
 /// Reports of the logger.
@@ -119,6 +123,16 @@ pub enum Received<M> {
 pub struct Channel<Out, In> {
     socket: OwnedFd,
     types: PhantomData<fn(Out) -> In>,
+}
+
+impl<Out, In> Kept for Channel<Out, In> {
+    fn keep<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.socket.keep(serializer)
+    }
+
+    fn resume<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self { socket: OwnedFd::resume(deserializer)?, types: PhantomData })
+    }
 }
 
 impl<Out, In> Channel<Out, In> {

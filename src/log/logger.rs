@@ -85,6 +85,8 @@ struct Logger {
     blocked_err: Vec<u64>,
     /// berth lets go.
     finishing: bool,
+    /// Another logger goes on.
+    retiring: bool,
 }
 
 impl Logger {
@@ -102,6 +104,7 @@ impl Logger {
             blocked_out: Vec::new(),
             blocked_err: Vec::new(),
             finishing: false,
+            retiring: false,
         })
     }
 
@@ -144,7 +147,7 @@ impl Logger {
     }
 
     fn is_done(&self) -> bool {
-        self.finishing && self.sources.is_empty() && self.outbox.is_empty()
+        self.retiring || self.finishing && self.sources.is_empty() && self.outbox.is_empty()
     }
 
     /// Takes berth's orders.
@@ -200,6 +203,7 @@ impl Logger {
             }
             ToLogger::Detach { token } => self.detach(token),
             ToLogger::Finish => self.finishing = true,
+            ToLogger::Retire => self.retiring = true,
         }
     }
 

@@ -149,7 +149,9 @@ impl fmt::Display for Error {
             Self::InvalidParameter { parameter } => {
                 write!(f, "the supervisor refuses the parameter {parameter}")
             }
-            Self::PermissionDenied {} => f.write_str("the supervisor does not permit it"),
+            Self::PermissionDenied {} => f.write_str(
+                "the supervisor does not permit it: it obeys its own user, outside of containers",
+            ),
             Self::ExpectedMore {} => {
                 f.write_str("the answer needs several replies: call with `more`")
             }

@@ -7,8 +7,10 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// Why a peer is cut off.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FrameError {
     /// A message of more than this many bytes.
     TooLong {
@@ -51,7 +53,7 @@ impl fmt::Display for FrameError {
 impl std::error::Error for FrameError {}
 
 /// Bytes in, messages out. Feed it what was read, then take messages until there is none.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Inbox {
     buffer: Vec<u8>,
     /// Start of what was not yet handed out.
@@ -141,7 +143,7 @@ impl Inbox {
 }
 
 /// Messages that wait until the peer reads. Bounded: who does not read is cut off.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Outbox {
     buffer: Vec<u8>,
     sent: usize,

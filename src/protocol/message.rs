@@ -13,7 +13,7 @@ use super::method::{Call, Method};
 use super::{MESSAGE_MAX, PAGE_MAX};
 
 /// How a call wants to be answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mode {
     /// By one reply.
     Single,

@@ -111,6 +111,8 @@ calls! {
     Apply = "org.berth.Control.Apply" -> ApplyReply,
     /// End everything.
     Shutdown = "org.berth.Control.Shutdown" -> Empty,
+    /// Become another program.
+    Upgrade = "org.berth.Control.Upgrade" -> UpgradeReply,
     /// Run a command inside a unit.
     Exec = "org.berth.Control.Exec" -> Empty,
     /// Who answers here.
@@ -240,6 +242,11 @@ parameters! {
         /// `TERM`.
         term: Option<String>,
     }
+    /// See [`UpgradeReply`].
+    Upgrade {
+        /// Absolute path of the program; its own, as it was called, when `None`.
+        program: Option<String>,
+    }
     /// See [`InfoReply`].
     GetInfo {}
     /// See [`DescriptionReply`].
@@ -260,6 +267,13 @@ replies! {
         pid: u32,
         /// When it started, RFC 3339.
         since: String,
+    }
+    /// The new program goes on.
+    UpgradeReply {
+        /// The version that was.
+        from: String,
+        /// The version that is.
+        version: String,
     }
     /// All units, a page of them.
     ListReply {

@@ -3,10 +3,12 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Exit, Hook, Run, UnitId};
 
 /// Something that happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     /// To which unit.
     pub unit: UnitId,
@@ -17,7 +19,7 @@ pub struct Event {
 }
 
 /// What happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Fact {
     /// `Prepare` is done: cgroup, pipes and (with an init) the sandbox are there.
     Prepared,
@@ -56,7 +58,7 @@ pub enum Fact {
 }
 
 /// One assignment of an `sd_notify(3)` datagram that is not `READY=1`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Notify {
     /// `STATUS=`, cut to 256 bytes by the loop.
     Status(String),

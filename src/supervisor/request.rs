@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::{JobId, UnitId};
 use crate::unit::model::UnitSet;
 
 /// A wish. `job` is set when somebody waits; the machine then ends it with exactly one
 /// `Action::JobDone`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Request {
     /// Who waits, if anybody.
     pub job: Option<JobId>,
@@ -16,7 +18,7 @@ pub struct Request {
 }
 
 /// What is wished.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Wish {
     /// Up, and all it requires and wants. Done when ready (a oneshot: when it has succeeded);
     /// failed when it or a requirement failed for good. Goes at once from backoff and failed.

@@ -44,7 +44,7 @@ pub enum HealthName {
 
 /// `result` of `status --json`: how the latest run ended, or why there was none. The first
 /// cause counts: what is killed because its watchdog ran out has failed by its watchdog.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ResultName {
     /// As it should: by itself with success, or when it was told to.
     Success,

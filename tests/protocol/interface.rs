@@ -182,6 +182,7 @@ fn every_method_is_as_described() {
     let logs = m::Logs { units: names(), lines: Some(1), since: Some(text()), follow: false };
     let version = m::VersionReply { version: text(), pid: 1, since: text() };
     let shutdown = m::Shutdown { how: Some(t::ShutdownHow::Halt) };
+    let upgraded = m::UpgradeReply { from: text(), version: text() };
     let description = m::DescriptionReply { description: text() };
     let checked = BTreeSet::from([
         method(&m::Version {}, &version),
@@ -199,6 +200,7 @@ fn every_method_is_as_described() {
         method(&m::Reset { units: units(), wait: true }, &job),
         method(&m::Kill { units: units(), signal: 15 }, &job),
         method(&m::Freeze { units: units() }, &job),
+        method(&m::Upgrade { program: Some(text()) }, &upgraded),
         method(&m::Thaw { units: units() }, &job),
         method(&logs, &m::LogsReply { entries: vec![entry] }),
         method(&m::Events { since: Some(text()) }, &m::EventsReply { event: Some(event) }),

@@ -14,6 +14,7 @@
     reason = "a test that panics has failed, as it should; helpers are tests too"
 )]
 
+mod access;
 mod apply;
 mod basics;
 mod capabilities;
@@ -32,5 +33,6 @@ mod reaping;
 mod restart;
 mod rig;
 mod stopping;
+mod upgrade;
 mod verbs;
 mod wire;

@@ -6,13 +6,13 @@ use std::collections::VecDeque;
 use crate::daemon::Daemon;
 use crate::daemon::poller::ReadySource;
 use crate::protocol::message::{encode_error, encode_reply};
-use crate::protocol::method::{EventsReply, JobReply};
+use crate::protocol::method::{EventsReply, JobReply, UpgradeReply};
 use crate::protocol::types::{Dependency, Event};
 use crate::protocol::{Error, FrameError, Mode, Page, Rejection, Request};
 use crate::supervisor::request::{Request as Wanted, Wish};
 use crate::supervisor::{JobId, UnitId};
 
-use super::{Client, Phase};
+use super::{Access, Client, Phase, access};
 
 /// Calls of one client answered in one turn.
 const CALLS_A_TURN: usize = 8;
@@ -51,10 +51,16 @@ impl Daemon {
         match Request::parse(message) {
             Ok(request) => {
                 client.mode = request.mode;
-                if client.trusted {
-                    self.call(number, request);
-                } else {
-                    self.refuse(number, Error::PermissionDenied {});
+                match client.access {
+                    Access::Full => self.call(number, request),
+                    Access::Look if access::only_looks(&request.call) => {
+                        self.call(number, request);
+                    }
+                    Access::Look => {
+                        let reason = access::refusal(&request.call);
+                        self.refuse(number, Error::Refused { reason });
+                    }
+                    Access::Nothing => self.refuse(number, Error::PermissionDenied {}),
                 }
             }
             Err(Rejection::Answer(error)) => {
@@ -186,10 +192,28 @@ impl Daemon {
                     Err(reason) => self.refuse(number, Error::Failed { unit: None, reason }),
                 }
             }
-            Phase::Idle | Phase::Events(_) | Phase::Units { .. } | Phase::Dependencies(_) => {}
+            Phase::Idle
+            | Phase::Upgrade
+            | Phase::Events(_)
+            | Phase::Units { .. }
+            | Phase::Dependencies(_) => {}
         }
         // Not at once: this is called while the machine's orders are carried out, and the
         // client's next call may be a wish.
+        self.control.served_next.insert(number);
+    }
+
+    /// What a client waited for has ended.
+    pub(in crate::daemon) fn upgrade_done(
+        &mut self,
+        number: u64,
+        result: Result<&UpgradeReply, Error>,
+    ) {
+        self.set_phase(number, Phase::Idle);
+        match result {
+            Ok(reply) => self.reply(number, reply, false),
+            Err(error) => self.refuse(number, error),
+        }
         self.control.served_next.insert(number);
     }
 

@@ -14,13 +14,14 @@ use crate::protocol::{Error, Mode, Request};
 use crate::supervisor::UnitId;
 use crate::supervisor::request::{Request as Wanted, Wish};
 
-use super::Phase;
+use super::access::without_secrets;
+use super::{Access, Phase};
 
 /// Most files and directories that `apply` may add to those berth was started with.
 const MOST_ADDED: usize = 1024;
 
 impl Daemon {
-    /// Carries out one call of a trusted client.
+    /// Carries out one call of a client that may make it.
     pub(super) fn call(&mut self, number: u64, request: Request) {
         if let Err(error) = self.try_call(number, request) {
             self.refuse(number, error);
@@ -40,7 +41,10 @@ impl Daemon {
                 self.set_phase(number, Phase::Units { full: true, left });
             }
             Call::Show(call) => {
-                let reply = self.show(&call.unit)?;
+                let mut reply = self.show(&call.unit)?;
+                if self.control.clients.get(&number).is_none_or(|it| it.access != Access::Full) {
+                    reply.definition = without_secrets(reply.definition);
+                }
                 self.reply(number, &reply, false);
             }
             Call::Deps(call) => {
@@ -70,6 +74,10 @@ impl Daemon {
             Call::Events(call) => self.begin_events(number, call.since.as_deref())?,
             Call::Apply(call) => self.apply(number, &call)?,
             Call::Shutdown(call) => self.shutdown_call(number, &call)?,
+            Call::Upgrade(call) => {
+                self.begin_upgrade(number, call.program.as_deref())?;
+                self.set_phase(number, Phase::Upgrade);
+            }
             Call::GetInfo(_) => self.reply(number, &InfoReply::this(), false),
             Call::GetInterfaceDescription(call) => {
                 let description = crate::protocol::description(&call.interface)

@@ -5,9 +5,9 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use nix::sys::socket::getsockopt;
-use nix::sys::socket::sockopt::PeerCredentials;
+use serde::{Deserialize, Serialize};
 
+use super::Access;
 use crate::daemon::poller::{Poller, Source, Watched};
 use crate::protocol::method::{ApplyReply, JobReply};
 use crate::protocol::types::{Dependency, Event};
@@ -18,7 +18,7 @@ use crate::supervisor::{Time, UnitId};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a client is owed.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub enum Phase {
     /// Nothing: its next call is read.
     Idle,
@@ -29,6 +29,8 @@ pub enum Phase {
         /// Those of them that have ended, as there is room.
         ended: VecDeque<JobReply>,
     },
+    /// The end of an upgrade.
+    Upgrade,
     /// The result of `apply`; this is what is left to be said when it has succeeded.
     Apply(Box<ApplyReply>),
     /// Every event from now on; these first, as there is room.
@@ -45,7 +47,7 @@ pub enum Phase {
 }
 
 /// A client.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Client {
     stream: Watched<UnixStream>,
     inbox: Inbox,
@@ -54,8 +56,8 @@ pub struct Client {
     pub phase: Phase,
     /// How its last call is to be answered.
     pub mode: Mode,
-    /// Whether it may do more than be refused.
-    pub trusted: bool,
+    /// What it may do.
+    pub access: Access,
     /// Since when it has owed us something; `None`: it does not.
     owes_since: Option<Time>,
     /// Whether all that was read has been looked at. Until then nothing more is read, so
@@ -66,21 +68,18 @@ pub struct Client {
 }
 
 impl Client {
-    /// Takes a connection; its peer's user decides whether it is trusted: root, or whoever
-    /// runs this supervisor (unix(7), `SO_PEERCRED`).
+    /// Takes a connection of somebody who may do that much.
     ///
     /// # Errors
     /// The kernel's; the connection is then closed.
     pub fn new(
         poller: &mut Poller,
         stream: UnixStream,
+        access: Access,
         number: u64,
         now: Time,
     ) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
-        // Not rustix: it takes the pid 0 of a peer in another pid namespace for an error.
-        let peer = getsockopt(&stream, PeerCredentials)?;
-        let trusted = peer.uid() == 0 || peer.uid() == rustix::process::geteuid().as_raw();
         let stream = poller.input(stream, Source::Client(number))?;
         Ok(Self {
             stream,
@@ -88,7 +87,7 @@ impl Client {
             outbox: Outbox::new(OUTBOX_MAX),
             phase: Phase::Idle,
             mode: Mode::Single,
-            trusted,
+            access,
             owes_since: Some(now),
             drained: true,
             ended: false,
@@ -197,7 +196,7 @@ impl Client {
             Phase::Units { .. } | Phase::Dependencies(_) => true,
             Phase::Events(events) => !events.is_empty(),
             Phase::Jobs { ended, .. } => !ended.is_empty(),
-            Phase::Idle | Phase::Apply(_) => false,
+            Phase::Idle | Phase::Apply(_) | Phase::Upgrade => false,
         }
     }
 

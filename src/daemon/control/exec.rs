@@ -6,9 +6,12 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
 use rustix::pipe::{PipeFlags, pipe_with};
+use serde::{Deserialize, Serialize};
 
+use super::Control;
 use super::relay::{self, Ends};
 use crate::container::{self, Channel, Program, SocketKind, Status, Stdio, Where};
 use crate::daemon::poller::{Source, Watched};
@@ -19,13 +22,13 @@ use crate::protocol::types::State;
 use crate::supervisor::{Exit, UnitId};
 use crate::sys::fork;
 use crate::sys::pty::Size;
-use crate::unit::model::User;
+use crate::unit::model::{Unit, User};
 use crate::unit::settings::value;
 
 /// One `exec` from its call to its end.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Session {
-    /// In which unit; its plan explains errors.
+    /// In which unit.
     unit: UnitId,
     pid: i32,
     stage: Stage,
@@ -38,22 +41,35 @@ impl Session {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 enum Stage {
     /// The process is being set up.
     SettingUp(Box<Setup>),
     /// The helper relays; it hears of the end through this pipe.
-    Relaying(OwnedFd),
+    Relaying(#[serde(with = "crate::sys::kept")] OwnedFd),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Setup {
     status: Watched<Channel>,
-    plan: container::Plan,
+    /// Explains errors.
+    definition: Arc<Unit>,
+    #[serde(with = "crate::sys::kept")]
     stream: UnixStream,
     rest: Vec<u8>,
+    #[serde(with = "crate::sys::kept")]
     pidfd: OwnedFd,
     ends: Ends,
+}
+
+impl Control {
+    /// What is being set up for a session.
+    fn setting_up(&mut self, number: u64) -> Option<&mut Setup> {
+        match &mut self.sessions.get_mut(&number)?.stage {
+            Stage::SettingUp(setup) => Some(setup),
+            Stage::Relaying(_) => None,
+        }
+    }
 }
 
 impl Daemon {
@@ -70,6 +86,7 @@ impl Daemon {
         let live = self.lives.get(&id).filter(|live| live.cleaning.is_none());
         let live = live.ok_or_else(not_running)?;
         let plan = self.plan(id).ok_or_else(not_running)?;
+        let definition = Arc::clone(&live.unit);
         if live.main.is_none() {
             return Err(not_running());
         }
@@ -106,7 +123,7 @@ impl Daemon {
             .input(child.status, Source::Exec(session))
             .map_err(|error| failed("watch it", &error))?;
         let (stream, rest) = self.take_client(number)?;
-        let setup = Setup { status: channel, plan, stream, rest, pidfd: child.pidfd, ends };
+        let setup = Setup { status: channel, definition, stream, rest, pidfd: child.pidfd, ends };
         let begun = Session { unit: id, pid: child.pid, stage: Stage::SettingUp(Box::new(setup)) };
         self.control.sessions.insert(session, begun);
         Ok(())
@@ -115,9 +132,11 @@ impl Daemon {
     /// The process says how far it is.
     pub(in crate::daemon) fn exec_ready(&mut self, number: u64) {
         loop {
-            let Some(session) = self.control.sessions.get_mut(&number) else { return };
-            let Stage::SettingUp(setup) = &mut session.stage else { return };
-            match setup.status.get_mut().read(&setup.plan) {
+            let Some(setup) = self.control.setting_up(number) else { return };
+            let definition = Arc::clone(&setup.definition);
+            let Some(plan) = self.compile(&definition) else { return };
+            let Some(setup) = self.control.setting_up(number) else { return };
+            match setup.status.get_mut().read(&plan) {
                 Status::Pending => return,
                 Status::Socket(SocketKind::Terminal, fd) => setup.ends = Ends::Terminal(fd),
                 // Only who makes a unit's namespaces can send that.

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::protocol::types::Event;
 
@@ -10,7 +11,7 @@ use crate::protocol::types::Event;
 pub const MOST: usize = 500;
 
 /// The last [`MOST`] events, oldest first.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct History {
     events: VecDeque<(Timestamp, Event)>,
 }

@@ -5,6 +5,7 @@
 //! for an answer); the number of clients is bounded; work that can block (reading logs,
 //! a terminal) is done by a forked helper that owns the connection.
 
+mod access;
 mod answer;
 mod call;
 mod client;
@@ -14,12 +15,16 @@ mod history;
 mod relay;
 mod status;
 
+use access::{Access, Door};
 pub use client::{Client, Phase};
+use serde::{Deserialize, Serialize};
+
 use exec::Session;
 pub use history::History;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -27,9 +32,14 @@ use std::time::Duration;
 
 use super::poller::{Poller, Source, Watched};
 use crate::supervisor::{JobId, Time};
+use crate::sys::identity;
+use crate::sys::peer::Home;
 
 /// Most clients at once; more wait in the kernel's queue until one has gone.
 pub const MOST_CLIENTS: usize = 1024;
+
+/// Most of them that are not root's: those who may look cannot keep root out.
+const MOST_OTHERS: usize = 256;
 
 /// Pause after a connection that could not be taken.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -38,7 +48,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 const MOST_ACCEPTED: usize = 64;
 
 /// Who waits for a job.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Waiting {
     /// Which client.
     pub client: u64,
@@ -47,9 +57,13 @@ pub struct Waiting {
 }
 
 /// Everything about clients.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Control {
     listener: Option<Watched<UnixListener>>,
+    /// Whose members may look.
+    group: Option<u32>,
+    /// Whom it listens to; set with the listener.
+    door: Option<Door>,
     accepting: bool,
     /// By number.
     pub clients: BTreeMap<u64, Client>,
@@ -71,10 +85,12 @@ pub struct Control {
 }
 
 impl Control {
-    /// Not listening yet.
-    pub fn new() -> Self {
+    /// Not listening yet; members of the group will be able to look.
+    pub fn new(group: Option<u32>) -> Self {
         Self {
             listener: None,
+            door: None,
+            group,
             accepting: true,
             clients: BTreeMap::new(),
             jobs: HashMap::new(),
@@ -89,18 +105,33 @@ impl Control {
         }
     }
 
-    /// Makes the socket, 0600, in place of one that a dead supervisor left.
+    /// Makes the socket, 0600, in place of one that a dead supervisor left; with a group,
+    /// whose members may look, 0660.
     ///
     /// # Errors
-    /// As bind(2).
+    /// As bind(2) and chown(2).
     pub fn listen(&mut self, poller: &mut Poller, path: &Path) -> io::Result<()> {
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let listener = UnixListener::bind(path)?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+        // Not for a moment is it anybody's who may not have it.
+        let before = identity::set_umask(0o177);
+        let listener = UnixListener::bind(path);
+        identity::set_umask(before);
+        let listener = listener?;
+        let group = self.group;
+        let mode = match group {
+            None => 0o600,
+            Some(group) => {
+                std::os::unix::fs::chown(path, None, Some(group))?;
+                0o660
+            }
+        };
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
         listener.set_nonblocking(true)?;
+        let owner = rustix::process::geteuid().as_raw();
+        self.door = Some(Door { home: Home::own()?, owner, group });
         self.listener = Some(poller.input(listener, Source::Listener)?);
         Ok(())
     }
@@ -112,7 +143,7 @@ impl Control {
                 self.set_accepting(poller, false);
                 return;
             }
-            let Some(listener) = &self.listener else { return };
+            let (Some(listener), Some(door)) = (&self.listener, self.door) else { return };
             let stream = match listener.get().accept() {
                 Ok((stream, _)) => stream,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -122,12 +153,20 @@ impl Control {
                     return self.set_accepting(poller, false);
                 }
             };
+            let access = door.access(stream.as_fd());
+            if access != Access::Full && self.others() >= MOST_OTHERS {
+                continue;
+            }
             let number = self.next_client;
             self.next_client = self.next_client.wrapping_add(1);
-            if let Ok(client) = Client::new(poller, stream, number, now) {
+            if let Ok(client) = Client::new(poller, stream, access, number, now) {
                 self.clients.insert(number, client);
             }
         }
+    }
+
+    fn others(&self) -> usize {
+        self.clients.values().filter(|client| client.access != Access::Full).count()
     }
 
     fn set_accepting(&mut self, poller: &Poller, on: bool) {

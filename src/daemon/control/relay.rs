@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use rustix::event::{PollFd, PollFlags, poll};
+use serde::{Deserialize, Serialize};
 
 use crate::protocol::exec::{Frame, Frames, FromCommand, ToCommand};
 use crate::protocol::message::encode_reply;
@@ -28,19 +29,22 @@ const REST: usize = 64 * 1024;
 const INPUT_MAX: usize = 256 * 1024;
 
 /// The process' side.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub enum Ends {
     /// A terminal that has not come yet.
     Pending,
     /// The master side of its terminal.
-    Terminal(OwnedFd),
+    Terminal(#[serde(with = "crate::sys::kept")] OwnedFd),
     /// Its standard three.
     Pipes {
         /// Write end, if input was asked for.
+        #[serde(with = "crate::sys::kept")]
         stdin: Option<OwnedFd>,
         /// Read end.
+        #[serde(with = "crate::sys::kept")]
         stdout: OwnedFd,
         /// Read end.
+        #[serde(with = "crate::sys::kept")]
         stderr: OwnedFd,
     },
 }

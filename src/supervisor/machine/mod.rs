@@ -41,9 +41,11 @@ pub use graph::{Edge, Link};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::event::Fact;
 use super::{Action, Event, JobId, Request, Time, UnitId};
-use crate::unit::model::Unit;
+use crate::unit::model::{Unit, UnitSet};
 use propagate::Mark;
 use rng::Rng;
 use slot::{Slot, Slots};
@@ -51,7 +53,7 @@ use timers::Timers;
 use transition::Happening;
 
 /// Whatever the loop hands in.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Input {
     /// A fact.
     Event(Event),
@@ -62,7 +64,7 @@ pub enum Input {
 }
 
 /// The state machine over all units. See the module's text.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Machine {
     slots: Slots,
     names: BTreeMap<String, UnitId>,
@@ -81,11 +83,12 @@ pub struct Machine {
     marks: VecDeque<Mark>,
     acts: VecDeque<UnitId>,
     #[cfg(test)]
+    #[serde(skip)]
     sabotage: Option<sabotage::Sabotage>,
 }
 
 /// Where the whole is going.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 enum Course {
     /// On.
     Up,
@@ -129,6 +132,19 @@ impl Machine {
         }
         self.propagate(now, out);
         self.close(out);
+    }
+
+    /// Holds units in common with this set where they are the same: what was written down
+    /// and read again (see serde) is held twice.
+    pub fn share(&mut self, set: &UnitSet) {
+        for unit in &set.units {
+            let id = self.names.get(&unit.name).copied();
+            if let Some(slot) = id.and_then(|id| self.slots.get_mut(id))
+                && slot.unit == *unit
+            {
+                slot.unit = Arc::clone(unit);
+            }
+        }
     }
 
     /// When [`Input::Tick`] is due at the latest.

@@ -10,6 +10,8 @@
 //! changes, and its search goes on where it ended: a target with a thousand requirements
 //! costs a thousand looks, not a million.
 
+use serde::{Deserialize, Serialize};
+
 use super::super::action::Notice;
 use super::super::view::StateName;
 use super::super::{Action, Time, UnitId};
@@ -22,7 +24,7 @@ use super::transition::{Cx, Happening, step};
 use super::{Course, Machine, restart};
 
 /// A change that a unit has not looked at yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Mark {
     /// Something around it changed.
     Look(UnitId),

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::super::Time;
 use super::super::view::ResultName;
 use super::state::{Backoff, State};
@@ -17,7 +19,7 @@ const REMEMBERED: usize = 1_000;
 pub(super) const JITTER: (u32, u32) = (800, 1_200);
 
 /// What is remembered of a unit's failures.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct History {
     /// Attempts in a row, for the delay.
     attempts: u32,

@@ -1,8 +1,10 @@
 //! A small generator of its own (splitmix64), for jitter only: the same seed gives the
 //! same machine, which is what makes a simulated failure repeatable.
 
+use serde::{Deserialize, Serialize};
+
 /// State of the generator.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Rng(u64);
 
 impl Rng {

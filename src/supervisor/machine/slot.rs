@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::super::{JobId, Time, UnitId};
 use super::graph::Edge;
 use super::restart::History;
@@ -11,7 +13,7 @@ use super::transition::Memo;
 use crate::unit::model::Unit;
 
 /// What waits until the run that is there has gone.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) enum Pending {
     /// This definition.
     Replace(Arc<Unit>),
@@ -20,14 +22,14 @@ pub(super) enum Pending {
 }
 
 /// Somebody who waits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Job {
     pub id: JobId,
     pub kind: JobKind,
 }
 
 /// For what.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum JobKind {
     Start,
     Stop,
@@ -36,7 +38,7 @@ pub(super) enum JobKind {
 }
 
 /// A unit's place.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Slot {
     /// In force for the run that is there.
     pub unit: Arc<Unit>,
@@ -95,7 +97,7 @@ impl Slot {
 }
 
 /// All units. An id is an index; a free place is reused.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Slots {
     places: Vec<Option<Slot>>,
     free: Vec<UnitId>,

@@ -4,11 +4,13 @@
 //! What must hold: a state that has a run is the only owner of that run; a deadline
 //! exists only inside the state that acts on it.
 
+use serde::{Deserialize, Serialize};
+
 use super::super::view::StateName;
 use super::super::{Run, Time, UnitId};
 
 /// What is wanted of a unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Goal {
     /// To be ready.
     Up,
@@ -19,7 +21,7 @@ pub(super) enum Goal {
 }
 
 /// Where a unit is on its way.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum State {
     /// Nothing there; why, if it was ever up.
     Inactive(String),
@@ -46,7 +48,7 @@ pub(super) enum State {
 }
 
 /// What a waiting unit waits for.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Wait {
     /// The first obstacle found; `None` until it was looked for.
     pub on: Option<On>,
@@ -55,7 +57,7 @@ pub(super) struct Wait {
 }
 
 /// An obstacle.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum On {
     /// On its way, or on its way out of the way.
     Coming(UnitId),
@@ -67,7 +69,7 @@ pub(super) enum On {
 }
 
 /// See [`State::Preparing`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Preparing {
     pub run: Run,
     pub began: Time,
@@ -77,7 +79,7 @@ pub(super) struct Preparing {
 }
 
 /// How far a preparation is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum PrepareStep {
     /// `Prepare` was ordered.
     Sandbox,
@@ -86,7 +88,7 @@ pub(super) enum PrepareStep {
 }
 
 /// See [`State::Starting`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Starting {
     pub run: Run,
     pub began: Time,
@@ -97,7 +99,7 @@ pub(super) struct Starting {
 }
 
 /// How far a start is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum StartStep {
     /// `RunMain` was ordered.
     Exec,
@@ -110,7 +112,7 @@ pub(super) enum StartStep {
 }
 
 /// See [`State::Running`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Running {
     pub run: Run,
     pub began: Time,
@@ -121,7 +123,7 @@ pub(super) struct Running {
 }
 
 /// What a running service last said of itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Word {
     Nothing,
     Reloading,
@@ -129,7 +131,7 @@ pub(super) enum Word {
 }
 
 /// Whether a running unit's processes move.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Pulse {
     /// They do.
     Alive {
@@ -143,7 +145,7 @@ pub(super) enum Pulse {
 }
 
 /// Health checks: one after the other, never two.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Checks {
     pub probe: Probe,
     /// Whether one has ever succeeded in this run.
@@ -153,7 +155,7 @@ pub(super) struct Checks {
 }
 
 /// Where the checks are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Probe {
     /// None is due.
     Idle,
@@ -181,7 +183,7 @@ impl Checks {
 }
 
 /// See [`State::Stopping`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Stopping {
     pub run: Run,
     pub phase: Phase,
@@ -189,7 +191,7 @@ pub(super) struct Stopping {
 }
 
 /// How far a stop is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Phase {
     /// Still runs, until nothing that needs it is left.
     Dependents,
@@ -210,7 +212,7 @@ pub(super) enum Phase {
 }
 
 /// Why a run ends.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Ending {
     /// It was told to, not its failure.
     Asked,
@@ -221,7 +223,7 @@ pub(super) enum Ending {
 }
 
 /// See [`State::Backoff`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Backoff {
     /// When it tries again; `None`: at once, as soon as everybody was told.
     pub until: Option<Time>,

@@ -5,6 +5,8 @@
 //! What must hold: a fact arrives here only if it belongs to the run that is there
 //! (the machine drops the others), so states without a run never see one.
 
+use serde::{Deserialize, Serialize};
+
 use super::super::event::Notify;
 use super::super::{Action, Exit, Hook, Run, Time, UnitId};
 use super::restart::History;
@@ -78,7 +80,7 @@ pub(super) struct Cx<'a> {
 }
 
 /// What is remembered of a unit across its states, only to be shown.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Memo {
     /// The latest run.
     pub run: Option<Run>,

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use rustix::fs::{Mode, OFlags};
+use serde::{Deserialize, Serialize};
 
-use super::{Error, read, write};
+use super::{Error, Root, read, write};
 use crate::sys::pidfd;
 
 /// Deepest nesting of groups that [`remove_tree`] handles. A unit could make more in its
@@ -20,7 +21,7 @@ const REMOVE_MAX: usize = 4096;
 
 /// A unit's group in version 2, and in those version 1 hierarchies where it has a limit.
 /// Dropping it leaves the directories: [`Group::remove`] takes them away.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Group {
     directory: Option<Directory>,
     pub(super) legacy: Vec<Legacy>,
@@ -28,8 +29,9 @@ pub struct Group {
 }
 
 /// A group in version 2.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Directory {
+    #[serde(with = "crate::sys::kept")]
     fd: OwnedFd,
     above: Rc<Above>,
     name: Box<str>,
@@ -42,7 +44,7 @@ impl Directory {
 }
 
 /// The group in version 2 in which those of the units are; held once for all of them.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Above {
     /// Its directory.
     pub path: PathBuf,
@@ -51,11 +53,12 @@ pub(super) struct Above {
 }
 
 /// A group in a version 1 hierarchy.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Legacy {
     pub controllers: Vec<String>,
     pub path: PathBuf,
     /// `cgroup.procs`, for the children that join.
+    #[serde(with = "crate::sys::kept")]
     pub procs: OwnedFd,
 }
 
@@ -67,6 +70,13 @@ impl Group {
 
     pub(super) fn set_directory(&mut self, fd: OwnedFd, above: Rc<Above>, name: &str) {
         self.directory = Some(Directory { fd, above, name: name.into() });
+    }
+
+    /// Names the group above by the one name that all have in common.
+    pub fn share(&mut self, root: &Root) {
+        if let Some(directory) = &mut self.directory {
+            directory.above = Rc::clone(root.above());
+        }
     }
 
     /// The directory in version 2; `None` when this host has no such tree: the unit's

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{Mode, OFlags};
+use serde::{Deserialize, Serialize};
 
 use super::group::Above;
 use super::{Error, Group, Wanted, group, limits, read};
@@ -19,7 +20,7 @@ const OWN_GROUP: &str = "-supervisor";
 const LEFTOVERS_WAIT: Duration = Duration::from_secs(5);
 
 /// One mounted hierarchy and berth's own group in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Hierarchy {
     /// Names of its version 1 controllers; empty for version 2.
     pub controllers: Vec<String>,
@@ -182,7 +183,7 @@ fn place(mount: &CgroupMount<'_>, path: &str) -> Option<PathBuf> {
 }
 
 /// The group `berth-ID` in every hierarchy where one is needed.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Root {
     /// Its directory in version 2, or why there is none.
     pub(super) unified: Result<PathBuf, String>,
@@ -199,6 +200,11 @@ pub struct Root {
 }
 
 impl Root {
+    /// What the groups of all units have in common.
+    pub(super) fn above(&self) -> &Rc<Above> {
+        &self.above
+    }
+
     /// Why there are no control groups here, if that is so. To be reported once.
     pub fn missing(&self) -> Option<&str> {
         self.unified.as_ref().err().map(String::as_str)
