@@ -150,8 +150,6 @@ fn a_plain_process_with_everything() {
         "
          outside  0 join the control groups of its limits
          outside  5 set the oom score adjustment to -5
-         outside  6 allow the limit nofile to be 1024
-         outside  7 allow the limit core to be 0
          outside  8 set the nice value to 5
          outside  3 read the environment file /etc/web.env
          outside  4 read the environment file /etc/default/web

@@ -20,6 +20,8 @@ mod capabilities;
 mod ending;
 #[path = "sandbox/escape_capabilities.rs"]
 mod escape_capabilities;
+#[path = "sandbox/express.rs"]
+mod express;
 #[path = "sandbox/failures.rs"]
 mod failures;
 #[path = "sandbox/init.rs"]
@@ -58,6 +60,7 @@ fn main() {
         init::TESTS,
         ending::TESTS,
         failures::TESTS,
+        express::TESTS,
         probes::TESTS,
         system::TESTS,
     ]);

@@ -10,6 +10,7 @@ use super::environment::{self, Variables, c_string};
 use super::launch::{Host, Program, Stdio};
 use super::pad::{Given, Ticket};
 use super::plan::Plan;
+use super::program;
 use super::status::{self, Failure, Place};
 use super::step::Step;
 use super::steps::{Membership, State};
@@ -216,53 +217,26 @@ fn become_program(
 
 /// Looks the program up and executes it; comes back only with the reason why not.
 fn execute(channel: BorrowedFd<'_>, argv: &[String], variables: &Variables) -> Failure {
-    let Some(program) = argv.first() else { return Failure::text("an empty command") };
+    let Some(name) = argv.first() else { return program::empty() };
     let list = environment::get(variables, "PATH").unwrap_or(environment::DEFAULT_PATH);
-    let candidates: Vec<String> = if program.contains('/') {
-        vec![program.clone()]
-    } else {
-        let places = list.split(':').map(|place| if place.is_empty() { "." } else { place });
-        places.map(|place| format!("{place}/{program}")).collect()
-    };
     let c_argv = identity::Strings::new(argv.iter().map(|text| c_string(text)).collect());
     let c_envp = identity::Strings::new(environment::to_c(variables));
     if let Err(error) = status::send_executing(channel) {
         return error.into();
     }
     let mut denied = None;
-    for candidate in &candidates {
-        let error = identity::execute(&c_string(candidate), &c_argv, &c_envp);
+    for candidate in program::candidates(name, list) {
+        let error = identity::execute(&c_string(&candidate), &c_argv, &c_envp);
         match error.raw_os_error() {
-            Some(libc::ENOENT) if path::exists(candidate) => {
-                return Failure::text(format!("\"{program}\": {}", no_interpreter(candidate)));
+            Some(libc::ENOENT) if path::exists(&candidate) => {
+                let head = path::head(&candidate).unwrap_or_default();
+                let interpreter = program::interpreter(&head);
+                return program::without_interpreter(name, &candidate, interpreter.as_deref());
             }
             Some(libc::ENOENT | libc::ENOTDIR) => {}
             Some(libc::EACCES) => denied = Some(candidate),
-            errno => {
-                let text = status::errno_text(errno.unwrap_or_default());
-                return Failure::text(format!("\"{program}\": {text}"));
-            }
+            errno => return program::refused(name, errno.unwrap_or_default()),
         }
     }
-    Failure::text(match denied {
-        Some(candidate) => {
-            format!("\"{program}\": {candidate} may not be executed by the unit's user (EACCES)")
-        }
-        None if program.contains('/') => {
-            format!("\"{program}\": no such file in the unit's root tree (ENOENT)")
-        }
-        None => format!("\"{program}\": not found in the unit's PATH ({list})"),
-    })
-}
-
-/// The file is there and the kernel says that something is not.
-fn no_interpreter(candidate: &str) -> String {
-    match path::interpreter(candidate) {
-        Some(name) => {
-            format!("the interpreter {name} of {candidate} is not in the unit's root tree (ENOENT)")
-        }
-        None => {
-            format!("the dynamic loader of {candidate} is not in the unit's root tree (ENOENT)")
-        }
-    }
+    denied.map_or_else(|| program::absent(name, list), |it| program::denied(name, &it))
 }

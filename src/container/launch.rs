@@ -21,7 +21,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::child::{self, Job, Task};
 use super::environment::Variables;
-use super::pad::{Given, Pad};
+use super::express;
+use super::pad::{Given, Pad, Ticket};
 use super::plan::Plan;
 use super::status::Channel;
 use super::user_namespace::Users;
@@ -29,7 +30,8 @@ use crate::sys::capability::{self, Held};
 use crate::sys::cgroup::Group;
 use crate::sys::clone::{self, Files, Process, Side, namespace};
 use crate::sys::pty::Size;
-use crate::sys::{limits, memfd, namespace as enter, pidfd, socket};
+use crate::sys::spawn::Nest;
+use crate::sys::{identity, limits, memfd, namespace as enter, pidfd, signal, socket};
 use crate::unit::model::{Namespaces, User};
 
 /// The tiny init, built by `build.rs`.
@@ -48,6 +50,12 @@ pub struct Host {
     pid_namespace: OwnedFd,
     /// Whether the supervisor's children would be made in a unit's pid namespace.
     stranded: Cell<bool>,
+    /// Whether a child is root without doing anything for it: berth is, in every respect.
+    pub(super) is_plain_root: bool,
+    /// Whether it has no supplementary groups to give up.
+    pub(super) has_no_groups: bool,
+    /// Where plain children live until they execute.
+    nest: RefCell<Nest>,
     /// Where children find their descriptors.
     pad: Rc<RefCell<Pad>>,
 }
@@ -99,6 +107,9 @@ impl Host {
             held: capability::held().map_err(named("capget(2)"))?,
             pid_namespace: enter::own_pid_namespace().map_err(named("/proc/self/ns/pid"))?,
             stranded: Cell::new(false),
+            is_plain_root: identity::is_plain_root(),
+            has_no_groups: rustix::process::getgroups()?.is_empty(),
+            nest: RefCell::new(Nest::new()?),
         })
     }
 
@@ -106,6 +117,17 @@ impl Host {
     /// not have taken is let go of. To be called before its status is read for the last time.
     pub fn ended(&self, pid: i32) {
         self.pad.borrow_mut().ended(pid);
+        self.nest.borrow_mut().ended(pid);
+    }
+
+    /// How many processes shared the supervisor's memory until they executed.
+    pub fn shared_starts(&self) -> u64 {
+        self.nest.borrow().launched()
+    }
+
+    /// After a wave of starts: gives back what only the wave needed. Whether there was one.
+    pub fn slim(&self) -> bool {
+        self.nest.borrow_mut().slim()
     }
 
     /// Goes back to the supervisor's own pid namespace, if it is not there.
@@ -323,11 +345,19 @@ fn start(
         Some((given, ticket)) => (given, Some(ticket)),
         None => (given, None),
     };
-    let files = if ticket.is_some() { Files::Shared } else { Files::Copied };
     let taken = ticket.map(|ticket| ticket.index);
-    match clone::clone3(flags, group.fd(), files) {
-        Ok(Side::Child) => child::run(&Task { host, plan, job, given, root, ticket }),
-        Ok(Side::Parent(Process { pid, pidfd })) => {
+    let made = if let Some(made) = express(host, plan, group, &job, &given, ticket.as_ref()) {
+        made
+    } else {
+        let files = if ticket.is_some() { Files::Shared } else { Files::Copied };
+        match clone::clone3(flags, group.fd(), files) {
+            Ok(Side::Child) => child::run(&Task { host, plan, job, given, root, ticket }),
+            Ok(Side::Parent(process)) => Ok(process),
+            Err(error) => Err(error),
+        }
+    };
+    match made {
+        Ok(Process { pid, pidfd }) => {
             if let Some(index) = taken {
                 pad.taken(index, pid);
             }
@@ -341,4 +371,22 @@ fn start(
             Err(LaunchError::Clone(error))
         }
     }
+}
+
+/// The short way, for what can go it; `None`: the long one.
+fn express(
+    host: &Host,
+    plan: &Plan,
+    group: &Group,
+    job: &Job<'_>,
+    given: &Given<'_>,
+    ticket: Option<&Ticket<'_>>,
+) -> Option<io::Result<Process>> {
+    let Job::Process(Program::Main) = job else { return None };
+    let mut nest = host.nest.borrow_mut();
+    if !signal::are_blocked() || !nest.has_place() {
+        return None;
+    }
+    let script = express::script(host, plan, given, ticket?)?;
+    Some(nest.launch(script, group.fd()))
 }

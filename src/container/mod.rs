@@ -10,10 +10,12 @@
 pub mod capabilities;
 pub mod child;
 pub mod environment;
+mod express;
 pub mod launch;
 mod pad;
 pub mod plan;
 pub mod probe;
+mod program;
 pub mod status;
 pub mod step;
 pub mod steps;

@@ -59,6 +59,16 @@ pub struct Ticket<'a> {
 }
 
 impl Ticket<'_> {
+    /// The child keeps of the shared descriptors only those below.
+    pub fn end(&self) -> u32 {
+        self.end
+    }
+
+    /// Where it says so, by one byte: its index.
+    pub fn done(&self) -> BorrowedFd<'_> {
+        self.done
+    }
+
     /// In the child, before anything else: own descriptors, only those below the end of
     /// the places.
     ///

@@ -18,7 +18,7 @@ use super::step::{Covered, Datagram, Fresh, Op, Step, Upper};
 use crate::sys::limits::Resource;
 use crate::unit::model::{
     At, Limits, Mount, MountSource, Namespaces, Propagation, Rootfs, Security, Service, Unit,
-    Writable,
+    UserNamespace, Writable,
 };
 
 /// What a plan needs to know besides the unit.
@@ -47,6 +47,8 @@ pub struct Plan {
     pub sandbox: Vec<Step>,
     /// Every process.
     pub process: Vec<Step>,
+    /// Whether running out of memory ends its processes alone, and not those of the machine.
+    pub limits_memory: bool,
     /// How many slots the sandbox's steps use.
     pub slots: usize,
     /// Whether its output goes to the supervisor's own, whose owner stays as it is.
@@ -81,6 +83,7 @@ pub fn compile(unit: &Unit, context: &Context<'_>) -> Option<Plan> {
         outside: outside(service),
         sandbox: sandbox.steps,
         process: process(service),
+        limits_memory: service.limits.memory.is_some() || service.limits.swap.is_some(),
         slots,
         shares_output: service.shares_output(),
         command: service.command.clone(),
@@ -118,8 +121,9 @@ fn outside(service: &Service) -> Vec<Step> {
     if let Some(score) = &service.limits.oom_score_adjust {
         steps.push(Step { op: Op::OomScore(score.value), line: score.line });
     }
+    let own_users = *service.user_namespace() != UserNamespace::None;
     for (resource, limit) in resource_limits(&service.limits) {
-        if let Some(limit) = limit {
+        if let Some(limit) = limit.as_ref().filter(|_| own_users) {
             steps.push(Step { op: Op::Allow(resource, limit.value), line: limit.line });
         }
     }

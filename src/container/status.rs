@@ -10,6 +10,7 @@ use std::rc::Rc;
 use nix::errno::Errno;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::express;
 use super::pad::Pad;
 use super::plan::Plan;
 use super::step::Datagram;
@@ -43,7 +44,7 @@ pub enum Place {
 }
 
 impl Place {
-    fn encode(self) -> (u8, u16) {
+    pub(super) fn encode(self) -> (u8, u16) {
         match self {
             Self::Begin => (0, 0),
             Self::Outside(index) => (1, index),
@@ -186,7 +187,7 @@ pub fn send_socket(
 /// # Errors
 /// As sendmsg(2).
 pub fn send_without_users(channel: BorrowedFd<'_>, why: &str) -> io::Result<()> {
-    let mut message = vec![b'U'];
+    let mut message = vec![b'H'];
     message.extend(why.as_bytes().iter().take(DETAIL_MAX));
     socket::send(channel, &message, &[]).map(drop)
 }
@@ -276,11 +277,12 @@ impl Channel {
             (Some(b'N'), Some(fd)) => Status::Socket(SocketKind::Notify, fd),
             (Some(b'L'), Some(fd)) => Status::Socket(SocketKind::Syslog, fd),
             (Some(b'T'), Some(fd)) => Status::Socket(SocketKind::Terminal, fd),
-            (Some(b'U'), _) => {
+            (Some(b'H'), _) => {
                 let why = bytes.get(1..).unwrap_or_default();
                 Status::WithoutUsers(String::from_utf8_lossy(why).into_owned())
             }
             (Some(b'F'), _) => Status::Failed(explain(bytes, plan)),
+            (Some(b'U'), _) => Status::Failed(explain_unusable(bytes, plan)),
             _ => Status::Failed("the status channel brought nonsense".to_owned()),
         }
     }
@@ -295,6 +297,16 @@ fn explain(bytes: &[u8], plan: &Plan) -> String {
     let place = Place::decode(kind, u16::from_le_bytes([low, high]));
     let (what, line) = place.map_or_else(|| ("set it up".to_owned(), 0), |p| describe(p, plan));
     sentence(plan, &what, line, errno, &String::from_utf8_lossy(detail))
+}
+
+/// The same for what [`express`] has made.
+fn explain_unusable(bytes: &[u8], plan: &Plan) -> String {
+    let Some((&[_, low, high, _, a, b, c, d], head)) = bytes.split_first_chunk::<HEADER>() else {
+        return "the status channel brought half a message".to_owned();
+    };
+    let errno = i32::from_le_bytes([a, b, c, d]);
+    let failure = express::unusable(plan, u16::from_le_bytes([low, high]), errno, head);
+    sentence(plan, "cannot execute", plan.command.line, failure.errno, &failure.detail)
 }
 
 fn describe(place: Place, plan: &Plan) -> (String, u32) {

@@ -179,7 +179,8 @@ impl Daemon {
     /// After a wave of starts or stops: gives back the room that only the wave needed. The
     /// smaller the supervisor, the less every fork of it costs.
     fn slim(&mut self, actions: &mut Vec<Action>) {
-        if self.inputs.is_empty() && self.inputs.capacity() > FEW {
+        let wave = self.host.slim() || self.inputs.capacity() > FEW;
+        if self.inputs.is_empty() && wave {
             self.inputs.shrink_to(FEW);
             actions.shrink_to(FEW);
             self.poller.slim();

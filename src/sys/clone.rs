@@ -35,8 +35,8 @@ pub enum Files {
 }
 
 const CLONE_FILES: u64 = libc::CLONE_FILES as u64;
-const CLONE_PIDFD: u64 = libc::CLONE_PIDFD as u64;
-const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+pub(super) const CLONE_PIDFD: u64 = libc::CLONE_PIDFD as u64;
+pub(super) const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// A child that was made and has not been reaped. Dropping it closes the descriptor and
 /// leaves the process alone: the reaper finds it by its number.
@@ -57,20 +57,21 @@ pub enum Side {
     Child,
 }
 
+/// `struct clone_args` of the kernel, version 2.
 #[repr(C, align(8))]
 #[derive(Default)]
-struct Arguments {
-    flags: u64,
-    pidfd: u64,
-    child_tid: u64,
-    parent_tid: u64,
-    exit_signal: u64,
-    stack: u64,
-    stack_size: u64,
-    tls: u64,
-    set_tid: u64,
-    set_tid_size: u64,
-    cgroup: u64,
+pub(super) struct Arguments {
+    pub(super) flags: u64,
+    pub(super) pidfd: u64,
+    pub(super) child_tid: u64,
+    pub(super) parent_tid: u64,
+    pub(super) exit_signal: u64,
+    pub(super) stack: u64,
+    pub(super) stack_size: u64,
+    pub(super) tls: u64,
+    pub(super) set_tid: u64,
+    pub(super) set_tid_size: u64,
+    pub(super) cgroup: u64,
 }
 
 /// Makes a child with the given new namespaces, straight in the given cgroup.

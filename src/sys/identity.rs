@@ -34,6 +34,19 @@ pub fn become_owner_of_files(uid: u32, gid: u32) {
     unsafe { libc::syscall(libc::SYS_setfsuid, uid) };
 }
 
+/// Whether the calling process is root by all of its ids, so that becoming root changes none.
+pub fn is_plain_root() -> bool {
+    let (mut users, mut groups) = ([u32::MAX; 3], [u32::MAX; 3]);
+    let [real, effective, saved] = &mut users;
+    let [real_group, effective_group, saved_group] = &mut groups;
+    // SAFETY: pointers to three numbers each, which live through the calls.
+    let known = unsafe {
+        libc::getresuid(real, effective, saved) == 0
+            && libc::getresgid(real_group, effective_group, saved_group) == 0
+    };
+    known && users == [0; 3] && groups == [0; 3]
+}
+
 /// A session (and process group) of its own.
 ///
 /// # Errors
@@ -79,6 +92,11 @@ impl Strings {
     pub fn new(texts: Vec<CString>) -> Self {
         let pointers = texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect();
         Self { _texts: texts, pointers }
+    }
+
+    /// The array of pointers.
+    pub(super) fn as_ptr(&self) -> *const *const libc::c_char {
+        self.pointers.as_ptr()
     }
 }
 

@@ -25,17 +25,7 @@ pub enum Resource {
 pub fn set(resource: Resource, value: u64) -> io::Result<()> {
     let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
     // SAFETY: the structure lives through the call.
-    super::check(unsafe { libc::setrlimit(which(resource), &raw const limit) }).map(drop)
-}
-
-fn which(resource: Resource) -> libc::__rlimit_resource_t {
-    match resource {
-        Resource::AddressSpace => libc::RLIMIT_AS,
-        Resource::Cpu => libc::RLIMIT_CPU,
-        Resource::Files => libc::RLIMIT_NOFILE,
-        Resource::Processes => libc::RLIMIT_NPROC,
-        Resource::Core => libc::RLIMIT_CORE,
-    }
+    super::check(unsafe { libc::setrlimit(resource.number(), &raw const limit) }).map(drop)
 }
 
 /// Raises the hard limit, if it is lower: what may then be set takes no capability any more.
@@ -45,13 +35,13 @@ fn which(resource: Resource) -> libc::__rlimit_resource_t {
 pub fn allow(resource: Resource, value: u64) -> io::Result<()> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the structure lives through the call.
-    super::check(unsafe { libc::getrlimit(which(resource), &raw mut limit) })?;
+    super::check(unsafe { libc::getrlimit(resource.number(), &raw mut limit) })?;
     if limit.rlim_max >= value {
         return Ok(());
     }
     limit.rlim_max = value;
     // SAFETY: the structure lives through the call.
-    super::check(unsafe { libc::setrlimit(which(resource), &raw const limit) }).map(drop)
+    super::check(unsafe { libc::setrlimit(resource.number(), &raw const limit) }).map(drop)
 }
 
 /// The soft limit of descriptors of the calling process.
@@ -69,6 +59,13 @@ pub fn set_soft_files(value: Option<u64>) -> io::Result<()> {
     Ok(setrlimit(Resource::Nofile, Rlimit { current: value, maximum })?)
 }
 
+/// Soft and hard limit as [`set_soft_files`] would set them; `None`: they are so already.
+pub fn soft_files_to(value: Option<u64>) -> Option<[u64; 2]> {
+    let now = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let number = |limit: Option<u64>| limit.unwrap_or(libc::RLIM_INFINITY);
+    (now.current != value).then(|| [number(value), number(now.maximum)])
+}
+
 /// Nice value of the calling process, -20 to 19.
 ///
 /// # Errors
@@ -76,6 +73,19 @@ pub fn set_soft_files(value: Option<u64>) -> io::Result<()> {
 pub fn set_nice(value: i32) -> io::Result<()> {
     // SAFETY: no pointers.
     super::check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, value) }).map(drop)
+}
+
+impl Resource {
+    /// The kernel's number.
+    pub(super) fn number(self) -> u32 {
+        match self {
+            Self::AddressSpace => libc::RLIMIT_AS,
+            Self::Cpu => libc::RLIMIT_CPU,
+            Self::Files => libc::RLIMIT_NOFILE,
+            Self::Processes => libc::RLIMIT_NPROC,
+            Self::Core => libc::RLIMIT_CORE,
+        }
+    }
 }
 
 impl std::fmt::Display for Resource {

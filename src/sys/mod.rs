@@ -25,6 +25,7 @@ pub mod pty;
 pub mod reap;
 pub mod signal;
 pub mod socket;
+pub mod spawn;
 
 use std::io;
 

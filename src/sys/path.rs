@@ -240,13 +240,15 @@ pub fn exists(path: &str) -> bool {
     rustix::fs::access(path, rustix::fs::Access::EXISTS).is_ok()
 }
 
-/// What a script's first line names as its interpreter; `None` for what is no script.
-pub fn interpreter(path: &str) -> Option<String> {
+/// The first bytes of a regular file: as much as tells a script's interpreter.
+///
+/// # Errors
+/// As open(2) and read(2).
+pub fn head(path: &str) -> io::Result<Vec<u8>> {
     use std::io::Read;
-    let mut start = [0; 256];
-    let count = open_regular(path).ok()?.read(&mut start).ok()?;
-    let line = start.get(..count)?.strip_prefix(b"#!")?.split(|&byte| byte == b'\n').next()?;
-    String::from_utf8_lossy(line).split_whitespace().next().map(str::to_owned)
+    let mut start = Vec::new();
+    open_regular(path)?.take(256).read_to_end(&mut start)?;
+    Ok(start)
 }
 
 /// Writes a short value to a file of /proc.

@@ -53,6 +53,11 @@ pub fn ignore_all() -> io::Result<()> {
     mask(FULL)
 }
 
+/// Whether [`block_all`] was called: no signal reaches this process but by its descriptor.
+pub fn are_blocked() -> bool {
+    ALL_DEFAULT.load(Ordering::Relaxed)
+}
+
 /// The number of the next signal of a descriptor of [`block_all`]; `None`: there is none now.
 ///
 /// # Errors
