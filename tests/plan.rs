@@ -76,11 +76,11 @@ fn the_least_container() {
          process  0 set the umask to 0022
          process  0 limit the capabilities to CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP \
          NET_BIND_SERVICE SYS_CHROOT SETFCAP
+         process  0 give up gaining privileges
          process  0 become root
          process  0 keep the capabilities CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP \
          NET_BIND_SERVICE SYS_CHROOT SETFCAP, or as another user none
-         process  0 enter the working directory /
-         process  0 give up gaining privileges",
+         process  0 enter the working directory /",
     );
 }
 
@@ -225,11 +225,11 @@ fn a_tree_with_mounts() {
          process  0 set the umask to 0022
          process  0 limit the capabilities to CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP \
          NET_BIND_SERVICE SYS_CHROOT SETFCAP
+         process  0 give up gaining privileges
          process  0 become root
          process  0 keep the capabilities CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP \
          NET_BIND_SERVICE SYS_CHROOT SETFCAP, or as another user none
-         process  0 enter the working directory /
-         process  0 give up gaining privileges",
+         process  0 enter the working directory /",
     );
 }
 
@@ -263,9 +263,9 @@ fn some_namespaces_only() {
          sandbox  0 bring the loopback device up
          process  0 begin a session
          process  0 set the umask to 0022
+         process  0 give up gaining privileges
          process  0 become root
-         process  0 enter the working directory /
-         process  0 give up gaining privileges",
+         process  0 enter the working directory /",
     );
 }
 

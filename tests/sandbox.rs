@@ -20,6 +20,8 @@ mod capabilities;
 mod ending;
 #[path = "sandbox/escape_capabilities.rs"]
 mod escape_capabilities;
+#[path = "sandbox/escape_landlock.rs"]
+mod escape_landlock;
 #[path = "sandbox/express.rs"]
 mod express;
 #[path = "sandbox/failures.rs"]
@@ -56,6 +58,7 @@ fn main() {
         process::TESTS,
         capabilities::TESTS,
         escape_capabilities::TESTS,
+        escape_landlock::TESTS,
         limits::TESTS,
         init::TESTS,
         ending::TESTS,

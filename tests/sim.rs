@@ -20,6 +20,8 @@ mod sim;
 mod story;
 
 // Examples: the documentation of what the machine does.
+#[path = "sim/adoptions.rs"]
+mod adoptions;
 #[path = "sim/applies.rs"]
 mod applies;
 #[path = "sim/restarts.rs"]

@@ -29,7 +29,8 @@ pub use user_namespace::{UserNamespace, Users};
 
 use crate::sys::cgroup::limits::{Limit, Wanted};
 use crate::sys::cgroup::{Group, Root};
-use crate::unit::model::{At, Limits, Unit};
+use crate::sys::landlock;
+use crate::unit::model::{At, Limits, Security, Service, Unit};
 
 /// Makes the control group of a unit, with its limits.
 ///
@@ -38,10 +39,34 @@ use crate::unit::model::{At, Limits, Unit};
 pub fn group(root: &Root, unit: &Unit, name: &str) -> Result<Group, String> {
     let none = Limits::default();
     let limits = unit.service().map_or(&none, |service| &service.limits);
+    if limits.strict
+        && let Some(what) = unit.service().and_then(|service| unenforced(service).pop())
+    {
+        return Err(format!("this host cannot hold {what}, which `strict` asks for"));
+    }
     root.create(name, &cgroup_limits(limits), limits.strict).map_err(|error| match error.line() {
         0 => error.to_string(),
         line => format!("{error} at {}:{line}", unit.file),
     })
+}
+
+/// What a service asks for and this kernel cannot hold: texts as those of limits.
+pub fn unenforced(service: &Service) -> Vec<String> {
+    let Security { read_only_paths, writable_paths, .. } = &*service.security;
+    let read_only = !service.namespaces.value.mount && !read_only_paths.is_empty();
+    let wanted = [("read-only-paths", read_only), ("writable-paths", writable_paths.is_some())];
+    let Some(why) = weakness(landlock::version()) else { return Vec::new() };
+    let wanted = wanted.iter().filter(|(_, wanted)| *wanted);
+    wanted.map(|(key, _)| format!("{key}: {why}")).collect()
+}
+
+/// What a kernel with this version of Landlock cannot keep a process from.
+fn weakness(landlock: u32) -> Option<&'static str> {
+    match landlock {
+        0 => Some("the kernel has no Landlock"),
+        1..landlock::TRUNCATING => Some("the kernel's Landlock does not stop truncating"),
+        _ => None,
+    }
 }
 
 /// The limits of a unit in the words of [`crate::sys::cgroup`].
@@ -64,4 +89,19 @@ pub fn cgroup_limits(limits: &Limits) -> Vec<Wanted<'_>> {
         row(limits.io_weight.as_ref(), |&weight| Limit::IoWeight(weight)),
     ];
     all.into_iter().flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_landlock_lacks_is_known_by_its_version() {
+        assert_eq!(weakness(0), Some("the kernel has no Landlock"));
+        for version in [1, 2] {
+            assert_eq!(weakness(version), Some("the kernel's Landlock does not stop truncating"));
+        }
+        assert_eq!(weakness(3), None);
+        assert_eq!(weakness(99), None);
+    }
 }

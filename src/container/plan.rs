@@ -14,7 +14,7 @@ use std::path::Path;
 
 use super::capabilities::Grant;
 use super::environment::Variables;
-use super::step::{Covered, Datagram, Fresh, Op, Step, Upper};
+use super::step::{Covered, Datagram, Fence, Fresh, Op, Step, Upper};
 use crate::sys::limits::Resource;
 use crate::unit::model::{
     At, Limits, Mount, MountSource, Namespaces, Propagation, Rootfs, Security, Service, Unit,
@@ -150,6 +150,11 @@ fn process(service: &Service) -> Vec<Step> {
     if let Some((grant, line)) = grant {
         steps.push(Step { op: Op::Bound(grant), line });
     }
+    // Fences need this, or a capability that the user may not have.
+    if service.security.no_new_privileges {
+        steps.push(plain(Op::NoNewPrivileges));
+    }
+    fences(service, &mut steps);
     let user = service.user.as_ref();
     let line = user.map_or(0, |user| user.line);
     steps.push(Step { op: Op::User(user.map(|user| user.value.clone())), line });
@@ -159,10 +164,23 @@ fn process(service: &Service) -> Vec<Step> {
     let directory = &service.working_directory;
     let op = Op::WorkingDirectory(directory.value.clone());
     steps.push(Step { op, line: directory.line });
-    if service.security.no_new_privileges {
-        steps.push(plain(Op::NoNewPrivileges));
-    }
     steps
+}
+
+/// Where it may write, as far as mounts do not say it.
+fn fences(service: &Service, steps: &mut Vec<Step>) {
+    let Security { read_only_paths, writable_paths, .. } = &*service.security;
+    let mut put = |paths: &[At<String>], fence: fn(Vec<String>) -> Fence| {
+        let line = paths.first().map_or(0, |path| path.line);
+        let paths = paths.iter().map(|path| path.value.clone()).collect();
+        steps.push(Step { op: Op::Fence(fence(paths)), line });
+    };
+    if !service.namespaces.value.mount && !read_only_paths.is_empty() {
+        put(read_only_paths, Fence::AllBut);
+    }
+    if let Some(paths) = writable_paths {
+        put(paths, Fence::Only);
+    }
 }
 
 fn limits(limits: &Limits, steps: &mut Vec<Step>) {

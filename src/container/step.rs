@@ -77,6 +77,15 @@ pub enum Covered {
     Path(String),
 }
 
+/// Where a process may write, and nowhere else: by Landlock, so that no mount is needed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fence {
+    /// Beneath these absolute paths.
+    Only(Vec<String>),
+    /// Everywhere but beneath these.
+    AllBut(Vec<String>),
+}
+
 /// What a step does. Those of a mount that needs something of the host are two: the
 /// source is opened while the host's tree is in sight (`slot` says where it is kept), and
 /// attached when the unit's own tree is.
@@ -219,6 +228,8 @@ pub enum Op {
     WorkingDirectory(String),
     /// `PR_SET_NO_NEW_PRIVS`.
     NoNewPrivileges,
+    /// Landlock.
+    Fence(Fence),
 }
 
 fn id(id: &Id) -> String {
@@ -296,6 +307,15 @@ impl fmt::Display for Op {
             }
             Self::WorkingDirectory(path) => write!(f, "enter the working directory {path}"),
             Self::NoNewPrivileges => write!(f, "give up gaining privileges"),
+            Self::Fence(Fence::Only(paths)) if paths.is_empty() => {
+                write!(f, "let it write nowhere")
+            }
+            Self::Fence(Fence::Only(paths)) => {
+                write!(f, "let it write only beneath {}", paths.join(" "))
+            }
+            Self::Fence(Fence::AllBut(paths)) => {
+                write!(f, "keep it from writing beneath {}", paths.join(" "))
+            }
         }
     }
 }

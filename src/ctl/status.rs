@@ -138,7 +138,7 @@ fn facts(unit: &UnitStatus) -> Vec<(&'static str, (String, Color))> {
     }
     if !unit.unenforced.is_empty() {
         let limits = format!("{} (this host cannot)", unit.unenforced.join(", "));
-        facts.push(("not limited", (limits, Color::Yellow)));
+        facts.push(("not applied", (limits, Color::Yellow)));
     }
     facts
 }

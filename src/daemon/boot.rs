@@ -79,7 +79,8 @@ fn start(options: Options) -> Result<Daemon, Fatal> {
     startup::raise_descriptor_limit().map_err(fatal("raise the limit of descriptors"))?;
     let group = startup::control_group(&options)?;
     startup::directories(&options)?;
-    let claim = startup::claim(&options)?;
+    let (claim, estate) = startup::claim(&options)?;
+    let ledger = startup::ledger(&options, &estate)?;
     let directory = options.stopped_directory();
     let stopped = Stopped::read(directory).map_err(fatal("read which units stay down"))?;
     let ranges = Ranges::read(options.ranges_file(), options.pool)
@@ -118,6 +119,8 @@ fn start(options: Options) -> Result<Daemon, Fatal> {
         children: false,
         program,
         upgrade: None,
+        ledger,
+        estate,
     };
     // What is free now is not copied into the two children that stay.
     memory::trim();
@@ -245,6 +248,7 @@ impl Daemon {
         self.wish(Request { job: None, wish: Wish::Apply(units) });
         // The names are known to the machine only after it has thought about them.
         self.think(&mut Vec::new());
+        self.take_over();
         memory::trim();
         // Whoever finds the socket finds the units.
         let socket = self.options.control_socket();

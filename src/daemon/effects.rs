@@ -135,9 +135,9 @@ impl Daemon {
             let path = self.options.notify_directory().join(&unit.name);
             let socket = bind_notify(&path)
                 .map_err(|error| format!("cannot make {}: {error}", path.display()))?;
-            let source = Source::Run(id, run, Part::Notify);
-            live.notify = Some(self.poller.input(socket, source).map_err(|it| it.to_string())?);
+            self.watch_notify(id, run, socket).map_err(|it| it.to_string())?;
         }
+        let live = self.lives.get_mut(&id).ok_or("its preparation is gone")?;
         let mut extra = None;
         if let Ready::Fd(number) = service.ready {
             let (read, write) = pipe_with(PipeFlags::CLOEXEC)
@@ -297,6 +297,7 @@ impl Daemon {
 
     fn announce(&mut self, notice: &Notice) {
         let Some(unit) = self.machine.unit(notice.unit).cloned() else { return };
+        self.note(notice.unit, notice.state);
         let event = Self::event(&unit.name, notice);
         let state = event.state.to_string();
         let line = if notice.why.is_empty() {

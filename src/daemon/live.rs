@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::poller::{Role, Watched};
-use crate::container::{Channel, Stdio};
+use crate::container::{self, Channel, Stdio};
 use crate::supervisor::{Hook, Run, Time};
 use crate::sys::cgroup::Group;
 use crate::unit::model::{Namespaces, Service, Unit};
@@ -115,11 +115,22 @@ pub struct Live {
     pub foreign_main: Option<Foreign>,
     /// Tokens of its streams at the logger.
     pub streams: Vec<u64>,
+    /// Process 1 of the pid namespace of a run that an earlier supervisor has started: no
+    /// child of this one.
+    #[serde(with = "crate::sys::kept")]
+    pub inherited_init: Option<OwnedFd>,
     /// Set by `Clean`.
     pub cleaning: Option<Cleaning>,
 }
 
 impl Live {
+    /// What its definition asks for and this host cannot hold.
+    pub fn unenforced(&self) -> Vec<String> {
+        let mut all = self.group.unenforced().to_vec();
+        all.extend(self.unit.service().map(container::unenforced).unwrap_or_default());
+        all
+    }
+
     /// The process with this role.
     pub fn process(&mut self, role: Role) -> Option<&mut Process> {
         match role {
@@ -181,6 +192,7 @@ impl Live {
             early: false,
             foreign_main: None,
             streams: Vec::new(),
+            inherited_init: None,
             cleaning: None,
         }
     }
@@ -213,6 +225,7 @@ impl Live {
     /// The init has ended. To go on without would be to make a world that nobody asked for.
     pub fn world(&self) -> Result<Option<BorrowedFd<'_>>, String> {
         let sandbox = self.sandbox.as_ref().map(|it| it.pidfd.as_fd());
+        let sandbox = sandbox.or(self.inherited_init.as_ref().map(AsFd::as_fd));
         if sandbox.is_none() && self.unit.service().is_some_and(Service::has_init) {
             return Err("process 1 of its pid namespace has ended".to_owned());
         }
@@ -235,6 +248,8 @@ impl Live {
 
     /// The process that has the unit's namespaces.
     pub fn holder(&self) -> Option<BorrowedFd<'_>> {
-        self.sandbox.as_ref().or(self.main.as_ref()).map(|it| it.pidfd.as_fd())
+        let init = self.inherited_init.as_ref().map(AsFd::as_fd);
+        let sandbox = self.sandbox.as_ref().map(|it| it.pidfd.as_fd());
+        sandbox.or(init).or(self.main.as_ref().map(|it| it.pidfd.as_fd()))
     }
 }

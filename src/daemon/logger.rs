@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -54,6 +54,7 @@ struct Held {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 enum Order {
     Attach { token: u64, again: bool },
+    Keep(u64),
     Unwatch(u64),
     Detach(u64),
     Finish,
@@ -86,6 +87,9 @@ pub struct Logger {
     directory: PathBuf,
     channel: Option<Watched<Near>>,
     streams: BTreeMap<u64, Held>,
+    /// What the process only holds, for a supervisor after this one.
+    #[serde(with = "crate::sys::kept")]
+    kept: BTreeMap<u64, OwnedFd>,
     orders: VecDeque<Order>,
     next_token: u64,
     started: Time,
@@ -101,6 +105,7 @@ impl Logger {
             directory,
             channel: None,
             streams: BTreeMap::new(),
+            kept: BTreeMap::new(),
             orders: VecDeque::new(),
             next_token: 0,
             started: Time::default(),
@@ -135,6 +140,7 @@ impl Logger {
                 self.orders.push_back(Order::Detach(token));
             }
         }
+        self.orders.extend(self.kept.keys().map(|&token| Order::Keep(token)));
         if self.finishing {
             self.orders.push_back(Order::Finish);
         }
@@ -189,11 +195,40 @@ impl Logger {
 
     /// Hands a stream over; the token names it from now on.
     pub fn attach(&mut self, poller: &Poller, attached: Attached) -> u64 {
+        self.attach_stream(poller, attached, false)
+    }
+
+    /// The same for a stream that the logger of an earlier supervisor had.
+    pub fn attach_again(&mut self, poller: &Poller, attached: Attached) -> u64 {
+        self.attach_stream(poller, attached, true)
+    }
+
+    fn attach_stream(&mut self, poller: &Poller, attached: Attached, again: bool) -> u64 {
+        let token = self.new_token();
+        self.streams.insert(token, Held { attached, over: false });
+        self.order(poller, Order::Attach { token, again });
+        token
+    }
+
+    /// Has the process hold a descriptor, so that it outlives this supervisor; until it is
+    /// detached.
+    pub fn keep(&mut self, poller: &Poller, fd: OwnedFd) -> u64 {
+        let token = self.new_token();
+        self.kept.insert(token, fd);
+        self.order(poller, Order::Keep(token));
+        token
+    }
+
+    fn new_token(&mut self) -> u64 {
         let token = self.next_token;
         self.next_token = self.next_token.wrapping_add(1);
-        self.streams.insert(token, Held { attached, over: false });
-        self.order(poller, Order::Attach { token, again: false });
         token
+    }
+
+    /// The streams of these tokens, and their descriptors.
+    pub fn held(&self, tokens: &[u64]) -> impl Iterator<Item = (Stream, BorrowedFd<'_>)> {
+        let held = tokens.iter().filter_map(|token| self.streams.get(token));
+        held.map(|held| (held.attached.stream, held.attached.fd.as_fd()))
     }
 
     /// Nobody waits for the line any more.
@@ -208,6 +243,9 @@ impl Logger {
     /// The run is over: its stream is let go once all that is there is written, also one
     /// that does not end by itself. (The unit may have given its output to somebody outside.)
     pub fn detach(&mut self, poller: &Poller, token: u64) {
+        if self.kept.remove(&token).is_some() {
+            self.order(poller, Order::Detach(token));
+        }
         if let Some(held) = self.streams.get_mut(&token) {
             held.over = true;
             self.order(poller, Order::Detach(token));
@@ -274,6 +312,10 @@ impl Logger {
                 };
                 channel.send(&message, Some(attached.fd.as_fd()))
             }
+            Order::Keep(token) => match self.kept.get(&token) {
+                Some(fd) => channel.send(&ToLogger::Keep { token }, Some(fd.as_fd())),
+                None => Ok(()),
+            },
             Order::Unwatch(token) => channel.send(&ToLogger::Unwatch { token }, None),
             Order::Detach(token) => channel.send(&ToLogger::Detach { token }, None),
             Order::Finish => channel.send(&ToLogger::Finish, None),

@@ -11,6 +11,7 @@ use super::poller::{Part, Role, Source};
 use super::processes::{PROCESSES, how};
 use super::{Daemon, Owner, notify};
 use crate::supervisor::event::Fact;
+use crate::supervisor::view::StateName;
 use crate::supervisor::{Exit, Run, UnitId};
 use crate::sys::pidfd::{self, Known};
 use crate::sys::socket;
@@ -112,8 +113,16 @@ impl Daemon {
         {
             return;
         }
-        if let Err(error) = self.follow_main(id, run, pid, pidfd) {
-            self.complain(id, &format!("cannot follow main process {pid}: {error}"));
+        match self.follow_main(id, run, pid, pidfd) {
+            Ok(()) => {
+                self.complain(id, &format!("main process is now {pid}"));
+                if self.machine.view(id).is_some_and(|view| view.ready) {
+                    self.note(id, StateName::Running);
+                }
+            }
+            Err(error) => {
+                self.complain(id, &format!("cannot follow main process {pid}: {error}"));
+            }
         }
     }
 
@@ -131,7 +140,7 @@ impl Daemon {
 
     /// Follows a process that berth did not start. If it is (or becomes) berth's child the
     /// reaper hears of its end; the pidfd tells in any case.
-    fn follow_main(
+    pub(super) fn follow_main(
         &mut self,
         id: UnitId,
         run: Run,
@@ -155,7 +164,6 @@ impl Daemon {
             }
         }
         self.pids.insert(pid, Owner::Run(id, run, Role::Main));
-        self.complain(id, &format!("main process is now {pid}"));
         Ok(())
     }
 

@@ -6,6 +6,7 @@
 //! network, a lock or another process; every turn does a bounded amount of work; every
 //! error is handled where it is and said once.
 
+mod adopt;
 pub mod boot;
 mod clean;
 pub mod clock;
@@ -15,6 +16,7 @@ mod effects;
 mod ending;
 mod hooks;
 pub mod journal;
+mod ledger;
 mod live;
 mod logger;
 mod messages;
@@ -40,11 +42,13 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use adopt::Estate;
 use clock::Clock;
 use console::Console;
 use control::Control;
 use ending::Phase;
 use journal::Journal;
+use ledger::Ledger;
 use live::Live;
 use logger::Logger;
 use poller::{Poller, ReadySource, Role, Source, Watched};
@@ -138,6 +142,11 @@ struct Daemon {
     /// This program's file, as it was called when it began.
     program: PathBuf,
     upgrade: Option<Upgrade>,
+    /// Unless nothing outlives this process.
+    ledger: Option<Ledger>,
+    /// Until the units are known.
+    #[serde(skip)]
+    estate: Estate,
 }
 
 impl Daemon {
@@ -304,6 +313,7 @@ impl Daemon {
         match self.logger.start(&mut self.poller, self.clock.now()) {
             Ok(pid) => {
                 self.pids.insert(pid, Owner::Logger);
+                self.note_logger(pid);
             }
             Err(error) => self.journal.say(&format!("cannot start the logger: {error}")),
         }

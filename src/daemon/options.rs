@@ -154,6 +154,11 @@ impl Options {
         self.runtime_dir.join("lock")
     }
 
+    /// What a supervisor after this one has to know.
+    pub fn ledger(&self) -> PathBuf {
+        self.runtime_dir.join("ledger")
+    }
+
     /// A file for each unit that was stopped by hand and is to stay down.
     pub fn stopped_directory(&self) -> PathBuf {
         self.state_dir.join("stopped")

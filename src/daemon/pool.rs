@@ -165,6 +165,19 @@ impl Leases {
         Ok((self.pool.start(index), true))
     }
 
+    /// The unit has this range, whatever was written down; true if that is news. (A range of
+    /// another pool is no lease, and no range of this one.)
+    pub fn hold(&mut self, name: &str, start: u32) -> bool {
+        let Some(index) = self.pool.index(start) else { return false };
+        if self.held.iter().any(|(held, its)| **held == *name && *its == index) {
+            return false;
+        }
+        self.held.retain(|(held, its)| **held != *name && *its != index);
+        let place = self.find(name).unwrap_or_else(|place| place);
+        self.held.insert(place, (name.into(), index));
+        true
+    }
+
     fn next(&self) -> Option<u16> {
         // Almost always right: ranges are given in their order, and hardly ever given back.
         let likely = u16::try_from(self.held.len()).ok().filter(|it| *it < self.pool.ranges);
@@ -220,6 +233,17 @@ mod tests {
         // One that is not there any more has to give way.
         assert_eq!(again.take("d", |name| name != "a"), Ok((165_536, true)));
         assert_eq!(again.text(), "100000 b\n231072 c\n165536 d\n");
+    }
+
+    #[test]
+    fn who_has_a_range_keeps_it_whatever_is_written() {
+        let mut leases = Leases::new(pool("100000:196608"), Vec::new(), "100000 a\n165536 b\n");
+        assert!(!leases.hold("a", 100_000));
+        assert!(!leases.hold("a", 7));
+        assert!(leases.hold("c", 165_536));
+        assert!(leases.hold("a", 231_072));
+        assert_eq!(leases.text(), "231072 a\n165536 c\n");
+        assert_eq!(leases.take("b", all), Ok((100_000, true)));
     }
 
     #[test]

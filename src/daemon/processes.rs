@@ -97,17 +97,37 @@ impl Daemon {
         }
     }
 
+    /// Listens to a unit's notify socket. Where something outlives this process the logger
+    /// holds it too: nobody could find it again.
+    pub(super) fn watch_notify(
+        &mut self,
+        id: UnitId,
+        run: Run,
+        socket: OwnedFd,
+    ) -> std::io::Result<()> {
+        let copy = self.ledger.is_some().then(|| socket.try_clone()).transpose()?;
+        let watched = self.poller.input(socket, Source::Run(id, run, Part::Notify))?;
+        let Some(live) = self.lives.get_mut(&id) else {
+            self.poller.close(watched);
+            return Ok(());
+        };
+        live.notify = Some(watched);
+        if let Some(copy) = copy {
+            live.streams.push(self.logger.keep(&self.poller, copy));
+        }
+        Ok(())
+    }
+
     /// A socket that the sandbox made inside.
     fn take_socket(&mut self, id: UnitId, run: Run, kind: SocketKind, fd: OwnedFd) {
         let Some(live) = self.lives.get_mut(&id) else { return };
         let Some(service) = live.unit.service() else { return };
         match kind {
-            SocketKind::Notify => match self.poller.input(fd, Source::Run(id, run, Part::Notify)) {
-                Ok(watched) => live.notify = Some(watched),
-                Err(error) => {
+            SocketKind::Notify => {
+                if let Err(error) = self.watch_notify(id, run, fd) {
                     self.complain(id, &format!("cannot watch its notify socket: {error}"));
                 }
-            },
+            }
             SocketKind::Syslog => {
                 let attached = super::logger::Attached {
                     unit: live.unit.name.clone(),

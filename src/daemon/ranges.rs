@@ -20,7 +20,7 @@ use super::{Daemon, Owner};
 use crate::container::{UserNamespace, Users};
 use crate::supervisor::{Exit, UnitId};
 use crate::sys::fork;
-use crate::unit::model::{At, IdMaps, UserNamespace as Wanted};
+use crate::unit::model::{At, IdMaps, Unit, UserNamespace as Wanted};
 
 /// Largest file that is read.
 const FILE_MAX: u64 = 1024 * 1024;
@@ -69,13 +69,34 @@ impl Ranges {
         })
     }
 
-    /// The maps of users in the words of a unit file.
-    pub fn text(&self, id: UnitId, live: &Live) -> Option<String> {
+    /// Which numbers the users of a live run have, if their own.
+    pub fn maps(&self, id: UnitId, live: &Live) -> Option<IdMaps> {
         let made = self.made.get(&id).filter(|_| live.numbers == Numbers::Own)?;
         let one = || IdMaps::one(made.namespace.root(), pool::RANGE);
-        let maps = made.maps.as_deref().cloned().unwrap_or_else(one);
+        Some(made.maps.as_deref().cloned().unwrap_or_else(one))
+    }
+
+    /// The maps of users in the words of a unit file.
+    pub fn text(&self, id: UnitId, live: &Live) -> Option<String> {
+        let maps = self.maps(id, live)?;
         let ranges: Vec<String> = maps.uid.iter().map(ToString::to_string).collect();
         Some(ranges.join(" "))
+    }
+
+    /// A run that an earlier supervisor has started has these. Its processes are in a
+    /// namespace that they can be followed into; further runs get one that is the same.
+    ///
+    /// # Errors
+    /// As [`UserNamespace::new`].
+    pub fn adopt(&mut self, id: UnitId, unit: &Unit, maps: IdMaps) -> io::Result<()> {
+        let namespace = UserNamespace::new(&maps)?;
+        let own_range = maps == IdMaps::one(namespace.root(), pool::RANGE);
+        if own_range {
+            self.changed |= self.leases.hold(&unit.name, namespace.root());
+        }
+        let maps = (!own_range).then(|| Box::new(maps));
+        self.made.insert(id, Made { namespace, maps });
+        Ok(())
     }
 
     /// The unit has gone; its range stays its own.

@@ -13,6 +13,8 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::Options;
+use super::adopt::{self, Estate};
+use super::ledger::{self, Ledger};
 use crate::container::users::{self, LookupError};
 use crate::sys::cgroup::{self, Root, Tree};
 use crate::sys::{fd, limits};
@@ -89,7 +91,7 @@ pub fn control_group(options: &Options) -> Result<Option<u32>, Fatal> {
 ///
 /// # Errors
 /// Another supervisor runs here, or the tree cannot be used.
-pub fn claim(options: &Options) -> Result<Claim, Fatal> {
+pub fn claim(options: &Options) -> Result<(Claim, Estate), Fatal> {
     let path = options.lock_file();
     let mut lock = take_lock(&path, &options.runtime_dir, "--runtime-dir")?;
     let state = take_lock(&options.state_lock(), &options.state_dir, "--state-dir")?;
@@ -101,13 +103,48 @@ pub fn claim(options: &Options) -> Result<Claim, Fatal> {
         .read_to_string(&mut recorded)
         .map_err(|error| Fatal::new(&format!("read {}", path.display()), &error))?;
     let left: Vec<PathBuf> = recorded.lines().skip(1).map(PathBuf::from).collect();
-    cgroup::tree::kill_leftovers(&left)
-        .map_err(|error| Fatal::new("end what a killed berth left", &error))?;
     let tree = Tree::discover().map_err(|error| Fatal::new("find the cgroups", &error))?;
-    let root = tree.open(&identity()).map_err(|error| Fatal::new("make a cgroup", &error))?;
+    let (root, estate) = inherit(options, &left, &tree)?;
     record(&mut lock, &root)
         .map_err(|error| Fatal::new(&format!("write {}", path.display()), &error))?;
-    Ok(Claim { _locks: vec![lock, state], root })
+    Ok((Claim { _locks: vec![lock, state], root }, estate))
+}
+
+/// Finds what a killed supervisor has left and can be taken over; ends all else of it.
+fn inherit(options: &Options, left: &[PathBuf], tree: &Tree) -> Result<(Root, Estate), Fatal> {
+    let ended = |error| Fatal::new("end what a killed berth left", &error);
+    if !is_last() {
+        let path = options.ledger();
+        let told = ledger::read(&path)
+            .map_err(|error| Fatal::new(&format!("read {}", path.display()), &error))?;
+        if let Some((root, estate)) = adopt::inspect(told, left, tree) {
+            cgroup::tree::kill_others(left, &estate.names()).map_err(ended)?;
+            return Ok((root, estate));
+        }
+    }
+    cgroup::tree::kill_leftovers(left).map_err(ended)?;
+    let root = tree.open(&identity()).map_err(|error| Fatal::new("make a cgroup", &error))?;
+    Ok((root, Estate::default()))
+}
+
+/// Whether nothing outlives this process.
+fn is_last() -> bool {
+    std::process::id() == 1
+}
+
+/// The ledger; `None` where nobody would ever read it.
+///
+/// # Errors
+/// It cannot be written.
+pub fn ledger(options: &Options, estate: &Estate) -> Result<Option<Ledger>, Fatal> {
+    if is_last() {
+        return Ok(None);
+    }
+    let path = options.ledger();
+    let opened = if estate.is_empty() { Ledger::begin(path) } else { Ledger::go_on(path) };
+    opened
+        .map(Some)
+        .map_err(|error| Fatal::new(&format!("write {}", options.ledger().display()), &error))
 }
 
 /// Locks the file. A supervisor that was killed may have left a child that had no time yet
@@ -197,7 +234,7 @@ fn record(lock: &mut File, root: &Root) -> io::Result<()> {
 
 /// Removes what is only there while a supervisor runs.
 pub fn leave(options: &Options, claim: Claim) -> Result<(), Fatal> {
-    for path in [options.control_socket(), options.lock_file()] {
+    for path in [options.control_socket(), options.ledger(), options.lock_file()] {
         remove_if_there(&path)?;
     }
     claim.root.remove().map_err(|error| Fatal::new("remove the cgroup", &error))

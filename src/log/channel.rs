@@ -62,6 +62,12 @@ pub enum ToLogger {
         /// Which stream.
         token: u64,
     },
+    /// Hold this descriptor until it is detached, and do nothing with it: berth may be
+    /// killed, and the next one asks for it.
+    Keep {
+        /// Names it, as a stream.
+        token: u64,
+    },
     /// berth lets go: exit when every pipe has ended. The end of the channel means the
     /// same.
     Finish,

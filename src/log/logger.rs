@@ -83,6 +83,8 @@ struct Logger {
     /// Streams that wait for the consoles to become writable.
     blocked_out: Vec<u64>,
     blocked_err: Vec<u64>,
+    /// What is only held for berth.
+    kept: BTreeMap<u64, OwnedFd>,
     /// berth lets go.
     finishing: bool,
     /// Another logger goes on.
@@ -103,6 +105,7 @@ impl Logger {
             retries: VecDeque::new(),
             blocked_out: Vec::new(),
             blocked_err: Vec::new(),
+            kept: BTreeMap::new(),
             finishing: false,
             retiring: false,
         })
@@ -201,7 +204,11 @@ impl Logger {
                     source.watch = None;
                 }
             }
-            ToLogger::Detach { token } => self.detach(token),
+            ToLogger::Keep { token } => self.kept.extend(descriptor.map(|fd| (token, fd))),
+            ToLogger::Detach { token } => {
+                self.kept.remove(&token);
+                self.detach(token);
+            }
             ToLogger::Finish => self.finishing = true,
             ToLogger::Retire => self.retiring = true,
         }

@@ -128,7 +128,7 @@ pub struct UnitStatus {
     pub status_text: String,
     /// Number of the run that is there.
     pub run: Option<u64>,
-    /// Limits that this host cannot enforce.
+    /// What the definition asks for and this host cannot enforce.
     pub unenforced: Vec<String>,
     /// Which users inside are which on the host, as a unit file writes it; `None`: they are
     /// the host's.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{JobId, UnitId};
+use super::{JobId, Run, UnitId};
 use crate::unit::model::UnitSet;
 
 /// A wish. `job` is set when somebody waits; the machine then ends it with exactly one
@@ -39,9 +39,31 @@ pub enum Wish {
     /// is up), changed ones restarted if they were up, missing ones stopped and removed,
     /// the rest not touched.
     Apply(Arc<UnitSet>),
+    /// A run that a killed supervisor has left is up: it is this one's from now on. Only for
+    /// units of which nothing is there yet.
+    Adopt {
+        /// Which unit.
+        unit: UnitId,
+        /// What is there of it.
+        found: Found,
+    },
     /// Everything down in reverse order, nothing starts any more. Ends with
     /// `Action::ShutdownDone`. Asked again: no more waiting, SIGKILL now.
     Shutdown,
+}
+
+/// What a killed supervisor has left of a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Found {
+    /// A service that is ready.
+    Up {
+        /// Which run, as that supervisor counted.
+        run: Run,
+        /// How often it was restarted by then.
+        restarts: u32,
+    },
+    /// A oneshot that has succeeded.
+    Done,
 }
 
 /// What `Apply` would do, for `apply --dry-run` and its report. Names, sorted.

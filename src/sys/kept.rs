@@ -236,6 +236,17 @@ impl<F: Kept> Kept for Vec<F> {
     }
 }
 
+impl<F: Kept> Kept for BTreeMap<u64, F> {
+    fn keep<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter().map(|(key, it)| (key, Borrowed(it))))
+    }
+
+    fn resume<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let all = Vec::<(u64, Owned<F>)>::deserialize(deserializer)?;
+        Ok(all.into_iter().map(|(key, Owned(it))| (key, it)).collect())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,6 +12,7 @@ pub mod fd;
 pub mod fork;
 pub mod identity;
 pub mod kept;
+pub mod landlock;
 pub mod limits;
 pub mod memfd;
 pub mod memory;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use super::reap::Ended;
 
@@ -11,7 +12,8 @@ use super::reap::Ended;
 /// # Errors
 /// `ESRCH` when there is no such process.
 pub fn open(pid: i32) -> io::Result<OwnedFd> {
-    let pid = rustix::process::Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
+    // The library takes a negative number for a mistake of the programmer.
+    let pid = rustix::process::Pid::from_raw(pid.max(0)).ok_or(io::ErrorKind::InvalidInput)?;
     Ok(rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?)
 }
 
@@ -169,6 +171,29 @@ fn inside_number(pid: i32) -> Option<i32> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
     numbers.split_whitespace().next_back()?.parse().ok()
+}
+
+/// A duplicate of a descriptor of another process (`pidfd_getfd(2)`), close-on-exec.
+///
+/// # Errors
+/// As that call: `EBADF` if it has no such number, `EPERM` without power over it.
+pub fn take_descriptor(pidfd: BorrowedFd<'_>, number: i32) -> io::Result<OwnedFd> {
+    let flags = rustix::process::PidfdGetfdFlags::empty();
+    Ok(rustix::process::pidfd_getfd(pidfd, number, flags)?)
+}
+
+/// When a process began, on `CLOCK_BOOTTIME`, to a hundredth of a second (`proc_pid_stat(5)`).
+///
+/// # Errors
+/// `NotFound` when there is none of this number.
+pub fn began(pid: i32) -> io::Result<Duration> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name, in parentheses, may hold anything; after it comes field 3.
+    let rest = text.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let ticks = rest.split_ascii_whitespace().nth(19).and_then(|field| field.parse().ok());
+    let ticks: u64 = ticks.ok_or(io::ErrorKind::InvalidData)?;
+    // USER_HZ is 100 on every architecture there is.
+    Ok(Duration::from_millis(ticks.saturating_mul(10)))
 }
 
 #[cfg(test)]

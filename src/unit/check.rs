@@ -4,11 +4,13 @@
 //! every rule that looks at more than one key stands as one entry of a list or one
 //! small function.
 
+use std::path::Path;
+
 use super::diagnostic::Mistake;
 use super::draft::{Draft, Isolation, Network, Reference, Relation};
 use super::model::{
-    At, Capabilities, CapabilitySet, Kind, Namespaces, Ready, RestartPolicy, Rootfs, Unit,
-    UserNamespace, Writable,
+    At, Capabilities, CapabilitySet, Kind, Namespaces, Ready, RestartPolicy, Rootfs, Security,
+    Unit, UserNamespace, Writable,
 };
 use super::settings::Section;
 use super::settings::value::Context;
@@ -159,19 +161,31 @@ fn needs_namespace(draft: &Draft, cx: &mut Context<'_>) {
     }
 }
 
-/// Paths are protected by mounts on them.
+/// Paths are masked by mounts on them; and what is kept from it is not writable.
 fn protected_paths(draft: &Draft, cx: &mut Context<'_>) {
-    if draft.service.namespaces.value.mount {
-        return;
-    }
-    for key in ["masked-paths", "read-only-paths"] {
-        let Some(place) = draft.place(Section::Security, key) else { continue };
-        let text = format!("`{key}` needs a mount namespace, which `isolation` takes away");
-        let mistake = Mistake::new(place, text);
+    let place = |key| draft.place(Section::Security, key);
+    if !draft.service.namespaces.value.mount
+        && let Some(masked) = place("masked-paths")
+    {
+        let text = "`masked-paths` needs a mount namespace, which `isolation` takes away";
+        let mistake = Mistake::new(masked, text);
         cx.out.push(match draft.place(Section::Service, "isolation") {
             Some(isolation) => mistake.note(isolation, "because of this"),
             None => mistake,
         });
+    }
+    let Security { read_only_paths, masked_paths, writable_paths, .. } = &*draft.service.security;
+    let kept = [("read-only-paths", read_only_paths), ("masked-paths", masked_paths)];
+    for path in writable_paths.iter().flatten().map(|at| Path::new(&at.value)) {
+        for (key, paths) in kept {
+            let above = paths.iter().find(|at| path.starts_with(&at.value));
+            if let (Some(above), Some(here), Some(there)) =
+                (above, place("writable-paths"), place(key))
+            {
+                let text = format!("{} is not writable: it is in {}", path.display(), above.value);
+                cx.out.push(Mistake::new(here, text).note(there, "because of this"));
+            }
+        }
     }
 }
 

@@ -176,14 +176,17 @@ fn securing(security: &Security, own: Namespaces) -> Value {
         user_namespace,
         masked_paths,
         read_only_paths,
+        writable_paths,
     } = security;
     let mut table = Table::default();
+    let paths = |list: &[At<String>]| -> Vec<Value> {
+        list.iter().map(|at| placed(at, at.value.as_str())).collect()
+    };
     if own.mount {
-        for (key, paths) in [("masked-paths", masked_paths), ("read-only-paths", read_only_paths)] {
-            let paths: Vec<Value> = paths.iter().map(|at| placed(at, at.value.as_str())).collect();
-            table.put(key, paths);
-        }
+        table.put("masked-paths", paths(masked_paths));
     }
+    table.put("read-only-paths", paths(read_only_paths));
+    table.some("writable-paths", writable_paths.as_deref().map(paths));
     table.put("no-new-privileges", *no_new_privileges);
     let list = |at: &At<CapabilitySet>| placed(at, at.value.words());
     match capabilities {

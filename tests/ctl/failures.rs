@@ -134,7 +134,8 @@ fn the_supervisors_errors_are_1() {
         ),
         (
             json!({"error": "org.varlink.service.PermissionDenied"}),
-            "cannot show web: the supervisor does not permit it",
+            "cannot show web: the supervisor does not permit it: it obeys its own user, outside of \
+             containers",
         ),
     ] {
         let fake = Fake::canned(vec![("Show", vec![answer])]);

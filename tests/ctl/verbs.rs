@@ -99,7 +99,7 @@ fn status_of_a_unit_tells_all_and_its_last_lines() {
              memory: 12.5M\n     \
              cgroup: /berth/web\n      \
               ports: 8080:80\n\
-        not limited: memory (this host cannot)\n\
+        not applied: memory (this host cannot)\n\
         \n\
         2026-01-31 14:30:01.250 ! listening"
     );

@@ -166,6 +166,7 @@ impl Rig {
         let mut plan = container::compile(unit, &context).unwrap();
         let without = self.without.get();
         plan.sandbox.retain(|step| !without(&step.op));
+        plan.process.retain(|step| !without(&step.op));
         plan
     }
 

@@ -52,6 +52,7 @@ pub fn describe(machine: &Machine, input: &Input) -> String {
                 Wish::Freeze(id, on) => format!("freeze {} {on}", name(*id)),
                 Wish::Forget(job) => format!("forget job {}", job.0),
                 Wish::Apply(set) => format!("apply {} units", set.units.len()),
+                Wish::Adopt { unit, found } => format!("adopt {}: {found:?}", name(*unit)),
                 Wish::Shutdown => "shutdown".to_owned(),
             };
             format!("{text}{job}")

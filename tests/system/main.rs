@@ -15,6 +15,7 @@
 )]
 
 mod access;
+mod adopt;
 mod apply;
 mod basics;
 mod capabilities;
@@ -25,6 +26,7 @@ mod groupless;
 mod health;
 mod hooks;
 mod killed;
+mod landlock;
 mod logs;
 mod notify;
 mod readiness;

@@ -2,6 +2,7 @@
 
 mod capabilities;
 mod dev;
+mod fence;
 mod mounts;
 mod namespaces;
 mod overlay;
@@ -131,6 +132,7 @@ impl<'a> State<'a> {
             Op::User(user) => self.become_user(user.as_ref()),
             Op::Capabilities(grant) => self.capabilities(*grant),
             Op::WorkingDirectory(path) => self.working_directory(path),
+            Op::Fence(fence) => fence::put(fence),
             Op::NoNewPrivileges => Ok(crate::sys::identity::no_new_privileges()?),
         }
     }

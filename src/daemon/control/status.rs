@@ -51,7 +51,7 @@ impl Daemon {
             why: view.why,
             status_text: view.status_text,
             run: view.run.map(|run| run.0),
-            unenforced: live.map(|live| live.group.unenforced().to_vec()).unwrap_or_default(),
+            unenforced: live.map(|live| live.unenforced()).unwrap_or_default(),
             user_namespace: live.and_then(|live| self.ranges.text(id, live)),
             no_user_namespace: live.and_then(|live| match &live.numbers {
                 Numbers::HostBecause(why) => Some(why.to_string()),

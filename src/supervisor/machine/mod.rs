@@ -156,6 +156,16 @@ impl Machine {
         Some(Time::default())
     }
 
+    /// How often a unit was restarted since the last start by hand.
+    pub fn restarts(&self, id: UnitId) -> u32 {
+        self.slots.get(id).map_or(0, |slot| slot.history.restarts)
+    }
+
+    /// Runs up to this one have been: the next has a higher number.
+    pub fn skip_runs(&mut self, last: super::Run) {
+        self.next_run = self.next_run.max(last.0.saturating_add(1));
+    }
+
     /// The unit of a name.
     pub fn find(&self, name: &str) -> Option<UnitId> {
         self.names.get(name).copied()

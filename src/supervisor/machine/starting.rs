@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::super::event::Notify;
+use super::super::request::Found;
 use super::super::view::ResultName;
 use super::super::{Action, Exit, Hook, Run};
 use super::state::{
@@ -54,6 +55,27 @@ pub(super) fn prepared(it: Preparing, cx: &mut Cx<'_>) -> State {
     match it.step {
         PrepareStep::Sandbox => next_pre(it, 0, cx),
         PrepareStep::Hook(_) => State::Preparing(it),
+    }
+}
+
+/// It is there already: an earlier supervisor has started it.
+pub(super) fn adopted(found: Found, cx: &mut Cx<'_>) -> State {
+    match found {
+        Found::Up { run, restarts } => {
+            cx.memo.run = Some(run);
+            cx.history.restarts = restarts;
+            running::begin(
+                Starting {
+                    run,
+                    began: cx.now,
+                    deadline: None,
+                    step: StartStep::Ready,
+                    health: Checks::NONE,
+                },
+                cx,
+            )
+        }
+        Found::Done => State::Done,
     }
 }
 

@@ -16,6 +16,7 @@ use super::terms::Terms;
 use super::transition::{Cx, Happening, Memo, step};
 use crate::supervisor::event::Notify;
 use crate::supervisor::machine::restart::History;
+use crate::supervisor::request::Found;
 use crate::supervisor::{Action, Exit, Hook, Run, Time, UnitId};
 use crate::unit::model::{At, Health, HealthCheck, Kind, Ready, RestartPolicy, Unit};
 
@@ -122,6 +123,8 @@ fn happenings() -> Vec<(&'static str, Happening)> {
     let bad = || Ok(Exit::Code(1));
     let exited = |code, left_behind| H::Exited { exit: Exit::Code(code), left_behind };
     vec![
+        ("Adopted", H::Adopted(Found::Up { run: RUN, restarts: 3 })),
+        ("Adopted, done", H::Adopted(Found::Done)),
         ("Prepared", H::Prepared),
         ("SetupFailed", H::SetupFailed("x".into())),
         ("Executed", H::Executed),

@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::super::event::Notify;
+use super::super::request::Found;
 use super::super::{Action, Exit, Hook, Run, Time, UnitId};
 use super::restart::History;
 use super::state::{Goal, On, State, State as S};
@@ -41,6 +42,8 @@ pub(super) enum Happening {
     OutOfMemory,
     /// The nearest deadline of its state has come.
     Deadline,
+    /// `Wish::Adopt`.
+    Adopted(Found),
     /// It shall come up.
     Wake,
     /// It cannot begin yet.
@@ -136,6 +139,7 @@ pub(super) fn step(state: State, happening: Happening, cx: &mut Cx<'_>) -> State
         (S::Starting(it), H::Ready)                       => starting::ready(it, cx),
         (S::Starting(it), H::HookEnded(hook, result))     => starting::hook_ended(it, hook, &result, cx),
         (S::Starting(it), H::Notify(word))                => starting::notify(it, word, cx),
+        (S::Inactive(_) | S::Waiting(_), H::Adopted(found)) => starting::adopted(found, cx),
         // Being up.
         (S::Running(it), H::Ready)                        => running::ready(it),
         (S::Running(it), H::Notify(word))                 => running::notify(it, word, cx),
@@ -185,6 +189,9 @@ pub(super) fn step(state: State, happening: Happening, cx: &mut Cx<'_>) -> State
         (state @ (S::Inactive(_) | S::Waiting(_) | S::Preparing(_) | S::Starting(_) | S::Stopping(_)
             | S::Backoff(_) | S::Failed(_) | S::Done | S::Reached | S::Receding),
             H::Reload | H::Freeze(_))                     => state,
+        // Whatever was found, this supervisor has begun itself.
+        (state @ (S::Preparing(_) | S::Starting(_) | S::Running(_) | S::Stopping(_) | S::Backoff(_)
+            | S::Failed(_) | S::Done | S::Reached | S::Receding), H::Adopted(_)) => state,
         // Nothing to wake, to begin or to hold back: it is up already, or still going down.
         (state @ (S::Waiting(_) | S::Preparing(_) | S::Starting(_) | S::Running(_) | S::Stopping(_)
             | S::Done | S::Reached | S::Receding), H::Wake) => state,

@@ -8,11 +8,11 @@
 
 use std::collections::HashSet;
 
-use super::super::request::{Request, Wish};
+use super::super::request::{Found, Request, Wish};
 use super::super::{Action, JobId, Time, UnitId};
 use super::graph::Link;
 use super::jobs::refusal;
-use super::slot::JobKind;
+use super::slot::{JobKind, Slot};
 use super::state::{Goal, Pulse, State};
 use super::transition::Happening;
 use super::{Course, Machine};
@@ -51,8 +51,26 @@ impl Machine {
                 };
                 finish(job, result, out);
             }
+            Wish::Adopt { unit, found } => {
+                self.adopt(unit, found, now, out);
+                finish(job, Ok(()), out);
+            }
             Wish::Shutdown => self.shutdown(job, now, out),
         }
+    }
+
+    /// What is there already is up, and so is to be all that it requires or wants.
+    fn adopt(&mut self, id: UnitId, found: Found, now: Time, out: &mut Vec<Action>) {
+        if self.is_shutting_down() || self.slot(id).is_none_or(Slot::removed) {
+            return;
+        }
+        if let Found::Up { run, .. } = found {
+            self.next_run = self.next_run.max(run.0.saturating_add(1));
+        }
+        self.aim(id, Goal::Up, now, out);
+        self.deliver(id, Happening::Adopted(found), now, out);
+        let wanted = self.closure(id);
+        self.want(&wanted, now, out);
     }
 
     /// `start` and `restart`.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
-use super::group::Above;
+use super::group::{Above, Legacy};
 use super::{Error, Group, Wanted, group, limits, read};
 
 /// Where berth itself goes on a host whose groups hold either processes or children.
@@ -217,6 +217,33 @@ impl Root {
         self.unified.iter().cloned().chain(legacy).collect()
     }
 
+    /// The group of a unit that a killed supervisor has left, with the limits that are in
+    /// force there.
+    ///
+    /// # Errors
+    /// As open(2).
+    pub fn adopt(&self, name: &str, unenforced: Vec<String>) -> Result<Group, Error> {
+        let mut group = Group::absent();
+        group.unenforced = unenforced;
+        let root = self
+            .unified
+            .as_ref()
+            .map_err(|why| Error::io("open", Path::new(why), io::ErrorKind::Unsupported.into()))?;
+        group.set_directory(open_directory(&root.join(name))?, self.above.clone(), name);
+        for hierarchy in &self.legacy {
+            let path = hierarchy.own.join(name);
+            if path.is_dir() {
+                let procs = group::open_procs(&path)?;
+                group.legacy.push(Legacy {
+                    controllers: hierarchy.controllers.clone(),
+                    path,
+                    procs,
+                });
+            }
+        }
+        Ok(group)
+    }
+
     /// Makes the group of a unit with its limits. Where there are no control groups the
     /// result is one without a directory.
     ///
@@ -288,18 +315,50 @@ fn open_directory(path: &Path) -> Result<OwnedFd, Error> {
 /// # Errors
 /// When something is still there after that time.
 pub fn kill_leftovers(recorded: &[PathBuf]) -> Result<(), Error> {
+    recorded.iter().filter(|path| is_ours(path)).try_for_each(|path| end(path))
+}
+
+/// Ends what is in these groups of one unit, and removes them.
+///
+/// # Errors
+/// As [`kill_leftovers`].
+pub fn end_all(groups: &[PathBuf]) -> Result<(), Error> {
+    let ours = |path: &&PathBuf| path.parent().is_some_and(is_ours) && path.is_dir();
+    groups.iter().filter(ours).try_for_each(|path| end(path))
+}
+
+/// Ends what is in a group and below, and removes it.
+fn end(path: &Path) -> Result<(), Error> {
     let deadline = Instant::now().checked_add(LEFTOVERS_WAIT);
-    for path in recorded.iter().filter(|path| is_ours(path)) {
-        loop {
-            // Again each time: version 1 has no kill that also hits those made meanwhile.
-            group::kill_tree(path)
-                .map_err(|error| Error::io("kill the processes of", path, error))?;
-            match group::remove_tree(path) {
-                Ok(()) => break,
-                Err(error) if deadline.is_none_or(|deadline| Instant::now() >= deadline) => {
-                    return Err(Error::io("remove", path, error));
-                }
-                Err(_) => std::thread::sleep(Duration::from_millis(1)),
+    loop {
+        // Again each time: version 1 has no kill that also hits those made meanwhile.
+        group::kill_tree(path).map_err(|error| Error::io("kill the processes of", path, error))?;
+        match group::remove_tree(path) {
+            Ok(()) => return Ok(()),
+            Err(error) if deadline.is_none_or(|deadline| Instant::now() >= deadline) => {
+                return Err(Error::io("remove", path, error));
+            }
+            Err(_) => std::thread::sleep(Duration::from_millis(1)),
+        }
+    }
+}
+
+/// As [`kill_leftovers`] for all units but these; the groups above stay.
+///
+/// # Errors
+/// As [`kill_leftovers`].
+pub fn kill_others(recorded: &[PathBuf], spared: &[&str]) -> Result<(), Error> {
+    for above in recorded.iter().filter(|path| is_ours(path)) {
+        let entries = match std::fs::read_dir(above) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            other => other.map_err(|error| Error::io("read", above, error))?,
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let spared =
+                name.to_str().is_some_and(|name| name == OWN_GROUP || spared.contains(&name));
+            if !spared && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                end(&entry.path())?;
             }
         }
     }

@@ -26,6 +26,8 @@ pub struct Security {
     pub masked_paths: Vec<At<String>>,
     /// Absolute paths inside its root that it cannot write, besides the default ones.
     pub read_only_paths: Vec<At<String>>,
+    /// Absolute paths inside its root beneath which alone it can write.
+    pub writable_paths: Option<Vec<At<String>>>,
 }
 
 impl Default for Security {
@@ -42,6 +44,7 @@ impl Unset for Security {
         user_namespace: UserNamespace::Unset,
         masked_paths: Vec::new(),
         read_only_paths: Vec::new(),
+        writable_paths: None,
     };
 }
 
@@ -56,8 +59,10 @@ impl Security {
             user_namespace: _,
             masked_paths,
             read_only_paths,
+            writable_paths,
         } = self;
-        for path in masked_paths.iter_mut().chain(read_only_paths) {
+        let lists = [masked_paths, read_only_paths].into_iter().chain(writable_paths);
+        for path in lists.flatten() {
             f(&mut path.value);
         }
     }

@@ -121,8 +121,8 @@ pub(super) const SETTINGS: &[Setting] = &[
         put(&mut d.service.limits.strict, value::flag(v, cx));
     })
     .help(
-        "`true`: a limit that this host cannot enforce makes the start fail. `false`: \
-         it is only said in `status`.",
+        "`true`: a limit, or a list of paths in `security`, that this host cannot enforce \
+         makes the start fail. `false`: it is only said in `status`.",
     )
     .good(&["true"])
     .bad(&["\"yes\""]),

@@ -87,10 +87,31 @@ pub(super) const SETTINGS: &[Setting] = &[
     .help(
         "What it cannot write, with all that is mounted below, besides `/proc/bus`, \
          `/proc/fs`, `/proc/irq`, `/proc/sys` and `/proc/sysrq-trigger`. Each path is meant \
-         inside its root, and must be there when the service starts.",
+         inside its root, and must be there when the service starts. Without a mount namespace \
+         of its own it is Landlock that holds this (Linux 5.13, fully from 6.2), and only for \
+         these paths: files beneath cannot be written, made, removed or renamed, but their \
+         mode and owner can be changed by whoever may; nor can entries of the directories that \
+         lead to them be made or removed, and nothing can be mounted.",
     )
     .good(&["[\"/srv/www/conf\"]"])
     .bad(&["[\"proc\"]", "[\"/\"]", "[\"/a/../b\"]", "1"]),
+    Setting::new(SECURITY, "writable-paths", PATHS, "everywhere", |d, v, cx| {
+        if let Some(paths) = paths(v, cx) {
+            d.service.security.writable_paths = Some(paths);
+        }
+    })
+    .help(
+        "It can write beneath these, inside its root, and nowhere else, whatever its user and \
+         its mounts allow; `[]` is nowhere. What is read-only stays so. `/dev/null`, `zero`, \
+         `full`, `random`, `urandom`, `tty`, `ptmx` and `pts` can always be written, other \
+         places in `/dev`, `/proc` and `/tmp` only if they are listed. It is Landlock that \
+         holds this (Linux 5.13, fully from 6.2), for the service, its hooks, health checks and \
+         `berthctl exec`; each of them is then kept from looking into the others with a \
+         debugger, and from mounting anything. The mode and the owner of files can be changed \
+         by whoever may.",
+    )
+    .good(&["[\"/var/lib/db\"]", "[]"])
+    .bad(&["[\"var\"]", "[\"/\"]", "[\"/a/../b\"]", "1"]),
     Setting::new(SECURITY, "masked-paths", PATHS, "[]", |d, v, cx| {
         put(&mut d.service.security.masked_paths, paths(v, cx));
     })

@@ -1,0 +1,397 @@
+//! After a kill: what of the earlier supervisor's units still runs is this one's from now
+//! on, without a second copy of anything ever being started.
+//!
+//! What must always hold: a process is believed to be a unit's main process only if it was
+//! there when the ledger was written (a process of its number that began later is another
+//! one), has not ended, and is in that unit's control group now; all of it is asked of a
+//! process that is held open. Whatever else is in those groups is ended before the first
+//! unit starts. A unit whose output has lost its reader is not taken over: its next line
+//! would kill it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags};
+
+use super::Daemon;
+use super::ledger::{Entry, Line, Seen, Told, fingerprint};
+use super::live::{Live, Output};
+use super::logger::Attached;
+use crate::log::record::Stream;
+use crate::supervisor::request::{Found, Request, Wish};
+use crate::supervisor::view::StateName;
+use crate::supervisor::{Run, UnitId};
+use crate::sys::cgroup::{self, Root, Tree};
+use crate::sys::{fd, pidfd};
+use crate::unit::model::Service;
+
+/// What the kernel rounds the beginning of a process to.
+const TICK: Duration = Duration::from_millis(10);
+
+/// How long the killed supervisor's logger may take to end.
+const LOGGER_WAIT: i32 = 2000;
+
+/// One run that is still there.
+#[derive(Debug)]
+pub struct Survivor {
+    entry: Entry,
+    main: OwnedFd,
+    init: Option<OwnedFd>,
+    streams: Vec<(Stream, OwnedFd)>,
+    notify: Option<OwnedFd>,
+}
+
+/// All that a killed supervisor has left.
+#[derive(Debug, Default)]
+pub struct Estate {
+    survivors: Vec<Survivor>,
+    done: BTreeMap<String, u64>,
+    last_run: u64,
+}
+
+impl Estate {
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.survivors.is_empty() && self.done.is_empty()
+    }
+
+    /// Names of the units that still run.
+    pub fn names(&self) -> Vec<&str> {
+        self.survivors.iter().map(|it| it.entry.unit.as_str()).collect()
+    }
+}
+
+/// Looks what is left of the units that a ledger names, whose control groups are in the
+/// recorded directories. Takes over from the logger what it holds, and ends that. `None`:
+/// nothing can be taken over.
+pub fn inspect(told: Told, recorded: &[PathBuf], tree: &Tree) -> Option<(Root, Estate)> {
+    if told.up.is_empty() && told.done.is_empty() {
+        return None;
+    }
+    let root = reopen(recorded, tree)?;
+    let mut held = told.logger.and_then(Held::of);
+    let find = |entry: Entry| {
+        let found = survivor(&root, entry, held.as_ref());
+        found.ok().flatten()
+    };
+    let survivors: Vec<Survivor> = told.up.into_values().filter_map(find).collect();
+    if let Some(held) = held.take() {
+        held.end();
+    }
+    Some((root, Estate { survivors, done: told.done, last_run: told.last_run }))
+}
+
+/// The groups of the earlier supervisor, if this one would make its own at the same place.
+fn reopen(recorded: &[PathBuf], tree: &Tree) -> Option<Root> {
+    let name = recorded.first()?.file_name()?.to_str()?.strip_prefix("berth-")?;
+    if !recorded.first()?.is_dir() {
+        return None;
+    }
+    let root = tree.open(name).ok()?;
+    (root.missing().is_none() && root.paths().first() == recorded.first()).then_some(root)
+}
+
+fn survivor(root: &Root, entry: Entry, held: Option<&Held>) -> io::Result<Option<Survivor>> {
+    let group = root.adopt(&entry.unit, Vec::new()).map_err(io::Error::other)?;
+    let is_ours = |seen: Seen| -> io::Result<Option<OwnedFd>> {
+        let handle = still_there(seen)?;
+        Ok(handle.filter(|_| group.holds(seen.pid).unwrap_or(false)))
+    };
+    let Some(main) = is_ours(entry.main)? else { return Ok(None) };
+    let init = match entry.init {
+        Some(seen) => match is_ours(seen)? {
+            Some(init) => Some(init),
+            None => return Ok(None),
+        },
+        None => None,
+    };
+    let take = |inode: u64| held.and_then(|held| held.take(inode));
+    let streams = entry.streams.iter().map(|(stream, inode)| Some((*stream, take(*inode)?)));
+    let Some(streams) = streams.collect() else { return Ok(None) };
+    let notify = match entry.notify.map(take) {
+        Some(None) => return Ok(None),
+        other => other.flatten(),
+    };
+    Ok(Some(Survivor { entry, main, init, streams, notify }))
+}
+
+/// Opens a process that was seen, if it is still the one that was.
+fn still_there(seen: Seen) -> io::Result<Option<OwnedFd>> {
+    let handle = pidfd::open(seen.pid)?;
+    let began = pidfd::began(seen.pid)?;
+    let same = began <= seen.at.saturating_add(TICK) && !pidfd::has_ended(handle.as_fd())?;
+    Ok(same.then_some(handle))
+}
+
+/// The earlier supervisor's logger, and its descriptors by inode.
+struct Held {
+    handle: OwnedFd,
+    numbers: BTreeMap<u64, i32>,
+}
+
+impl Held {
+    fn of(seen: Seen) -> Option<Self> {
+        let handle = still_there(seen).ok()??;
+        let mut numbers = BTreeMap::new();
+        for entry in fs::read_dir(format!("/proc/{}/fd", seen.pid)).ok()?.flatten() {
+            let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            let target = fs::read_link(entry.path()).ok();
+            let inode = target.as_deref().and_then(Path::to_str).and_then(inode_of);
+            numbers.extend(inode.zip(number));
+        }
+        Some(Self { handle, numbers })
+    }
+
+    fn take(&self, inode: u64) -> Option<OwnedFd> {
+        let number = self.numbers.get(&inode)?;
+        let fd = pidfd::take_descriptor(self.handle.as_fd(), *number).ok()?;
+        (inode_number(fd.as_fd()).ok()? == inode).then_some(fd)
+    }
+
+    /// Two loggers must not read one pipe.
+    fn end(self) {
+        // It may have ended by itself.
+        let _ = pidfd::send_signal(self.handle.as_fd(), libc::SIGKILL);
+        // A process that does not even end then keeps nobody from starting.
+        let _ = fd::readable_within(self.handle.as_fd(), LOGGER_WAIT);
+    }
+}
+
+/// The number in `pipe:[123]` and `socket:[123]`.
+fn inode_of(link: &str) -> Option<u64> {
+    let (kind, rest) = link.split_once(":[")?;
+    let number = rest.strip_suffix(']')?;
+    matches!(kind, "pipe" | "socket").then(|| number.parse().ok())?
+}
+
+fn inode_number(fd: impl AsFd) -> io::Result<u64> {
+    Ok(rustix::fs::fstat(fd)?.st_ino)
+}
+
+impl Daemon {
+    /// A unit has a new state: what the next supervisor has to know of it.
+    pub(super) fn note(&mut self, id: UnitId, state: StateName) {
+        if self.ledger.is_none() {
+            return;
+        }
+        let Some(unit) = self.machine.unit(id) else { return };
+        let oneshot = unit.service().is_some_and(|service| service.oneshot);
+        let line = match state {
+            StateName::Running => self.entry(id).map(|entry| Line::Up(Box::new(entry))),
+            StateName::Done if oneshot => {
+                let definition = fingerprint(unit);
+                Some(Line::Done { unit: unit.name.clone(), definition })
+            }
+            StateName::Inactive | StateName::Stopping | StateName::Failed if oneshot => {
+                Some(Line::Undone(unit.name.clone()))
+            }
+            _ => None,
+        };
+        if let Some(line) = line {
+            self.write_ledger(&line);
+        }
+    }
+
+    /// A new logger.
+    pub(super) fn note_logger(&mut self, pid: i32) {
+        self.write_ledger(&Line::Logger(Seen::now(pid)));
+    }
+
+    fn write_ledger(&mut self, line: &Line) {
+        let Some(ledger) = &mut self.ledger else { return };
+        if let Err(error) = ledger.say(line) {
+            self.ledger = None;
+            self.journal.say(&format!(
+                "the ledger cannot be written, so a berth after this one starts all units \
+                 again: {error}"
+            ));
+        }
+    }
+
+    fn entry(&self, id: UnitId) -> Option<Entry> {
+        let live = self.lives.get(&id)?;
+        let main = live.main.as_ref()?;
+        let streams = self.logger.held(&live.streams);
+        let streams = streams.map(|(stream, fd)| Some((stream, inode_number(fd).ok()?)));
+        Some(Entry {
+            unit: live.unit.name.clone(),
+            run: live.run.0,
+            definition: fingerprint(&live.unit),
+            main: Seen::now(main.pid),
+            init: live.sandbox.as_ref().map(|init| Seen::now(init.pid)),
+            restarts: self.machine.restarts(id),
+            streams: streams.collect::<Option<_>>()?,
+            notify: match &live.notify {
+                Some(socket) => Some(inode_number(socket).ok()?),
+                None => None,
+            },
+            unenforced: live.group.unenforced().to_vec(),
+            numbers: live.numbers.clone(),
+            maps: self.ranges.maps(id, live),
+        })
+    }
+
+    /// The units are known: those that an earlier supervisor has left up are this one's.
+    pub(super) fn take_over(&mut self) {
+        let Estate { survivors, done, last_run } = std::mem::take(&mut self.estate);
+        self.machine.skip_runs(Run(last_run));
+        for (name, definition) in done {
+            let id = self.machine.find(&name);
+            let same = |id: &UnitId| {
+                let unit = self.machine.unit(*id);
+                unit.is_some_and(|unit| {
+                    unit.service().is_some_and(|it| it.oneshot) && fingerprint(unit) == definition
+                })
+            };
+            if let Some(unit) = id.filter(same) {
+                self.wish(Request { job: None, wish: Wish::Adopt { unit, found: Found::Done } });
+            }
+        }
+        let mut again = Vec::new();
+        for survivor in survivors {
+            let name = survivor.entry.unit.clone();
+            let definition = survivor.entry.definition;
+            match self.adopt(survivor) {
+                Ok(id) => {
+                    let unit = self.machine.unit(id);
+                    if unit.is_none_or(|unit| fingerprint(unit) != definition) {
+                        again.push(id);
+                    }
+                }
+                Err(why) => {
+                    self.journal.say(&format!("{name}: ended, not taken over: {why}"));
+                    let left: Vec<PathBuf> =
+                        self.claim.root.paths().iter().map(|path| path.join(&name)).collect();
+                    if let Err(error) = cgroup::tree::end_all(&left) {
+                        self.journal.say(&format!("{name}: cannot be ended: {error}"));
+                    }
+                }
+            }
+        }
+        self.think(&mut Vec::new());
+        again.extend(self.without_their_own());
+        for id in again {
+            self.wish(Request { job: None, wish: Wish::Restart(id) });
+        }
+    }
+
+    /// Those that were taken over while something that they require was not.
+    fn without_their_own(&self) -> Vec<UnitId> {
+        let requires = |id: &UnitId| {
+            let edges = self.machine.dependencies(*id).iter();
+            let mut needed = edges.filter(|it| it.link == crate::supervisor::Link::Requires);
+            needed.any(|edge| {
+                let service = self.machine.unit(edge.unit).is_some_and(|it| it.service().is_some());
+                service && self.machine.view(edge.unit).is_some_and(|view| !view.ready)
+            })
+        };
+        self.lives.keys().copied().filter(requires).collect()
+    }
+
+    fn adopt(&mut self, survivor: Survivor) -> Result<UnitId, String> {
+        let Survivor { entry, main, init, streams, notify } = survivor;
+        let id = self.machine.find(&entry.unit).ok_or("no such unit any more")?;
+        let unit = self.machine.unit(id).cloned().ok_or("no such unit any more")?;
+        let service = unit.service().ok_or("it is a target now")?;
+        if service.oneshot || service.has_init() != init.is_some() {
+            return Err("it is another kind of service now".to_owned());
+        }
+        let group = self.claim.root.adopt(&entry.unit, entry.unenforced);
+        let group = group.map_err(|error| error.to_string())?;
+        // One that was frozen is not known to be: whoever froze it has gone.
+        let _ = group.freeze(false);
+        let run = Run(entry.run);
+        let mut live = Live::new(run, unit.clone(), group);
+        live.inherited_init = init;
+        live.numbers = entry.numbers;
+        if let Some(maps) = entry.maps {
+            self.ranges.adopt(id, &unit, maps).map_err(|error| {
+                format!("a user namespace for its further processes cannot be made: {error}")
+            })?;
+        }
+        self.adopt_output(&mut live, service, streams)?;
+        self.lives.insert(id, Box::new(live));
+        if let Some(socket) = notify {
+            self.watch_notify(id, run, socket)
+                .map_err(|error| format!("its notify socket cannot be watched: {error}"))?;
+        }
+        self.follow_main(id, run, entry.main.pid, main)
+            .map_err(|error| format!("its main process cannot be watched: {error}"))?;
+        let found = Found::Up { run, restarts: entry.restarts };
+        self.wish(Request { job: None, wish: Wish::Adopt { unit: id, found } });
+        self.complain(id, &format!("taken over, process {} still runs", entry.main.pid));
+        Ok(id)
+    }
+
+    /// The pipes go to this supervisor's logger.
+    fn adopt_output(
+        &mut self,
+        live: &mut Live,
+        service: &Service,
+        streams: Vec<(Stream, OwnedFd)>,
+    ) -> Result<(), String> {
+        let mut ends: [Option<Rc<OwnedFd>>; 2] = [None, None];
+        for (stream, read) in streams {
+            let end = match stream {
+                Stream::Stdout => ends.first_mut(),
+                Stream::Stderr => ends.last_mut(),
+                Stream::Syslog | Stream::Supervisor => None,
+            };
+            if let Some(end) = end {
+                let write = write_end(&read)
+                    .map_err(|error| format!("its output cannot be opened: {error}"))?;
+                *end = Some(Rc::new(write));
+            }
+            let attached = Attached {
+                unit: live.unit.name.clone(),
+                run: live.run.0,
+                stream,
+                fd: read,
+                settings: service.log.clone(),
+                watch: None,
+            };
+            live.streams.push(self.logger.attach_again(&self.poller, attached));
+        }
+        live.output = match ends {
+            [Some(stdout), Some(stderr)] => Some(Output { stdout, stderr }),
+            _ if service.shares_output() => {
+                Some(Output { stdout: self.stdout.clone(), stderr: self.stderr.clone() })
+            }
+            _ => None,
+        };
+        Ok(())
+    }
+}
+
+/// The other end of a pipe, for hooks of the unit.
+fn write_end(read: &OwnedFd) -> io::Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", read.as_raw_fd());
+    Ok(rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_began_later_is_another_one() {
+        let pid = i32::try_from(std::process::id()).unwrap();
+        assert!(still_there(Seen::now(pid)).unwrap().is_some());
+        let earlier = Seen { pid, at: Duration::from_millis(1) };
+        assert!(still_there(earlier).unwrap().is_none());
+    }
+
+    #[test]
+    fn pipes_and_sockets_are_known_by_their_inodes() {
+        assert_eq!(inode_of("pipe:[123]"), Some(123));
+        assert_eq!(inode_of("socket:[7]"), Some(7));
+        for other in ["anon_inode:[eventpoll]", "/dev/null", "pipe:[x]", "pipe:[1", ""] {
+            assert_eq!(inode_of(other), None, "{other}");
+        }
+    }
+}

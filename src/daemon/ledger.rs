@@ -1,0 +1,295 @@
+//! What the next supervisor has to know if this one is killed: `RUNTIME/ledger`.
+//!
+//! One line of JSON for each unit that is up, appended when it comes up; the newest line of
+//! a name counts. What must always hold: a line is only ever believed together with what the
+//! kernel says now (`adopt`), so one that is old, or cut off by the kill, costs a restart
+//! and nothing else; writing one is a single write(2) to a file that nobody syncs. Process 1
+//! keeps none: nothing outlives it.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+
+use super::live::Numbers;
+use super::live::Numbers;
+use crate::log::record::Stream;
+use crate::unit::model::{IdMaps, Unit};
+
+/// Most of a ledger that is read; a thousand units take a quarter of a megabyte.
+const LARGEST: u64 = 64 * 1024 * 1024;
+
+/// A ledger is written anew when it is longer than this, and than twice what was left of it
+/// the last time.
+const SMALL: u64 = 1024 * 1024;
+
+/// Somebody who was there at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Its number.
+    pub pid: i32,
+    /// When it was there, on `CLOCK_BOOTTIME`: a process of this number that began later is
+    /// another one.
+    pub at: Duration,
+}
+
+impl Seen {
+    /// Is there now.
+    pub fn now(pid: i32) -> Self {
+        let now = clock_gettime(ClockId::Boottime);
+        let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
+        let nanoseconds = u32::try_from(now.tv_nsec).unwrap_or_default();
+        Self { pid, at: Duration::new(seconds, nanoseconds) }
+    }
+}
+
+/// A unit that is up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its name.
+    pub unit: String,
+    /// Which run of it.
+    pub run: u64,
+    /// What it was made from: see [`fingerprint`].
+    pub definition: u64,
+    /// Its main process.
+    pub main: Seen,
+    /// Process 1 of its pid namespace.
+    pub init: Option<Seen>,
+    /// How often it was restarted.
+    pub restarts: u32,
+    /// Its streams and their inodes, by which they are found among the logger's descriptors.
+    pub streams: Vec<(Stream, u64)>,
+    /// The same of its notify socket.
+    pub notify: Option<u64>,
+    /// Limits that this host cannot enforce.
+    pub unenforced: Vec<String>,
+    /// Whose numbers its users are.
+    pub numbers: Numbers,
+    /// Which they are, if its own.
+    pub maps: Option<IdMaps>,
+}
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Line {
+    /// It is up.
+    Up(Box<Entry>),
+    /// A oneshot that has succeeded, made from this.
+    Done {
+        /// Its name.
+        unit: String,
+        /// See [`fingerprint`].
+        definition: u64,
+    },
+    /// It is not done any more.
+    Undone(String),
+    /// The logger.
+    Logger(Seen),
+}
+
+/// What a killed supervisor has left word of.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Units that were up, by name.
+    pub up: BTreeMap<String, Entry>,
+    /// Oneshots that were done, by name.
+    pub done: BTreeMap<String, u64>,
+    /// The logger.
+    pub logger: Option<Seen>,
+    /// The highest number of a run.
+    pub last_run: u64,
+}
+
+impl Told {
+    fn hear(&mut self, line: Line) {
+        match line {
+            Line::Up(entry) => {
+                self.last_run = self.last_run.max(entry.run);
+                self.up.insert(entry.unit.clone(), *entry);
+            }
+            Line::Done { unit, definition } => {
+                self.done.insert(unit, definition);
+            }
+            Line::Undone(unit) => {
+                self.done.remove(&unit);
+            }
+            Line::Logger(seen) => self.logger = Some(seen),
+        }
+    }
+
+    fn lines(self) -> impl Iterator<Item = Line> {
+        let done = self.done.into_iter().map(|(unit, definition)| Line::Done { unit, definition });
+        let up = self.up.into_values().map(|entry| Line::Up(Box::new(entry)));
+        self.logger.map(Line::Logger).into_iter().chain(done).chain(up)
+    }
+}
+
+/// Tells definitions apart. The same for the same definition, as long as the program is the
+/// same: another one may see a change where there is none, which costs a restart.
+pub fn fingerprint(unit: &Unit) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    // Where it was written is not part of what it is.
+    let plain = Unit { file: String::new(), line: 0, ..unit.clone() };
+    match postcard::to_allocvec(&plain) {
+        Ok(bytes) => bytes.hash(&mut hasher),
+        // It came to this process in this form, so it has it; else it is like no other.
+        Err(_) => return 0,
+    }
+    hasher.finish()
+}
+
+/// Reads what was left. A line that makes no sense is skipped: the kill cut it off.
+///
+/// # Errors
+/// As open(2) and read(2); that there is none is no error.
+pub fn read(path: &Path) -> io::Result<Told> {
+    let mut text = Vec::new();
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Told::default()),
+        other => other?.take(LARGEST).read_to_end(&mut text)?,
+    };
+    let mut told = Told::default();
+    for line in text.split(|&byte| byte == b'\n') {
+        if let Ok(line) = serde_json::from_slice(line) {
+            told.hear(line);
+        }
+    }
+    Ok(told)
+}
+
+/// The file, as long as it is written.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Ledger {
+    path: PathBuf,
+    #[serde(with = "crate::sys::kept")]
+    file: File,
+    length: u64,
+    /// Length from which on it is written anew.
+    limit: u64,
+}
+
+impl Ledger {
+    /// An empty one in place of what was there.
+    ///
+    /// # Errors
+    /// As open(2).
+    pub fn begin(path: PathBuf) -> io::Result<Self> {
+        let file = open(&path)?;
+        Ok(Self { path, file, length: 0, limit: SMALL })
+    }
+
+    /// The one that is there, to be added to: what it tells is still true.
+    ///
+    /// # Errors
+    /// As open(2).
+    pub fn go_on(path: PathBuf) -> io::Result<Self> {
+        let mut file = File::options().create(true).append(true).mode(0o600).open(&path)?;
+        // Half a line may be the last.
+        file.write_all(b"\n")?;
+        let length = file.metadata()?.len();
+        Ok(Self { path, file, length, limit: length.saturating_mul(2).max(SMALL) })
+    }
+
+    /// Adds a line.
+    ///
+    /// # Errors
+    /// As write(2). The next supervisor then starts that unit again.
+    pub fn say(&mut self, line: &Line) -> io::Result<()> {
+        let mut text = serde_json::to_vec(line)?;
+        text.push(b'\n');
+        self.file.write_all(&text)?;
+        self.length = self.length.saturating_add(u64::try_from(text.len()).unwrap_or(u64::MAX));
+        if self.length > self.limit { self.shorten() } else { Ok(()) }
+    }
+
+    /// Writes only what counts, and puts it in the place of the file in one step.
+    fn shorten(&mut self) -> io::Result<()> {
+        let mut text = Vec::new();
+        for line in read(&self.path)?.lines() {
+            serde_json::to_writer(&mut text, &line)?;
+            text.push(b'\n');
+        }
+        let fresh = self.path.with_extension("new");
+        let mut file = open(&fresh)?;
+        file.write_all(&text)?;
+        fs::rename(&fresh, &self.path)?;
+        self.file = file;
+        self.length = u64::try_from(text.len()).unwrap_or(u64::MAX);
+        self.limit = self.length.saturating_mul(2).max(SMALL);
+        Ok(())
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    File::options().create(true).write(true).truncate(true).mode(0o600).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(unit: &str, run: u64) -> Entry {
+        Entry {
+            unit: unit.to_owned(),
+            run,
+            definition: 7,
+            main: Seen::now(11),
+            init: None,
+            restarts: 2,
+            streams: vec![(Stream::Stdout, 99)],
+            notify: None,
+            unenforced: Vec::new(),
+            numbers: Numbers::Own,
+            maps: Some(IdMaps::one(100_000, 65_536)),
+        }
+    }
+
+    #[test]
+    fn the_newest_line_of_a_name_counts_and_half_a_line_does_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ledger");
+        assert_eq!(read(&path).unwrap(), Told::default());
+        let mut ledger = Ledger::begin(path.clone()).unwrap();
+        for line in [
+            Line::Logger(Seen::now(5)),
+            Line::Up(Box::new(entry("a", 1))),
+            Line::Done { unit: "job".to_owned(), definition: 3 },
+            Line::Done { unit: "other".to_owned(), definition: 4 },
+            Line::Up(Box::new(entry("b", 2))),
+            Line::Up(Box::new(entry("a", 3))),
+            Line::Undone("other".to_owned()),
+        ] {
+            ledger.say(&line).unwrap();
+        }
+        let half = fs::read(&path).unwrap();
+        File::options().append(true).open(&path).unwrap().write_all(&half[..30]).unwrap();
+        let told = read(&path).unwrap();
+        assert_eq!(told.up.keys().collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!((told.up["a"].run, told.last_run), (3, 3));
+        assert_eq!(told.done, BTreeMap::from([("job".to_owned(), 3)]));
+        assert_eq!(told.logger.unwrap().pid, 5);
+    }
+
+    #[test]
+    fn it_does_not_grow_without_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ledger");
+        let mut ledger = Ledger::begin(path.clone()).unwrap();
+        for run in 1..=20_000 {
+            let unit = format!("u{}", run % 10);
+            ledger.say(&Line::Up(Box::new(entry(&unit, run)))).unwrap();
+        }
+        assert!(fs::metadata(&path).unwrap().len() <= SMALL + 1024);
+        let told = read(&path).unwrap();
+        assert_eq!((told.up.len(), told.last_run), (10, 20_000));
+        assert_eq!(told.up["u9"].run, 19_999);
+    }
+}
