@@ -18,7 +18,6 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use super::live::Numbers;
-use super::live::Numbers;
 use crate::log::record::Stream;
 use crate::unit::model::{IdMaps, Unit};
 
