@@ -4,11 +4,12 @@
 
 use std::fmt::Write;
 
+use berth::container::capabilities::Grant;
 use berth::container::plan::{Context, compile, is_at_or_below};
 use berth::container::step::{Fresh, Op, Step};
 use berth::unit::model::{
-    At, Capabilities, CapabilitySet, Id, Mount, MountSource, Namespaces, Propagation, Ready,
-    Rootfs, Service, Unit, User, Writable,
+    At, Capabilities, CapabilitySet, Filter, Id, Mount, MountSource, Namespaces, Propagation,
+    Ready, Rootfs, Seccomp, Service, Unit, User, Writable,
 };
 
 #[path = "plan/grants.rs"]
@@ -313,6 +314,36 @@ fn the_sources_are_opened_before_and_attached_after_the_root_changes() {
     ];
     assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{order:?}");
     assert_eq!(plan.slots, 4);
+}
+
+#[test]
+fn a_filter_comes_with_the_kind_of_unit_or_its_line() {
+    let compiled = |change: &dyn Fn(&mut Service)| {
+        let context = Context { runtime: "/run/berth", state: "/var/lib/berth" };
+        compile(&unit("web", change), &context).expect("a service")
+    };
+    let filter =
+        |change: &dyn Fn(&mut Service)| compiled(change).filter.map(|at| (at.value, at.line));
+    let plain = |s: &mut Service| s.namespaces.value = Namespaces::NONE;
+    let named = |seccomp: Seccomp| Some(At { value: seccomp, line: 9 });
+    assert_eq!(filter(&|_| {}), Some((Filter::Default, 0)));
+    assert_eq!(filter(&plain), None);
+    assert_eq!(filter(&|s| s.security.privileged = true), None);
+    assert_eq!(filter(&|s| s.security.seccomp = named(Seccomp::Unconfined)), None);
+    let asked = |s: &mut Service| {
+        plain(s);
+        s.security.seccomp = named(Seccomp::Default);
+    };
+    assert_eq!(filter(&asked), Some((Filter::Default, 9)));
+    assert_eq!(compiled(&asked).grant, None);
+    // Another user keeps SYS_ADMIN until the filter is there only if its sets are berth's doing.
+    let with_privilege = compiled(&|s| {
+        asked(s);
+        s.security.no_new_privileges = false;
+    });
+    assert!(with_privilege.filters_with_privilege);
+    assert_eq!(with_privilege.grant, Some(Grant::INHERITED));
+    assert!(with_privilege.process.iter().any(|step| matches!(step.op, Op::Capabilities(_))));
 }
 
 #[test]

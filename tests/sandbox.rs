@@ -22,6 +22,10 @@ mod ending;
 mod escape_capabilities;
 #[path = "sandbox/escape_landlock.rs"]
 mod escape_landlock;
+#[path = "sandbox/escape_seccomp.rs"]
+mod escape_seccomp;
+#[path = "sandbox/escape_user.rs"]
+mod escape_user;
 #[path = "sandbox/express.rs"]
 mod express;
 #[path = "sandbox/failures.rs"]
@@ -42,6 +46,8 @@ mod probes;
 mod process;
 #[path = "sandbox/rig.rs"]
 mod rig;
+#[path = "sandbox/seccomp.rs"]
+mod seccomp;
 #[path = "sandbox/system.rs"]
 mod system;
 #[path = "sandbox/tree.rs"]
@@ -58,6 +64,9 @@ fn main() {
         process::TESTS,
         capabilities::TESTS,
         escape_capabilities::TESTS,
+        escape_user::TESTS,
+        seccomp::TESTS,
+        escape_seccomp::TESTS,
         escape_landlock::TESTS,
         limits::TESTS,
         init::TESTS,

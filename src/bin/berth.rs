@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use berth::daemon::{self, First, Options, Pool};
+use berth::pid1;
 use berth::unit::model::Id;
 
 const USAGE: &str = "\
@@ -15,6 +16,7 @@ usage: berth [--config DIR]... [--runtime-dir DIR] [--state-dir DIR] [--target N
                 [--runtime-dir DIR] [--state-dir DIR] [--control-group NAME|GID]
                 [--user-namespace-pool FIRST:COUNT] FILE|DIR...
        berth check FILE|DIR...
+       berth machine STEP
        berth --help | --version
 ";
 
@@ -22,6 +24,7 @@ usage: berth [--config DIR]... [--runtime-dir DIR] [--state-dir DIR] [--target N
 enum Ask {
     Run(Box<Options>),
     Check(Vec<PathBuf>),
+    Step(String),
     Print(String),
 }
 
@@ -36,10 +39,13 @@ fn main() -> ExitCode {
     match parse(lexopt::Parser::from_env()) {
         Ok(Ask::Run(options)) => daemon::run(*options),
         Ok(Ask::Check(paths)) => daemon::check(&paths),
+        Ok(Ask::Step(name)) => pid1::steps::run(&name),
         Ok(Ask::Print(text)) => {
             let written = std::io::stdout().write_all(text.as_bytes());
             if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
+        // The kernel hands on what it does not know; a machine boots all the same.
+        Err(_) if pid1::is_machine() => daemon::run(Options::default()),
         Err(error) => {
             // Nothing is left to report to if stderr is closed.
             let _ = write!(std::io::stderr(), "berth: {error}\n{USAGE}");
@@ -71,11 +77,13 @@ fn parse(mut parser: lexopt::Parser) -> Result<Ask, lexopt::Error> {
                 return Ok(Ask::Print(format!("berth {}\n", env!("CARGO_PKG_VERSION"))));
             }
             Value(word) if verb.is_none() => match word.to_str() {
-                Some(word @ ("up" | "check")) => verb = Some(word.to_owned()),
+                Some(word @ ("up" | "check" | "machine")) => verb = Some(word.to_owned()),
                 _ => {
-                    return Err(
-                        format!("unknown verb {}; verbs are up and check", word.display()).into()
-                    );
+                    return Err(format!(
+                        "unknown verb {}; verbs are up, check and machine",
+                        word.display()
+                    )
+                    .into());
                 }
             },
             Value(path) => files.push(PathBuf::from(path)),
@@ -83,9 +91,13 @@ fn parse(mut parser: lexopt::Parser) -> Result<Ask, lexopt::Error> {
         }
     }
     match verb.as_deref() {
-        Some(verb) if files.is_empty() => {
+        Some(verb) if files.is_empty() && verb != "machine" => {
             Err(format!("{verb} needs at least one unit file or directory").into())
         }
+        Some("machine") => match files.as_slice() {
+            [step] => Ok(Ask::Step(step.display().to_string())),
+            _ => Err("machine wants the name of one step".into()),
+        },
         Some("check") => Ok(Ask::Check(files)),
         Some(_) => {
             options.sources = First::Files(files).into();

@@ -19,6 +19,13 @@ pub struct Grant {
 }
 
 impl Grant {
+    /// What a service has that asks for nothing, said as a grant.
+    pub const INHERITED: Self = Self {
+        root: CapabilitySet::ALL,
+        others: CapabilitySet::EMPTY,
+        asked: CapabilitySet::EMPTY,
+    };
+
     /// What a service asks for, and the line that does; `None`: as inherited.
     pub fn of(service: &Service) -> Option<(Self, u32)> {
         let own_tree = service.namespaces.value.mount;

@@ -13,10 +13,10 @@ use super::plan::Plan;
 use super::program;
 use super::status::{self, Failure, Place};
 use super::step::Step;
-use super::steps::{Membership, State};
+use super::steps::{Gate, Membership, State};
 use super::user_namespace::Root;
 use crate::sys::capability::Held;
-use crate::sys::{clone, fd, identity, limits, path, signal};
+use crate::sys::{clone, fd, identity, limits, oom, path, signal};
 
 /// Descriptors that are neither standard nor named are moved to this number or above.
 const PRIVATE_FDS: RawFd = 64;
@@ -119,6 +119,7 @@ fn begin(given: &Given<'_>, host: &Host, init: Option<&OwnedFd>) -> io::Result<F
         std::mem::forget(fd);
     }
     limits::set_soft_files(host.soft_files)?;
+    oom::expose()?;
     signal::reset()?;
     Ok(fds)
 }
@@ -146,11 +147,13 @@ fn become_init(plan: &Plan, fds: Fds, root: Option<Root>) -> ! {
     let mut state = State::new(channel.as_fd(), plan, fds.procs, fds.held);
     state.users = Membership::new(root, fds.users);
     carry_out(&mut state, &plan.sandbox, Place::Sandbox, channel.as_fd());
-    let error = execute_init(channel.as_fd(), fds.init.as_ref());
+    let gate = Gate::of_init(plan);
+    let gate = gate.unwrap_or_else(|failure| fail(channel.as_fd(), Place::Filter, &failure));
+    let error = execute_init(channel.as_fd(), fds.init.as_ref(), gate.as_ref());
     fail(channel.as_fd(), Place::Init, &error.into())
 }
 
-fn execute_init(channel: BorrowedFd<'_>, init: Option<&OwnedFd>) -> io::Error {
+fn execute_init(channel: BorrowedFd<'_>, init: Option<&OwnedFd>, gate: Option<&Gate>) -> io::Error {
     let Some(init) = init else { return io::ErrorKind::NotFound.into() };
     let standard = [0, 1, 2].map(fd::standard);
     let closed = standard.into_iter().try_for_each(|fd| fd::set_close_on_exec(fd, true));
@@ -158,7 +161,11 @@ fn execute_init(channel: BorrowedFd<'_>, init: Option<&OwnedFd>) -> io::Error {
         return error;
     }
     let argv = identity::Strings::new(vec![c_string("berth-init")]);
-    identity::execute_fd(init.as_fd(), &argv, &identity::Strings::new(Vec::new()))
+    let envp = identity::Strings::new(Vec::new());
+    if let Some(Err(failure)) = gate.map(Gate::install_for_good) {
+        fail(channel, Place::Filter, &failure);
+    }
+    identity::execute_fd(init.as_fd(), &argv, &envp)
 }
 
 /// The host's `/dev/null` would be a file of the host in the hands of the unit, which
@@ -210,33 +217,45 @@ fn become_program(
         Program::Exec(exec) => (exec.argv.as_slice(), 0),
     };
     let variables = state.variables();
-    let failure = execute(channel.as_fd(), argv, &variables);
+    let gate = state.gate();
+    let gate = gate.unwrap_or_else(|failure| fail(channel.as_fd(), Place::Filter, &failure));
+    let failure = execute(channel.as_fd(), argv, &variables, gate.as_ref());
     let line = u16::try_from(line).unwrap_or(0);
     fail(channel.as_fd(), Place::Execute(line), &failure)
 }
 
 /// Looks the program up and executes it; comes back only with the reason why not.
-fn execute(channel: BorrowedFd<'_>, argv: &[String], variables: &Variables) -> Failure {
+fn execute(
+    channel: BorrowedFd<'_>,
+    argv: &[String],
+    variables: &Variables,
+    gate: Option<&Gate>,
+) -> Failure {
     let Some(name) = argv.first() else { return program::empty() };
     let list = environment::get(variables, "PATH").unwrap_or(environment::DEFAULT_PATH);
+    let candidates = program::candidates(name, list);
     let c_argv = identity::Strings::new(argv.iter().map(|text| c_string(text)).collect());
     let c_envp = identity::Strings::new(environment::to_c(variables));
     if let Err(error) = status::send_executing(channel) {
         return error.into();
     }
+    let paths: Vec<_> = candidates.iter().map(|candidate| c_string(candidate)).collect();
+    if let Some(Err(failure)) = gate.map(Gate::install) {
+        fail(channel, Place::Filter, &failure);
+    }
     let mut denied = None;
-    for candidate in program::candidates(name, list) {
-        let error = identity::execute(&c_string(&candidate), &c_argv, &c_envp);
+    for (candidate, path) in candidates.iter().zip(&paths) {
+        let error = identity::execute(path, &c_argv, &c_envp);
         match error.raw_os_error() {
-            Some(libc::ENOENT) if path::exists(&candidate) => {
-                let head = path::head(&candidate).unwrap_or_default();
+            Some(libc::ENOENT) if path::exists(candidate) => {
+                let head = path::head(candidate).unwrap_or_default();
                 let interpreter = program::interpreter(&head);
-                return program::without_interpreter(name, &candidate, interpreter.as_deref());
+                return program::without_interpreter(name, candidate, interpreter.as_deref());
             }
             Some(libc::ENOENT | libc::ENOTDIR) => {}
             Some(libc::EACCES) => denied = Some(candidate),
             errno => return program::refused(name, errno.unwrap_or_default()),
         }
     }
-    denied.map_or_else(|| program::absent(name, list), |it| program::denied(name, &it))
+    denied.map_or_else(|| program::absent(name, list), |it| program::denied(name, it))
 }

@@ -5,8 +5,8 @@
 //! What must hold: whoever goes this way ends up exactly as by the long one ([`super::child`]):
 //! the same steps in the same order, and the same words when one fails. Whoever cannot
 //! takes the long one, and nobody sees a difference but in time. That is every unit
-//! with a namespace, a user or capabilities of its own, an environment file, a limit of
-//! memory or an oom score: what these do to a process they do to its memory, which here is
+//! with a namespace, a user or capabilities of its own, a filter of system calls (whose program
+//! is made in the child), an environment file, a limit of memory or an oom score: what these do to a process they do to its memory, which here is
 //! the supervisor's.
 
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
@@ -21,7 +21,7 @@ use super::step::{Op, Step};
 use super::users::Identity;
 use crate::sys::limits::Resource;
 use crate::sys::spawn::{Call, NOWHERE, Script};
-use crate::sys::{identity, limits};
+use crate::sys::{identity, limits, oom};
 use crate::unit::model::Namespaces;
 
 /// Descriptors below are the standard ones.
@@ -29,7 +29,11 @@ const FIRST: u32 = 3;
 
 /// The main process of a unit, if it can go this way.
 pub fn script(host: &Host, plan: &Plan, given: &Given<'_>, ticket: &Ticket<'_>) -> Option<Script> {
-    if plan.namespaces != Namespaces::NONE || plan.limits_memory || !host.is_plain_root {
+    let long = plan.limits_memory || plan.filter.is_some();
+    let is_plain = plan.namespaces == Namespaces::NONE && !long;
+    // What process 1 of a machine has as its oom score its children must not, and a process
+    // that shares its memory would change it for both.
+    if !is_plain || !host.is_plain_root || oom::is_protected() {
         return None;
     }
     let mut script = Calls { host, given, list: Vec::with_capacity(16) };

@@ -8,7 +8,8 @@
 //! the root of the unit's user namespace where it has one; paths are protected after the last
 //! mount that could cover them, the root becomes read-only after the last mount point may
 //! have been made, and the user changes after everything that needs privilege.
-//! Capabilities are limited before that and given up after it.
+//! Capabilities are limited before that and given up after it. The filter of system calls
+//! comes last of all: nothing is called under it but what executes the program.
 
 use std::path::Path;
 
@@ -17,8 +18,8 @@ use super::environment::Variables;
 use super::step::{Covered, Datagram, Fence, Fresh, Op, Step, Upper};
 use crate::sys::limits::Resource;
 use crate::unit::model::{
-    At, Limits, Mount, MountSource, Namespaces, Propagation, Rootfs, Security, Service, Unit,
-    UserNamespace, Writable,
+    At, Filter, Limits, Mount, MountSource, Namespaces, Propagation, Rootfs, Security, Service,
+    Unit, UserNamespace, Writable,
 };
 
 /// What a plan needs to know besides the unit.
@@ -47,6 +48,13 @@ pub struct Plan {
     pub sandbox: Vec<Step>,
     /// Every process.
     pub process: Vec<Step>,
+    /// What of its system calls is let through: the last step of every process, which after
+    /// that only executes its program. The init, if there is one, has a filter of its own.
+    pub filter: Option<At<Filter>>,
+    /// The capabilities its processes can have; `None`: as inherited.
+    pub grant: Option<Grant>,
+    /// Whether it takes `SYS_ADMIN` to install the filter.
+    pub filters_with_privilege: bool,
     /// Whether running out of memory ends its processes alone, and not those of the machine.
     pub limits_memory: bool,
     /// How many slots the sandbox's steps use.
@@ -75,6 +83,11 @@ pub fn compile(unit: &Unit, context: &Context<'_>) -> Option<Plan> {
     let mut sandbox = Sandbox { steps: Vec::new(), slots: 0, context, name, service };
     sandbox.compile();
     let slots = sandbox.slots;
+    let filter = service.security.filter(namespaces);
+    let filters_with_privilege = filter.is_some() && !service.security.no_new_privileges;
+    // Another user than root has to keep what installing the filter takes.
+    let inherited = filters_with_privilege.then_some((Grant::INHERITED, 0));
+    let grant = Grant::of(service).or(inherited);
     Some(Plan {
         unit: unit.name.clone(),
         file: unit.file.clone(),
@@ -82,7 +95,10 @@ pub fn compile(unit: &Unit, context: &Context<'_>) -> Option<Plan> {
         init: service.has_init(),
         outside: outside(service),
         sandbox: sandbox.steps,
-        process: process(service),
+        process: process(service, grant),
+        filter,
+        grant: grant.map(|(grant, _)| grant),
+        filters_with_privilege,
         limits_memory: service.limits.memory.is_some() || service.limits.swap.is_some(),
         slots,
         shares_output: service.shares_output(),
@@ -141,12 +157,11 @@ fn outside(service: &Service) -> Vec<Step> {
     steps
 }
 
-fn process(service: &Service) -> Vec<Step> {
+fn process(service: &Service, grant: Option<(Grant, u32)>) -> Vec<Step> {
     let mut steps = vec![plain(Op::Session)];
     limits(&service.limits, &mut steps);
     steps.push(plain(Op::Umask(service.umask)));
     // Limiting takes a capability that the user may not have.
-    let grant = Grant::of(service);
     if let Some((grant, line)) = grant {
         steps.push(Step { op: Op::Bound(grant), line });
     }

@@ -16,6 +16,7 @@ use super::plan::Plan;
 use super::step::Datagram;
 use crate::sys::kept::Kept;
 use crate::sys::socket;
+use crate::unit::model::Filter;
 
 /// Longest text that comes with a failure, in bytes.
 pub const DETAIL_MAX: usize = 512;
@@ -39,6 +40,8 @@ pub enum Place {
     Null,
     /// The tiny init.
     Init,
+    /// `Plan::filter`, or the init's.
+    Filter,
     /// The program, with the line that named it (0: none did).
     Execute(u16),
 }
@@ -53,6 +56,7 @@ impl Place {
             Self::Process(index) => (4, index),
             Self::Null => (7, 0),
             Self::Init => (5, 0),
+            Self::Filter => (8, 0),
             Self::Execute(line) => (6, line),
         }
     }
@@ -66,6 +70,7 @@ impl Place {
             4 => Self::Process(index),
             7 => Self::Null,
             5 => Self::Init,
+            8 => Self::Filter,
             6 => Self::Execute(index),
             _ => return None,
         })
@@ -310,9 +315,10 @@ fn explain_unusable(bytes: &[u8], plan: &Plan) -> String {
 }
 
 fn describe(place: Place, plan: &Plan) -> (String, u32) {
+    let nothing = || ("set it up".to_owned(), 0);
     let step = |steps: &[super::step::Step], index: u16| {
         let step = steps.get(usize::from(index));
-        step.map_or_else(|| ("set it up".to_owned(), 0), |s| (s.op.to_string(), s.line))
+        step.map_or_else(nothing, |s| (s.op.to_string(), s.line))
     };
     match place {
         Place::Begin => ("prepare the process".to_owned(), 0),
@@ -322,6 +328,13 @@ fn describe(place: Place, plan: &Plan) -> (String, u32) {
         Place::Process(index) => step(&plan.process, index),
         Place::Null => ("open /dev/null".to_owned(), 0),
         Place::Init => ("execute the init".to_owned(), 0),
+        Place::Filter => plan.filter.as_ref().map_or_else(nothing, |at| {
+            let text = match &at.value {
+                Filter::Default => "filter its system calls by the default profile".to_owned(),
+                Filter::Profile { path, .. } => format!("filter its system calls by {path}"),
+            };
+            (text, at.line)
+        }),
         Place::Execute(line) => ("cannot execute".to_owned(), u32::from(line)),
     }
 }

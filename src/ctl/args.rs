@@ -155,7 +155,7 @@ pub enum Verb {
     },
     /// Stop everything and end the machine, or only the supervisor
     Shutdown {
-        /// How [default: exit; poweroff, reboot and halt are not supported yet]
+        /// How [default: poweroff of a machine, exit of everything else]
         #[arg(value_name = "HOW")]
         how: Option<How>,
     },

@@ -1,7 +1,7 @@
 //! Starting up, and what is done with units that were read: booting, applying, checking.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,11 +12,12 @@ use super::poller::{Poller, Source};
 use super::reader::{self, Purpose, Turn};
 use super::startup::{self, Fatal};
 use super::{
-    BTreeMap, BTreeSet, Clock, Control, Daemon, HashMap, Journal, Logger, OWN_LOG, Options, Owner,
-    Phase, Ranges, Sources, Stopped, VecDeque, console,
+    BTreeMap, BTreeSet, Clock, Control, Daemon, First, HashMap, Journal, Logger, OWN_LOG, Options,
+    Owner, Phase, Ranges, Sources, Stage, Stopped, VecDeque, console, first,
 };
 use crate::container::Host;
 use crate::log::record::Stream;
+use crate::pid1::{End, Place};
 use crate::protocol::Error;
 use crate::protocol::method::ApplyReply;
 use crate::supervisor::Machine;
@@ -45,29 +46,36 @@ pub fn check(paths: &[PathBuf]) -> ExitCode {
 }
 
 /// Runs the supervisor until it is over.
-pub fn run(options: Options) -> ExitCode {
-    match start(options) {
+pub fn run(mut options: Options) -> ExitCode {
+    let clock = Clock::start();
+    let troubles = first::begin(&mut options);
+    let place = options.place;
+    match start(options, clock, troubles) {
         Ok(daemon) => finish(daemon),
         Err(Fatal(text)) => {
-            let _ = writeln!(std::io::stderr(), "berth: {text}");
+            first::cannot_begin(place, &text);
+            first::finish(place, End::Reboot);
             ExitCode::from(1)
         }
     }
 }
 
-/// Turns until everything is over, and leaves.
+/// Turns until everything is over, and leaves; from a machine nobody comes back.
 pub(super) fn finish(mut daemon: Daemon) -> ExitCode {
     let code = daemon.turn_until_over();
-    let Daemon { options, claim, .. } = daemon;
+    let Daemon { options, claim, end, .. } = daemon;
     if let Err(Fatal(text)) = startup::leave(&options, claim) {
         let _ = writeln!(std::io::stderr(), "berth: {text}");
     }
+    if let Some(why) = &options.last_words {
+        first::cannot_begin(options.place, why);
+    }
+    first::finish(options.place, end);
     ExitCode::from(code)
 }
 
 /// Everything up to the first turn.
-fn start(options: Options) -> Result<Daemon, Fatal> {
-    let clock = Clock::start();
+fn start(mut options: Options, clock: Clock, troubles: Vec<String>) -> Result<Daemon, Fatal> {
     // What is said when it cannot be executed: the name is only needed for an upgrade.
     let program = std::env::current_exe().unwrap_or_default();
     if std::process::id() == 1 {
@@ -78,7 +86,7 @@ fn start(options: Options) -> Result<Daemon, Fatal> {
     let host = Host::new().map_err(|error| Fatal::new("prepare for containers", &error))?;
     startup::raise_descriptor_limit().map_err(fatal("raise the limit of descriptors"))?;
     let group = startup::control_group(&options)?;
-    startup::directories(&options)?;
+    let troubles = [troubles, startup::directories(&mut options)?].concat();
     let (claim, estate) = startup::claim(&options)?;
     let ledger = startup::ledger(&options, &estate)?;
     let directory = options.stopped_directory();
@@ -105,6 +113,9 @@ fn start(options: Options) -> Result<Daemon, Fatal> {
         host,
         claim,
         phase: Phase::Booting,
+        end: End::Exit,
+        pressed: VecDeque::new(),
+        stage: Stage::Settled,
         lives: BTreeMap::new(),
         cleaning: BTreeSet::new(),
         pids: HashMap::new(),
@@ -126,6 +137,9 @@ fn start(options: Options) -> Result<Daemon, Fatal> {
     memory::trim();
     daemon.start_logger();
     daemon.connect_journal().map_err(fatal("make the log of berth itself"))?;
+    for trouble in &troubles {
+        daemon.journal.say(trouble);
+    }
     if let Some(why) = daemon.claim.root.missing().map(str::to_owned) {
         daemon.journal.say(&format!("no control groups here, limits are not enforced: {why}"));
     }
@@ -234,11 +248,14 @@ impl Daemon {
         self.say_mistakes(&loaded);
         let known = |unit: &&Arc<Unit>| unit.name == self.options.target;
         let target = loaded.set.units.iter().find(known).map(|unit| unit.name.clone());
-        let Some(target) = target else {
+        if target.is_none() {
             let target = &self.options.target;
             return self
                 .boot_failed(&format!("no unit is called {target}, so there is nothing to start"));
-        };
+        }
+        if let Some(text) = self.nothing_to_boot(&loaded) {
+            return self.boot_failed(&text);
+        }
         if let Some(text) = self.objection(&loaded.set) {
             return self.boot_failed(&text);
         }
@@ -255,9 +272,21 @@ impl Daemon {
         if let Err(error) = self.control.listen(&mut self.poller, &socket) {
             return self.boot_failed(&format!("cannot make the control socket: {error}"));
         }
-        if let Some(id) = self.machine.find(&target) {
-            self.wish(Request { job: None, wish: Wish::Start(id) });
+        self.first_stage();
+    }
+
+    /// Why a machine cannot boot with these units: somebody would miss what is not read.
+    fn nothing_to_boot(&self, loaded: &Loaded) -> Option<String> {
+        if self.options.place != Place::Machine || self.options.target == first::RESCUE {
+            return None;
         }
+        let is_directory =
+            |path: &&String| Path::new(path).extension().is_none_or(|it| it != "toml");
+        if let Some(path) = loaded.broken_files.iter().find(is_directory) {
+            return Some(format!("the units in {path} cannot be read"));
+        }
+        let services = loaded.set.units.iter().any(|unit| unit.service().is_some());
+        (!services).then(|| "there is no service in the unit directories".to_owned())
     }
 
     /// Why `berth up` has nothing to do with these units, if that is so.
@@ -306,8 +335,13 @@ impl Daemon {
 
     fn start_console(&mut self) {
         let since = self.clock.wall(crate::supervisor::Time::default());
-        let all = self.options.is_up() && !self.options.quiet;
-        let what = if all { Show::All } else { Show::Own };
+        let Options { place, debug, silent, quiet, .. } = self.options;
+        let what = match place {
+            _ if debug || (self.options.is_up() && !quiet) => Show::All,
+            Place::Container if !self.options.is_up() => Show::All,
+            Place::Machine if silent => Show::Trouble,
+            Place::Machine | Place::Container | Place::Plain => Show::Own,
+        };
         match console::start(&self.options.log_directory(), since, what) {
             Ok((console, pid)) => {
                 self.console = Some(console);
@@ -318,6 +352,9 @@ impl Daemon {
     }
 
     fn boot_failed(&mut self, text: &str) {
+        if self.options.place == Place::Machine && self.options.sources.first != First::Rescue {
+            return self.rescue(text);
+        }
         let _ = writeln!(std::io::stderr(), "berth: {text}");
         self.boot_refused();
     }

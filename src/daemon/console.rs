@@ -38,6 +38,8 @@ pub enum Show {
     All,
     /// What berth itself says, on the standard error.
     Own,
+    /// The same without what is as it should be.
+    Trouble,
 }
 
 /// Starts the child.
@@ -82,6 +84,15 @@ fn width(end: &OwnedFd) -> Option<usize> {
     }
 }
 
+/// Whether a message only says that a unit is in a state it may well be in, `web: running:
+/// ready after 2ms` (`effects::announce`). What is not as it should be ends in another one.
+fn is_routine(text: &[u8]) -> bool {
+    let mut parts = text.split(|&byte| byte == b':').map(<[u8]>::trim_ascii).skip(1);
+    let states: [&[u8]; 7] =
+        [b"waiting", b"preparing", b"starting", b"running", b"stopping", b"inactive", b"done"];
+    parts.next().is_some_and(|state| states.contains(&state))
+}
+
 fn show(directory: &Path, since: Timestamp, what: Show, end: OwnedFd) -> i32 {
     let Some(width) = width(&end) else { return 0 };
     let mut stdout = std::io::stdout();
@@ -89,7 +100,7 @@ fn show(directory: &Path, since: Timestamp, what: Show, end: OwnedFd) -> i32 {
     let colour = stdout.is_terminal() && !no_colour;
     let units = match what {
         Show::All => Vec::new(),
-        Show::Own => vec![OWN_LOG.to_owned()],
+        Show::Own | Show::Trouble => vec![OWN_LOG.to_owned()],
     };
     let query = Query { units, since: Some(since), follow: true, until_fd: Some(end), lines: None };
     let result = read::read(directory, query, &mut |entry| {
@@ -97,7 +108,8 @@ fn show(directory: &Path, since: Timestamp, what: Show, end: OwnedFd) -> i32 {
             Show::All => {
                 stdout.write_all(&render_line(&entry, colour, width)).and_then(|()| stdout.flush())
             }
-            Show::Own => {
+            Show::Trouble if is_routine(&entry.text) => Ok(()),
+            Show::Own | Show::Trouble => {
                 // What a unit has said of itself may be in it.
                 writeln!(std::io::stderr(), "berth: {}", render_text(&entry.text))
             }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Daemon;
+use crate::pid1::{End, Place};
 use crate::supervisor::request::{Request, Wish};
 use crate::supervisor::view::StateName;
 use crate::supervisor::{Exit, Time};
@@ -13,6 +14,13 @@ use crate::sys::pidfd;
 
 /// How long the logger may take to write the rest, and then the console to show it.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// So often pressed within so long, Ctrl-Alt-Del means at once.
+const IMPATIENT: usize = 7;
+const IMPATIENCE: Duration = Duration::from_secs(2);
+
+/// Most names in one message.
+const NAMED: usize = 8;
 
 /// Where the supervisor is in its life. Each state that waits carries its deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +33,8 @@ pub enum Phase {
     Down {
         /// Of the process.
         code: u8,
+        /// Then it is said who holds it up.
+        tell: Time,
     },
     /// Nothing runs any more; the logger writes the rest.
     Draining {
@@ -51,19 +61,98 @@ impl Phase {
     /// When it has taken too long.
     pub fn deadline(&self) -> Option<Time> {
         match *self {
-            Self::Draining { until, .. } | Self::Showing { until, .. } => Some(until),
-            Self::Booting | Self::Up | Self::Down { .. } | Self::Over { .. } => None,
+            Self::Down { tell: until, .. }
+            | Self::Draining { until, .. }
+            | Self::Showing { until, .. } => Some(until),
+            Self::Booting | Self::Up | Self::Over { .. } => None,
         }
     }
 }
 
 impl Daemon {
+    /// Everything down, and then the machine, where this is process 1 of one.
+    pub(super) fn begin_end(&mut self, why: &str, end: End) {
+        self.end = end;
+        self.begin_shutdown(why, 0);
+    }
+
+    /// A signal that is not about a child. Every other one means nothing, so that nobody can
+    /// end a machine by mistake.
+    pub(super) fn signalled(&mut self, signal: i32) {
+        let rt = |offset: i32| libc::SIGRTMIN().saturating_add(offset);
+        match signal {
+            libc::SIGHUP => self.hang_up(),
+            libc::SIGUSR1 => self.listen_again(),
+            libc::SIGINT if self.options.place == Place::Machine => self.ctrl_alt_del(),
+            libc::SIGINT => self.begin_shutdown("SIGINT", 0),
+            libc::SIGTERM => self.begin_end("SIGTERM", self.own_end()),
+            libc::SIGPWR if self.options.place != Place::Plain => {
+                self.begin_end("the power fails", End::Poweroff);
+            }
+            other if self.options.place != Place::Plain => {
+                // What systemd takes them for, and with it every tool that sends them.
+                let ends = [(rt(3), End::Halt), (rt(4), End::Poweroff), (rt(5), End::Reboot)];
+                if let Some((_, end)) = ends.iter().find(|(number, _)| *number == other) {
+                    self.begin_end("asked to by a signal", *end);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// How this ends when nobody says how.
+    pub(super) fn own_end(&self) -> End {
+        if self.options.place == Place::Machine { End::Poweroff } else { End::Exit }
+    }
+
+    /// Ctrl-Alt-Del on a machine: a reboot; pressed again and again: at once.
+    fn ctrl_alt_del(&mut self) {
+        let now = self.clock.now();
+        self.pressed.push_back(now);
+        self.pressed.retain(|then| now.0.saturating_sub(then.0) <= IMPATIENCE);
+        if self.pressed.len() >= IMPATIENT {
+            self.journal.say("Ctrl-Alt-Del again and again: rebooting at once");
+            self.end = End::Reboot;
+            self.phase = Phase::Over { code: 0 };
+        } else if let Phase::Booting | Phase::Up = self.phase {
+            self.begin_end("Ctrl-Alt-Del", End::Reboot);
+        }
+    }
+
+    /// The control socket was removed, or its directory was not there yet.
+    fn listen_again(&mut self) {
+        let path = self.options.control_socket();
+        match self.control.listen(&mut self.poller, &path) {
+            Ok(()) => self.journal.say("the control socket was made again"),
+            Err(error) => self.journal.say(&format!("cannot make the control socket: {error}")),
+        }
+    }
+
+    /// Says who is still there, with the reason the machine knows of.
+    fn say_who_holds_it_up(&mut self) {
+        let late = |id| {
+            let state = self.machine.view(id)?.state;
+            let states = [StateName::Stopping, StateName::Running, StateName::Starting];
+            // One that waits for its dependents holds up nothing itself.
+            let waits = self.machine.view(id)?.run.is_none();
+            let unit = self.machine.unit(id)?;
+            (states.contains(&state) && !waits).then(|| unit.name.clone())
+        };
+        let mut names: Vec<String> = self.machine.ids().filter_map(late).collect();
+        let more = names.len().saturating_sub(NAMED);
+        names.truncate(NAMED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        if !names.is_empty() {
+            self.journal.say(&format!("still waiting for {}{more} to stop", names.join(", ")));
+        }
+    }
+
     /// Everything down. Asked a second time: at once.
     pub(super) fn begin_shutdown(&mut self, why: &str, code: u8) {
         match self.phase {
             Phase::Booting | Phase::Up => {
                 self.journal.say(&format!("stopping everything ({why})"));
-                self.phase = Phase::Down { code };
+                self.phase = Phase::Down { code, tell: self.in_a_while() };
             }
             Phase::Down { .. } => {
                 self.journal.say(&format!("killing everything ({why} again)"));
@@ -109,8 +198,8 @@ impl Daemon {
     }
 
     fn look_for_a_reason(&mut self) {
-        let first = std::process::id() == 1;
-        if !self.options.is_up() && !first {
+        let ends_with_it = self.options.is_up() || self.options.place == Place::Container;
+        if !ends_with_it {
             return;
         }
         let critical = self.machine.failed_critical().and_then(|id| self.machine.unit(id));
@@ -157,14 +246,18 @@ impl Daemon {
                 }
                 self.phase = Phase::Showing { code: self.code(), until: self.in_a_while() };
             }
-            Phase::Booting | Phase::Up | Phase::Down { .. } | Phase::Over { .. } => {}
+            Phase::Down { code, .. } => {
+                self.say_who_holds_it_up();
+                self.phase = Phase::Down { code, tell: self.in_a_while() };
+            }
+            Phase::Booting | Phase::Up | Phase::Over { .. } => {}
         }
     }
 
     fn code(&self) -> u8 {
         match self.phase {
             Phase::Booting | Phase::Up => 0,
-            Phase::Down { code }
+            Phase::Down { code, .. }
             | Phase::Draining { code, .. }
             | Phase::Showing { code, .. }
             | Phase::Over { code } => code,

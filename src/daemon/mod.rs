@@ -14,6 +14,7 @@ mod console;
 mod control;
 mod effects;
 mod ending;
+mod first;
 mod hooks;
 pub mod journal;
 mod ledger;
@@ -27,6 +28,7 @@ mod pool;
 mod processes;
 mod ranges;
 mod reader;
+mod stage;
 mod startup;
 mod stopped;
 mod upgrade;
@@ -55,11 +57,13 @@ use poller::{Poller, ReadySource, Role, Source, Watched};
 use ranges::Ranges;
 use reader::Reader;
 use serde::{Deserialize, Serialize};
+use stage::Stage;
 use startup::Claim;
 use stopped::Stopped;
 use upgrade::Upgrade;
 
 use crate::container::Host;
+use crate::pid1::End;
 use crate::supervisor::request::Request;
 use crate::supervisor::{Action, Input, Machine, Run, Time, UnitId};
 use crate::sys::{memory, signal};
@@ -116,6 +120,15 @@ struct Daemon {
     host: Host,
     claim: Claim,
     phase: Phase,
+    /// How it is to end.
+    #[serde(default)]
+    end: End,
+    /// When Ctrl-Alt-Del was pressed last.
+    #[serde(default)]
+    pressed: VecDeque<Time>,
+    /// Where a machine is on its way up.
+    #[serde(default)]
+    stage: Stage,
     /// Live runs, one a unit at most.
     lives: BTreeMap<UnitId, Box<Live>>,
     /// Those of them that are being cleaned.
@@ -274,13 +287,8 @@ impl Daemon {
     fn take_signals(&mut self) {
         for _ in 0..SIGNALS_A_TURN {
             match signal::take(self.signals.as_fd()) {
-                Ok(Some(signal)) => match signal {
-                    libc::SIGCHLD => self.children = true,
-                    libc::SIGTERM => self.begin_shutdown("SIGTERM", 0),
-                    libc::SIGINT => self.begin_shutdown("SIGINT", 0),
-                    libc::SIGHUP => self.hang_up(),
-                    _ => {}
-                },
+                Ok(Some(libc::SIGCHLD)) => self.children = true,
+                Ok(Some(signal)) => self.signalled(signal),
                 Ok(None) => return,
                 Err(error) => {
                     return self.journal.say(&format!("cannot read signals: {error}"));

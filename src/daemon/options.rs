@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::pool::Pool;
 use crate::container::plan::DEFAULT_STATE;
+use crate::pid1::Place;
 use crate::unit::Source;
 use crate::unit::model::{Id, UnitSet};
 
@@ -28,6 +29,8 @@ pub enum First {
     Directories(Vec<PathBuf>),
     /// `berth up`: these files and directories, all of one rank.
     Files(Vec<PathBuf>),
+    /// What this program carries for a machine whose own units cannot be used.
+    Rescue,
 }
 
 impl From<First> for Sources {
@@ -72,6 +75,7 @@ impl Sources {
                 (paths.iter().map(Source::directory).collect::<Vec<_>>(), paths.clone())
             }
             First::Files(paths) => (vec![Source::Given(paths.clone())], paths.clone()),
+            First::Rescue => (vec![rescue_units()], Vec::new()),
         };
         let here: Vec<PathBuf> = first.iter().map(|path| real(path)).collect();
         let mut seen = HashSet::new();
@@ -92,6 +96,12 @@ impl Sources {
     }
 }
 
+/// `units/rescue.toml` as it was when this program was built.
+fn rescue_units() -> Source {
+    let text = include_str!("../../units/rescue.toml");
+    Source::Text("rescue.toml (built in)".to_owned(), text.to_owned())
+}
+
 /// The file a path leads to; one that leads nowhere is itself.
 fn real(path: &Path) -> PathBuf {
     std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
@@ -110,6 +120,18 @@ pub struct Options {
     pub target: String,
     /// Where the users of units get their numbers.
     pub pool: Pool,
+    /// Whose process this is.
+    #[serde(default)]
+    pub place: Place,
+    /// `berth.debug` on the kernel's command line: the console shows the services' output.
+    #[serde(default)]
+    pub debug: bool,
+    /// `quiet` there: the console shows only what is out of order.
+    #[serde(default)]
+    pub silent: bool,
+    /// Why a machine cannot go on, for its last shell.
+    #[serde(default)]
+    pub last_words: Option<String>,
     /// Whose members may look at units over the control socket.
     pub control_group: Option<Id>,
     /// `berth up`: show only what berth itself has to say.
@@ -126,6 +148,10 @@ impl Default for Options {
             state_dir: PathBuf::from(DEFAULT_STATE),
             target: "default".to_owned(),
             pool: Pool::default(),
+            place: Place::Plain,
+            debug: false,
+            silent: false,
+            last_words: None,
             control_group: None,
             quiet: false,
             exit_code_from: None,

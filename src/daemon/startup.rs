@@ -16,6 +16,7 @@ use super::Options;
 use super::adopt::{self, Estate};
 use super::ledger::{self, Ledger};
 use crate::container::users::{self, LookupError};
+use crate::pid1::Place;
 use crate::sys::cgroup::{self, Root, Tree};
 use crate::sys::{fd, limits};
 
@@ -49,7 +50,10 @@ pub struct Claim {
 ///
 /// # Errors
 /// A sentence that names the directory.
-pub fn directories(options: &Options) -> Result<(), Fatal> {
+/// What is not as it was asked for, a sentence each: process 1 goes on without a place to keep
+/// state, in memory.
+pub fn directories(options: &mut Options) -> Result<Vec<String>, Fatal> {
+    let troubles = if options.place == Place::Plain { Vec::new() } else { find_room(options) };
     for path in [&options.runtime_dir, &options.state_dir] {
         if path.to_str().is_none() {
             return Err(Fatal(format!("the path {} must be UTF-8", path.display())));
@@ -68,7 +72,45 @@ pub fn directories(options: &Options) -> Result<(), Fatal> {
             .create(&path)
             .map_err(|error| Fatal::new(&format!("make {}", path.display()), &error))?;
     }
-    Ok(())
+    Ok(troubles)
+}
+
+/// Where a container keeps things that has neither `/run` nor a root it can write to.
+const ELSEWHERE: [&str; 2] = ["/dev/shm/berth", "/tmp/berth"];
+
+/// Process 1 must not end because a directory is read-only: it takes another.
+fn find_room(options: &mut Options) -> Vec<String> {
+    let mut troubles = Vec::new();
+    if let Err(error) = usable(&options.runtime_dir) {
+        let found = ELSEWHERE.iter().map(PathBuf::from).find(|path| usable(path).is_ok());
+        if let Some(path) = found {
+            troubles.push(format!(
+                "{} cannot be written to ({error}), so the control socket is in {}: use \
+                 `berthctl --runtime-dir {1}`",
+                options.runtime_dir.display(),
+                path.display()
+            ));
+            options.runtime_dir = path;
+        }
+    }
+    if let Err(error) = usable(&options.state_dir) {
+        troubles.push(format!(
+            "{} cannot be written to ({error}): logs and volumes are in memory",
+            options.state_dir.display()
+        ));
+        options.state_dir = options.runtime_dir.join("state");
+    }
+    troubles
+}
+
+/// Makes a directory of our own, if it is not there, that can be written to.
+fn usable(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o711).create(path)?;
+    // In a directory that everybody may write to, another may have been first.
+    if fs::metadata(path)?.uid() != rustix::process::geteuid().as_raw() {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    Ok(rustix::fs::access(path, rustix::fs::Access::WRITE_OK)?)
 }
 
 /// The number of the group whose members may look, if there is to be one.

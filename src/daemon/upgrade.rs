@@ -24,12 +24,13 @@ use serde::{Deserialize, Serialize};
 use super::ending::Phase;
 use super::startup::Fatal;
 use super::{Daemon, Owner, boot};
+use crate::pid1::Place;
 use crate::protocol::Error;
 use crate::protocol::method::UpgradeReply;
 use crate::supervisor::{Exit, Time};
 use crate::sys::identity::{self, Strings};
-use crate::sys::{fd, fork, kept, memory, pidfd};
-use crate::unit::limits;
+use crate::sys::{fd, fork, kept, memory, oom, pidfd};
+use crate::unit::{limits, together};
 
 /// Which form the state is written in. One that is not understood is refused before the
 /// switch; this number says so in words, where otherwise a missing field would.
@@ -150,8 +151,8 @@ impl Daemon {
     fn write_down(&self) -> io::Result<(File, std::collections::BTreeSet<RawFd>, u64)> {
         let file = rustix::fs::memfd_create("berth-state", MemfdFlags::CLOEXEC)?;
         let mut file = File::from(file);
-        let (text, numbers) =
-            kept::written(|| serde_json::to_vec(&Written { format: FORMAT, daemon: self }));
+        let all = Written { format: FORMAT, daemon: self };
+        let (text, numbers) = kept::written(|| together(|| serde_json::to_vec(&all)));
         let text = text?;
         file.write_all(&text)?;
         file.rewind()?;
@@ -249,6 +250,9 @@ impl Daemon {
 
     /// The first thing a successor does.
     fn begin_again(&mut self, old: &File) {
+        if self.options.place == Place::Machine {
+            oom::is_protected_already();
+        }
         self.share_again();
         memory::trim();
         let same = match (old.metadata(), std::fs::metadata("/proc/self/exe")) {
@@ -334,12 +338,11 @@ fn read_all(state: &mut File) -> Result<Vec<u8>, Fatal> {
 /// Reads the state without touching any descriptor of it.
 fn try_out(text: &[u8]) -> Result<(), Fatal> {
     let stand_in = File::open("/dev/null").map_err(|error| Fatal::new("open /dev/null", &error))?;
-    kept::rehearsed(stand_in.into(), || serde_json::from_slice::<Remembered>(text))
-        .map(drop)
-        .map_err(|error| {
-            let version = env!("CARGO_PKG_VERSION");
-            Fatal(format!("berth {version} does not understand the state: {error}"))
-        })
+    let read = || together(|| serde_json::from_slice::<Remembered>(text));
+    kept::rehearsed(stand_in.into(), read).map(drop).map_err(|error| {
+        let version = env!("CARGO_PKG_VERSION");
+        Fatal(format!("berth {version} does not understand the state: {error}"))
+    })
 }
 
 /// A descriptor that was handed over by its number.
@@ -382,7 +385,7 @@ pub fn resume(state: &str, old: &str) -> ExitCode {
         Err(Fatal(why)) => return go_back(&state, &old, &why),
     };
     drop(state);
-    match kept::taken(|| serde_json::from_slice::<Remembered>(&text)) {
+    match kept::taken(|| together(|| serde_json::from_slice::<Remembered>(&text))) {
         Ok(Remembered { mut daemon }) => {
             drop(text);
             daemon.begin_again(&old);

@@ -5,6 +5,9 @@
 
 use std::io;
 
+/// `CAP_SYS_ADMIN`.
+pub const SYS_ADMIN: u64 = 1 << 21;
+
 /// What a process has, and what programs it executes can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Held {

@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use super::clone::{self, Files, Process, Side};
-use super::{fd, limits, signal};
+use super::{fd, limits, oom, signal};
 
 /// What every child of this kind gets before its code runs.
 #[derive(Debug, Clone, Copy, Default)]
@@ -50,6 +50,7 @@ fn settle(options: &Options<'_>, parent: u32) -> io::Result<()> {
     }
     fd::close_all_but(options.keep)?;
     signal::reset()?;
+    oom::expose()?;
     if let Some(bytes) = options.memory {
         limits::set(limits::Resource::AddressSpace, bytes)?;
     }

@@ -40,6 +40,22 @@ pub fn reap(pid: i32) -> io::Result<Option<Dead>> {
     wait(libc::P_PID, pid.unsigned_abs(), libc::WEXITED | libc::WNOHANG)
 }
 
+/// Whether there is a child at all, ended or not.
+///
+/// # Errors
+/// As waitid(2).
+pub fn any() -> io::Result<bool> {
+    // SAFETY: all-zero bytes are a valid siginfo_t.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: the structure lives through the call.
+    match super::check(unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, options) }) {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 fn wait(kind: libc::idtype_t, id: u32, options: i32) -> io::Result<Option<Dead>> {
     loop {
         // SAFETY: all-zero bytes are a valid siginfo_t.

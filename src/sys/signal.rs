@@ -4,6 +4,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Highest signal number of the kernel.
 pub const HIGHEST: i32 = 64;
@@ -144,6 +145,52 @@ pub fn send_to_group(group: i32, signal: i32) -> io::Result<()> {
     }
     // SAFETY: no pointers.
     super::check(unsafe { libc::kill(group.saturating_neg(), signal) }).map(drop)
+}
+
+/// Sends a signal to every process this one may signal but itself: for process 1 at its end.
+///
+/// # Errors
+/// As kill(2); that there is nobody left is none.
+pub fn send_to_all(signal: i32) -> io::Result<()> {
+    if std::process::id() != 1 {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    // SAFETY: no pointers.
+    match super::check(unsafe { libc::kill(-1, signal) }) {
+        Err(error) if error.raw_os_error() != Some(libc::ESRCH) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Takes the next of the signals that are blocked, waiting at most so long for it; `None`:
+/// none has come.
+///
+/// # Errors
+/// As sigtimedwait(2).
+pub fn wait(patience: Duration) -> io::Result<Option<i32>> {
+    let set = FULL;
+    let time = libc::timespec {
+        tv_sec: libc::time_t::try_from(patience.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: libc::c_long::from(patience.subsec_nanos().cast_signed()),
+    };
+    // SAFETY: the set has the size that is said; both live through the call; no information
+    // about the signal is asked for.
+    let result = super::check_long(unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigtimedwait,
+            &raw const set,
+            std::ptr::null_mut::<libc::siginfo_t>(),
+            &raw const time,
+            size_of::<Set>(),
+        )
+    });
+    match result {
+        Ok(signal) => Ok(i32::try_from(signal).ok()),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::EAGAIN | libc::EINTR) => Ok(None),
+            _ => Err(error),
+        },
+    }
 }
 
 fn mask(set: Set) -> io::Result<()> {

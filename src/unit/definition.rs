@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::model::{
     At, Capabilities, CapabilitySet, ExitMatch, Health, HealthCheck, Id, IdRange, Kind, Limits,
     Log, LogDriver, Mount, MountSource, Namespaces, Propagation, Ready, Restart, RestartPolicy,
-    Rootfs, Security, Service, Unit, User, UserNamespace, Writable,
+    Rootfs, Seccomp, Security, Service, Unit, User, UserNamespace, Writable,
 };
 use super::names;
 
@@ -174,6 +174,7 @@ fn securing(security: &Security, own: Namespaces) -> Value {
         capabilities,
         privileged,
         user_namespace,
+        seccomp,
         masked_paths,
         read_only_paths,
         writable_paths,
@@ -207,6 +208,14 @@ fn securing(security: &Security, own: Namespaces) -> Value {
             let (uid, gid): (Vec<String>, Vec<String>) = (list(&at.value.uid), list(&at.value.gid));
             table.put("user-namespace", placed(at, json!({ "uid": uid, "gid": gid })));
         }
+    }
+    if let Some(at) = seccomp {
+        let word = match &at.value {
+            Seccomp::Default => "default",
+            Seccomp::Unconfined => "unconfined",
+            Seccomp::Profile { path, .. } => path,
+        };
+        table.at("seccomp", at, word);
     }
     Value::Object(table.0)
 }

@@ -156,10 +156,10 @@ impl Gathered {
     }
 }
 
-type Refusal = (String, Option<&'static str>);
+pub(super) type Refusal = (String, Option<&'static str>);
 
 /// Reads a regular file of at most [`limits::FILE_BYTES`].
-fn read(path: &Path) -> Result<Vec<u8>, Refusal> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, Refusal> {
     let cannot = |error: io::Error| (format!("cannot read this file: {}", why(&error)), None);
     // Looked at before it is opened: opening a device can do things.
     regular(&fs::metadata(path).map_err(cannot)?)?;

@@ -25,6 +25,12 @@ pub const TOTAL_NODES: usize = 500_000;
 pub const LIST: usize = 8192;
 /// Mounts of one unit, and paths in each of its lists of protected ones.
 pub const MOUNTS: usize = 256;
+/// Profiles of system calls in all.
+pub const PROFILES: usize = 64;
+/// Names of system calls in one profile.
+pub const PROFILE_NAMES: usize = 16384;
+/// Rules of one profile.
+pub const PROFILE_RULES: usize = 1024;
 /// Bytes of one string.
 pub const STRING: usize = 64 << 10;
 /// Bytes of strings in all instances of templates together.

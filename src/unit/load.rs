@@ -14,6 +14,7 @@ use super::files::{self, Source};
 use super::layers::{Raw, Raws, Space};
 use super::model::{MountSource, Unit, UnitSet};
 use super::pool::Pool;
+use super::seccomp::Profiles;
 use super::settings::value::Context;
 use super::settings::{self, Section, Status};
 use super::text::{Files, Place};
@@ -177,6 +178,7 @@ fn check_all(
 ) -> bool {
     let Raws { units, mut broken, .. } = raws;
     let mut complete = true;
+    let mut profiles = Profiles::default();
     for (count, ((space, name), raw)) in units.into_iter().enumerate() {
         if count >= limits::UNITS {
             let text = format!("there are more than {} units", limits::UNITS);
@@ -185,7 +187,8 @@ fn check_all(
             break;
         }
         let mut mistakes = Vec::new();
-        let checked = check_one(files, &name, &raw, report.has_room(), &mut mistakes);
+        let checked =
+            check_one(files, &name, &raw, report.has_room(), &mut profiles, &mut mistakes);
         let spoilt = broken.remove(&(space, name.clone())) || !mistakes.is_empty();
         report.extend(mistakes, files);
         match (space, checked) {
@@ -209,11 +212,13 @@ fn check_one(
     name: &str,
     raw: &Raw,
     hints: bool,
+    profiles: &mut Profiles,
     out: &mut Vec<Mistake>,
 ) -> Option<Checked> {
     let home = raw.header.file;
     let mut draft = Draft::new(name, files.name(home), files.line(raw.header));
-    let mut cx = Context { files, home, template: names::is_template(name), hints, out };
+    let template = names::is_template(name);
+    let mut cx = Context { files, home, template, hints, profiles, out };
     let info = raw.section.info()?;
     if let Status::NotYet(missing) = info.status {
         let kind = info.kind.unwrap_or_default();

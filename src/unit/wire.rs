@@ -3,6 +3,7 @@
 use super::diagnostic::Diagnostic;
 use super::limits;
 use super::load::Loaded;
+use super::shared;
 
 /// Why a message of the reader could not be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +28,7 @@ impl std::error::Error for WireError {}
 /// The message. What does not fit into one is replaced by a diagnostic that says so.
 pub fn encode(loaded: &Loaded) -> Vec<u8> {
     let fits = |bytes: &Vec<u8>| bytes.len() <= limits::MESSAGE;
-    postcard::to_stdvec(loaded).ok().filter(fits).unwrap_or_else(|| {
+    shared::together(|| postcard::to_stdvec(loaded)).ok().filter(fits).unwrap_or_else(|| {
         let text = WireError::TooLong.to_string();
         let diagnostics = vec![Diagnostic::of_file("berth", text, None)];
         let failed = Loaded { diagnostics, unusable: true, ..Loaded::default() };
@@ -43,7 +44,7 @@ pub fn decode(bytes: &[u8]) -> Result<Loaded, WireError> {
     if bytes.len() > limits::MESSAGE {
         return Err(WireError::TooLong);
     }
-    match postcard::take_from_bytes(bytes) {
+    match shared::together(|| postcard::take_from_bytes(bytes)) {
         Ok((loaded, [])) => Ok(loaded),
         _ => Err(WireError::Garbled),
     }

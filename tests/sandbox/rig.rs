@@ -346,6 +346,11 @@ impl<'a> Running<'a> {
 
     /// Runs another program inside and waits for it.
     pub fn exec(&mut self, exec: &Exec) -> Result<Outcome, String> {
+        self.program(Program::Exec(exec))
+    }
+
+    /// As [`Running::exec`], for what is nobody's wish.
+    pub fn program(&mut self, program: Program<'_>) -> Result<Outcome, String> {
         let (mut read, write) = std::io::pipe().unwrap();
         let stdio = Stdio {
             stdin: None,
@@ -353,7 +358,7 @@ impl<'a> Running<'a> {
             stderr: Some(write.as_fd()),
             named: &[],
         };
-        let mut child = self.process(Program::Exec(exec), &stdio)?;
+        let mut child = self.process(program, &stdio)?;
         drop(write);
         let result = executed(&mut child.status, &self.plan, &mut self.sockets);
         let mut output = String::new();

@@ -12,7 +12,7 @@ use crate::unit::model::CapabilitySet;
 
 impl State<'_> {
     /// What of the grant can be given.
-    fn given(&self, grant: Grant) -> Result<Grant, Failure> {
+    pub(super) fn given(&self, grant: Grant) -> Result<Grant, Failure> {
         grant.by(self.held).map_err(|missing| {
             Failure::text(format!("this supervisor does not have {missing} itself"))
         })
@@ -28,9 +28,13 @@ impl State<'_> {
         let Grant { root, others, .. } = self.given(grant)?;
         capability::keep_through_change_of_user(false)?;
         let nobody = CapabilitySet::EMPTY;
+        // For the filter alone: what is executed gets nothing of it, its bounding set and
+        // what is inherited are without it.
+        let spare = if self.plan.filters_with_privilege { capability::SYS_ADMIN } else { 0 };
+        let spare = spare & self.held.permitted;
         let (permitted, inherited) =
             if self.identity.uid == 0 { (root, nobody) } else { (others, others) };
-        Ok(capability::set(permitted.0, inherited.0)?)
+        Ok(capability::set(permitted.0 | spare, inherited.0)?)
     }
 
     /// With nothing in the bounding set even root gets nothing by executing a program.

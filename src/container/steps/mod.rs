@@ -9,6 +9,7 @@ mod overlay;
 mod paths;
 mod process;
 mod root;
+mod seccomp;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
@@ -22,6 +23,7 @@ use super::step::{Datagram, Op};
 use super::users::Identity;
 use crate::sys::capability::Held;
 use crate::sys::{namespace, net, socket};
+pub use seccomp::Gate;
 
 /// What steps leave for later ones.
 pub struct State<'a> {

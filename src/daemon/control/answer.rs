@@ -177,6 +177,9 @@ impl Daemon {
 
     /// A job that a client may be waiting for has ended.
     pub(in crate::daemon) fn job_done(&mut self, job: JobId, result: Result<(), String>) {
+        if self.stage_ended(job, &result) {
+            return;
+        }
         let Some(waiting) = self.control.jobs.remove(&job) else { return };
         let number = waiting.client;
         let Some(client) = self.control.clients.get_mut(&number) else { return };

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::daemon::Daemon;
 use crate::daemon::reader::Purpose;
+use crate::pid1::{End, Place};
 use crate::protocol::method::{
     Apply, Call, DescriptionReply, Empty, EventsReply, InfoReply, JobReply, Kill, Shutdown,
     VersionReply,
@@ -227,18 +228,27 @@ impl Daemon {
     }
 
     fn shutdown_call(&mut self, number: u64, call: &Shutdown) -> Result<(), Error> {
-        match call.how {
-            None | Some(ShutdownHow::Exit) => {}
-            Some(ShutdownHow::Poweroff | ShutdownHow::Reboot | ShutdownHow::Halt) => {
-                return Err(Error::Refused {
-                    reason: "switching a machine off is not supported yet; \
-                             `berthctl shutdown exit` ends berth and everything it runs"
-                        .to_owned(),
-                });
+        let refused = |reason: &str| Err(Error::Refused { reason: reason.to_owned() });
+        let end = match (call.how, self.options.place) {
+            (None, _) => self.own_end(),
+            (Some(ShutdownHow::Exit), Place::Machine) => {
+                return refused(
+                    "this is process 1 of a machine and cannot end; say poweroff, reboot or halt",
+                );
             }
-        }
+            (Some(ShutdownHow::Exit), _) => End::Exit,
+            (Some(_), Place::Plain) => {
+                return refused(
+                    "this supervisor is not process 1, so the machine is not its to end; \
+                     `berthctl shutdown exit` ends it and everything it runs",
+                );
+            }
+            (Some(ShutdownHow::Poweroff), _) => End::Poweroff,
+            (Some(ShutdownHow::Reboot), _) => End::Reboot,
+            (Some(ShutdownHow::Halt), _) => End::Halt,
+        };
         self.reply(number, &Empty {}, false);
-        self.begin_shutdown("asked to by berthctl", 0);
+        self.begin_end("asked to by berthctl", end);
         Ok(())
     }
 }

@@ -11,6 +11,7 @@ mod limits;
 mod log;
 mod mount;
 mod rare;
+mod seccomp;
 mod security;
 mod service;
 mod user_namespace;
@@ -20,11 +21,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use super::capability::{Capabilities, CapabilitySet};
+pub use super::shared::Shared;
 pub use health::{Health, HealthCheck};
 pub use limits::Limits;
 pub use log::{Log, LogDriver};
 pub use mount::{Mount, MountSource, Propagation};
 pub use rare::{Rare, Unset};
+pub use seccomp::{Filter, Seccomp};
 pub use security::Security;
 pub use service::{
     ExitMatch, Id, Namespaces, Ready, Restart, RestartPolicy, Rootfs, Service, User, Writable,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[cfg(doc)]
 use super::Rare;
 use super::rare::Unset;
-use super::{At, Capabilities, UserNamespace};
+use super::{At, Capabilities, Filter, Namespaces, Seccomp, UserNamespace};
 
 /// What a service's processes may do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +22,9 @@ pub struct Security {
     pub privileged: bool,
     /// Whose numbers its users are on the host.
     pub user_namespace: UserNamespace,
+    /// Which system calls; `None`: the default profile for a container that is not
+    /// privileged, else any. See [`Security::filter`].
+    pub seccomp: Option<At<Seccomp>>,
     /// Absolute paths inside its root that it does not see, besides the default ones.
     pub masked_paths: Vec<At<String>>,
     /// Absolute paths inside its root that it cannot write, besides the default ones.
@@ -42,6 +45,7 @@ impl Unset for Security {
         capabilities: Capabilities::Default,
         privileged: false,
         user_namespace: UserNamespace::Unset,
+        seccomp: None,
         masked_paths: Vec::new(),
         read_only_paths: Vec::new(),
         writable_paths: None,
@@ -49,6 +53,15 @@ impl Unset for Security {
 }
 
 impl Security {
+    /// What filters its system calls, and the line that says so (0: none does).
+    pub fn filter(&self, own: Namespaces) -> Option<At<Filter>> {
+        match &self.seccomp {
+            Some(at) => Some(At { value: at.value.filter()?, line: at.line }),
+            None if own.mount && !self.privileged => Some(At::default_value(Filter::Default)),
+            None => None,
+        }
+    }
+
     /// Calls `f` for every string that a person wrote, for templates. All fields are named,
     /// so that a new one cannot be forgotten.
     pub fn strings(&mut self, f: &mut dyn FnMut(&mut String)) {
@@ -57,6 +70,8 @@ impl Security {
             capabilities: _,
             privileged: _,
             user_namespace: _,
+            // Read before there are instances; the path of a template holds no `%i`.
+            seccomp: _,
             masked_paths,
             read_only_paths,
             writable_paths,

@@ -1,11 +1,11 @@
 //! `[service.NAME.security]`: what does not work yet is known and checked all the same.
 
-use super::value::{self, Context, put};
+use super::value::{self, Context, put, put_at};
 use super::{Section, Setting};
-use crate::unit::limits;
-use crate::unit::model::{At, Capabilities, CapabilitySet};
+use crate::unit::model::{At, Capabilities, CapabilitySet, Seccomp};
 use crate::unit::syntax::Node;
 use crate::unit::text::quote;
+use crate::unit::{limits, names};
 
 const SERVICE: &[Section] = &[Section::Service];
 const SECURITY: &[Section] = &[Section::Security];
@@ -72,15 +72,28 @@ pub(super) const SETTINGS: &[Setting] = &[
         SECURITY,
         "seccomp",
         "\"default\" | \"unconfined\" | path",
-        "\"default\"",
-        |_, v, cx| {
-            value::text(v, cx);
+        "see below",
+        |d, v, cx| {
+            let read = seccomp(v, cx);
+            put_at(&mut d.service.security.seccomp, v, read, cx);
         },
     )
-    .help("Which system calls it may make.")
-    .good(&["\"default\""])
-    .bad(&["true"])
-    .later("filtering of system calls"),
+    .help(
+        "Which system calls it may make: as Docker's default profile allows, or stricter; any; \
+         or what a profile in the OCI's form says. A service with a mount namespace of its own \
+         has the default profile unless it is privileged, other services may make any call. It is \
+         the same for the command, its hooks and health checks, and for `berthctl exec`. \
+         Conditions on capabilities are about those the service can have. Calls by `int 0x80` \
+         end the process whatever the profile says, calls of x32 are not there \
+         (`architectures` and `archMap` change nothing about that), and neither are those \
+         with a higher number than the profile's highest unless it allows by default. Of several \
+         entries for a call the first without `args` counts; if there is none, the first whose \
+         `args` all match. `SCMP_ACT_NOTIFY` and unknown keys are refused, unknown calls are \
+         ignored. With `no-new-privileges = false` it takes SYS_ADMIN to install the filter, \
+         which berth must have; the service does not keep it.",
+    )
+    .good(&["\"default\"", "\"unconfined\""])
+    .bad(&["true", "\"defualt\"", "\"/no/such/profile.json\"", "\"profile.json\""]),
     Setting::new(SECURITY, "read-only-paths", PATHS, "[]", |d, v, cx| {
         put(&mut d.service.security.read_only_paths, paths(v, cx));
     })
@@ -148,8 +161,8 @@ pub(super) const SETTINGS: &[Setting] = &[
         put(&mut d.service.security.privileged, value::flag(v, cx));
     })
     .help(
-        "For a container, all capabilities that berth has, and nothing of `/proc` and \
-         `/sys` is masked or read-only for its sake. So far that is all it does: \
+        "For a container, all capabilities that berth has, any system call unless `seccomp` \
+         is set, and nothing of `/proc` and `/sys` is masked or read-only for its sake. So far that is all it does: \
          namespaces, read-only trees and `no-new-privileges` stay as they are. \
          `berthctl status` marks it.",
     )
@@ -194,6 +207,37 @@ fn capabilities(node: &Node, all: All, cx: &mut Context<'_>) -> Option<Capabilit
         }
     })?;
     Some(sets.into_iter().fold(CapabilitySet::EMPTY, CapabilitySet::and))
+}
+
+fn seccomp(node: &Node, cx: &mut Context<'_>) -> Option<Seccomp> {
+    let text = value::text(node, cx)?;
+    match text {
+        "default" => return Some(Seccomp::Default),
+        "unconfined" => return Some(Seccomp::Unconfined),
+        _ => {}
+    }
+    if !text.contains('/') {
+        let message =
+            format!("{} is neither \"default\" nor \"unconfined\" nor a path", quote(text));
+        return match names::nearest(text, ["default", "unconfined"]) {
+            Some(near) => cx.advise(node, message, format!("did you mean \"{near}\"?")),
+            None => cx.advise(node, message, "write \"./\" before a file beside this one"),
+        };
+    }
+    if cx.template && text.contains("%i") {
+        return cx.refuse(node, "the profile of a template is the same for all its instances");
+    }
+    let path = value::host_path(text, node.place, cx)?;
+    match cx.profiles.get(&path) {
+        Ok(profile) => Some(Seccomp::Profile { path, profile }),
+        Err((problem, help)) => {
+            let message = format!("{text}: {problem}");
+            match help {
+                Some(help) => cx.advise(node, message, help),
+                None => cx.refuse(node, message),
+            }
+        }
+    }
 }
 
 fn words(node: &Node, cx: &mut Context<'_>) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::unit::diagnostic::Mistake;
 use crate::unit::model::{At, Id, User};
+use crate::unit::seccomp::Profiles;
 use crate::unit::syntax::{Node, Table, Value};
 use crate::unit::text::{Files, Place, quote};
 use crate::unit::{limits, names};
@@ -20,6 +21,8 @@ pub struct Context<'a> {
     pub template: bool,
     /// Whether to look for the nearest known word; off once there are thousands of mistakes.
     pub hints: bool,
+    /// Profiles of system calls, read so far.
+    pub profiles: &'a mut Profiles,
     /// Where mistakes go.
     pub out: &'a mut Vec<Mistake>,
 }

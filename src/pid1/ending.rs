@@ -1,0 +1,246 @@
+//! The end of a machine, when no unit runs any more: what is left is ended, nothing is
+//! mounted for writing, and the kernel is told.
+//!
+//! What must hold: it comes to its end, whatever hangs. Everything that can wait for a disk
+//! or a network happens in a child with a deadline; the filesystems are written out as far
+//! as they can be before the kernel is told, and never is it told first.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::mount::UnmountFlags;
+
+use super::End;
+use crate::sys::power::{self, Command};
+use crate::sys::{fd, fork, path, pidfd, reap, signal};
+
+/// How long what no unit knows of may take after SIGTERM.
+const TERM: Duration = Duration::from_secs(3);
+
+/// And after SIGKILL; what is not gone then hangs in the kernel.
+const KILL: Duration = Duration::from_secs(2);
+
+/// How long writing out and unmounting may take.
+const UNMOUNT: Duration = Duration::from_secs(60);
+
+/// How often what was in use is tried again: one may have been in the way of another.
+const ROUNDS: usize = 16;
+
+/// Where the kernel shows itself; it needs no unmounting, and `/proc` is needed to the end.
+const KERNEL: [&str; 4] = ["/proc", "/sys", "/dev", "/run"];
+
+/// Ends the machine. Comes back only with the reason why the kernel would not.
+pub fn machine(end: End) -> io::Error {
+    say(&format!("about to {}", end.words()));
+    end_everybody();
+    match fork::child(&fork::Options::default(), || i32::from(!put_away())) {
+        Ok(process) => {
+            let milliseconds = i32::try_from(UNMOUNT.as_millis()).unwrap_or(i32::MAX);
+            if !fd::readable_within(process.pidfd.as_fd(), milliseconds).unwrap_or(false) {
+                say("a filesystem does not answer: going on without it");
+                // It hangs in the kernel, so this is for the day that it does not.
+                let _ = pidfd::send_signal(process.pidfd.as_fd(), libc::SIGKILL);
+            }
+        }
+        Err(error) => {
+            say(&format!("no process can be made ({error}): only writing everything out"));
+            rustix::fs::sync();
+        }
+    }
+    let command = match end {
+        End::Reboot if kexec_is_loaded() => Command::Kexec,
+        End::Reboot => Command::Restart,
+        End::Halt => Command::Halt,
+        End::Exit | End::Poweroff => Command::Poweroff,
+    };
+    match (command, power::reboot(command)) {
+        // What was loaded does not start.
+        (Command::Kexec, error) => {
+            say(&format!("cannot start the loaded kernel: {error}"));
+            power::reboot(Command::Restart)
+        }
+        (_, error) => error,
+    }
+}
+
+/// The end of a container that somebody asked to power off or reboot: the kernel tells who
+/// made it which (`reboot(2)` in a pid namespace), if it lets this process. Otherwise this
+/// process just ends.
+pub fn container(end: End) {
+    let command = match end {
+        End::Exit => return,
+        End::Reboot => Command::Restart,
+        End::Poweroff | End::Halt => Command::Poweroff,
+    };
+    // Without CAP_SYS_BOOT; to end is all that is left to do.
+    let _ = power::reboot(command);
+}
+
+/// To the console, and not by way of the logger, which has ended.
+fn say(text: &str) {
+    let _ = writeln!(io::stderr(), "berth: {text}");
+}
+
+fn kexec_is_loaded() -> bool {
+    fs::read("/sys/kernel/kexec_loaded").is_ok_and(|text| text.starts_with(b"1"))
+}
+
+/// SIGTERM, then SIGKILL for all processes that are left.
+pub fn end_everybody() {
+    for (signal, patience) in [(libc::SIGTERM, TERM), (libc::SIGKILL, KILL)] {
+        if let Err(error) = signal::send_to_all(signal) {
+            say(&format!("cannot signal what is left: {error}"));
+        }
+        // What is stopped hears of its end only when it goes on.
+        let _ = signal::send_to_all(libc::SIGCONT);
+        if reap_all(patience) {
+            return;
+        }
+        if signal == libc::SIGTERM {
+            let names = survivors();
+            say(&format!("killing what does not end: {}", names.join(", ")));
+        }
+    }
+    say(&format!("hanging in the kernel, left behind: {}", survivors().join(", ")));
+}
+
+/// Reaps until no child is left, which for process 1 means: no process at all.
+fn reap_all(patience: Duration) -> bool {
+    let begun = Instant::now();
+    loop {
+        while let Ok(Some(dead)) = reap::peek() {
+            if !matches!(reap::reap(dead.pid), Ok(Some(_))) {
+                break;
+            }
+        }
+        if !reap::any().unwrap_or(false) {
+            return true;
+        }
+        let left = patience.saturating_sub(begun.elapsed());
+        // In slices: a signal that was pending before is taken as one too.
+        if left.is_zero() || signal::wait(left.min(Duration::from_millis(100))).is_err() {
+            return false;
+        }
+    }
+}
+
+/// Names of processes, for people. Threads of the kernel have no command line.
+fn survivors() -> Vec<String> {
+    let mut names = BTreeSet::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let pid = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
+        let Some(pid) = pid.filter(|&pid| pid > 1) else { continue };
+        let is_program = fs::read(entry.path().join("cmdline")).is_ok_and(|line| !line.is_empty());
+        if is_program && names.len() < 8 {
+            let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+            names.insert(format!("{} ({pid})", name.trim()));
+        }
+    }
+    names.into_iter().collect()
+}
+
+/// In a child: swap, mounts, loop devices, the root. Whether all of it is clean.
+fn put_away() -> bool {
+    rustix::fs::sync();
+    swap_off();
+    let mut left = unmount_all();
+    clear_loops();
+    if !left.is_empty() {
+        left = unmount_all();
+    }
+    for point in &left {
+        let why = match rustix::mount::mount_remount(
+            point.as_str(),
+            rustix::mount::MountFlags::RDONLY,
+            "",
+        ) {
+            Ok(()) => "was in use and is read-only now".to_owned(),
+            Err(error) => format!("cannot be unmounted: {}", io::Error::from(error)),
+        };
+        say(&format!("{point} {why}"));
+    }
+    let root = rustix::mount::mount_remount("/", rustix::mount::MountFlags::RDONLY, "");
+    let clean = match root {
+        Ok(()) => true,
+        // Something still writes: the kernel makes all filesystems read-only at once
+        // (sysrq.txt: `u`, then `s`).
+        Err(error) => {
+            say(&format!("the root filesystem is in use ({})", io::Error::from(error)));
+            for key in ["s", "u"] {
+                let _ = fs::write("/proc/sysrq-trigger", key);
+            }
+            false
+        }
+    };
+    rustix::fs::sync();
+    clean && left.is_empty()
+}
+
+fn swap_off() {
+    let table = fs::read_to_string("/proc/swaps").unwrap_or_default();
+    for line in table.lines().skip(1) {
+        let Some(path) = line.split_whitespace().next() else { continue };
+        if let Err(error) = power::swap_off(Path::new(path)) {
+            say(&format!("cannot take {path} out of use as swap: {error}"));
+        }
+    }
+}
+
+/// Unmounts the newest first, in rounds while that helps; what is left.
+fn unmount_all() -> Vec<String> {
+    let mut left = Vec::new();
+    for _ in 0..ROUNDS {
+        let mounts = path::mounts(path::Which::All, usize::MAX).unwrap_or_default();
+        let mut progress = false;
+        left.clear();
+        for mount in mounts.into_iter().rev().filter(|mount| is_ours(&mount.point)) {
+            match rustix::mount::unmount(mount.point.as_str(), UnmountFlags::empty()) {
+                Ok(()) => progress = true,
+                Err(Errno::INVAL | Errno::NOENT) => {}
+                Err(_) => left.push(mount.point),
+            }
+        }
+        if left.is_empty() || !progress {
+            break;
+        }
+    }
+    left
+}
+
+fn is_ours(point: &str) -> bool {
+    point != "/" && !KERNEL.iter().any(|kernel| Path::new(point).starts_with(kernel))
+}
+
+/// Loop devices hold the file under them, and with it that file's filesystem.
+fn clear_loops() {
+    for entry in fs::read_dir("/sys/block").into_iter().flatten().flatten() {
+        if !entry.path().join("loop/backing_file").exists() {
+            continue;
+        }
+        let device = Path::new("/dev").join(entry.file_name());
+        let cleared = File::open(&device).and_then(|file| power::clear_loop(file.as_fd()));
+        if let Err(error) = cleared {
+            say(&format!("{} does not let go of its file: {error}", device.display()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_s_own_mounts_are_left_alone() {
+        for kept in ["/", "/proc", "/dev/pts", "/run", "/sys/fs/cgroup"] {
+            assert!(!is_ours(kept), "{kept}");
+        }
+        for gone in ["/srv", "/runs", "/var/lib", "/devices"] {
+            assert!(is_ours(gone), "{gone}");
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! fstab(5): the filesystems of a machine, checked and mounted.
+//!
+//! Runs in children only: `fsck`, `mount` and `swapon` are programs of the machine, and
+//! wait for disks. What is independent happens at the same time: checks of one pass on
+//! different devices, mounts that are not below each other.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::command_line::Fsck;
+use crate::sys::cgroup::tree::unescape;
+
+/// How long a device may take to appear where fstab does not say (its `x-systemd.device-timeout`
+/// is understood).
+const DEVICE: Duration = Duration::from_secs(30);
+
+/// Most lines that are read.
+const LINES: usize = 4096;
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// A path, `UUID=…`, `LABEL=…`, or anything a filesystem takes.
+    pub source: String,
+    /// Where; `none` for swap.
+    pub target: String,
+    /// Which filesystem.
+    pub kind: String,
+    /// As mount(8) takes them.
+    pub options: String,
+    /// When it is checked: 0 never, 1 first.
+    pub pass: u32,
+}
+
+impl Entry {
+    /// Whether it has this option.
+    pub fn has(&self, option: &str) -> bool {
+        self.options.split(',').any(|one| one == option)
+    }
+
+    fn is_swap(&self) -> bool {
+        self.kind == "swap"
+    }
+
+    /// Whether it has a device that must be there first.
+    fn device(&self) -> Option<&str> {
+        let by_tag = ["UUID=", "LABEL=", "PARTUUID=", "PARTLABEL=", "ID="];
+        let tagged = by_tag.iter().any(|tag| self.source.starts_with(tag));
+        (tagged || self.source.starts_with('/')).then_some(&self.source)
+    }
+
+    fn patience(&self) -> Duration {
+        let said = self.options.split(',').find_map(|one| {
+            let text = one.strip_prefix("x-systemd.device-timeout=")?;
+            text.trim_end_matches('s').parse().ok()
+        });
+        said.map_or(DEVICE, Duration::from_secs)
+    }
+}
+
+/// Reads `/etc/fstab`; none is an empty one.
+///
+/// # Errors
+/// As open(2) and read(2).
+pub fn read() -> io::Result<Vec<Entry>> {
+    match fs::read_to_string("/etc/fstab") {
+        Ok(text) => Ok(parse(&text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// The pure part of [`read`].
+pub fn parse(text: &str) -> Vec<Entry> {
+    let entry = |line: &str| {
+        let line = line.trim();
+        if line.starts_with('#') {
+            return None;
+        }
+        let mut fields = line.split_whitespace().map(unescape);
+        Some(Entry {
+            source: fields.next()?,
+            target: fields.next()?,
+            kind: fields.next()?,
+            options: fields.next().unwrap_or_else(|| "defaults".to_owned()),
+            pass: fields.nth(1).and_then(|text| text.parse().ok()).unwrap_or(0),
+        })
+    };
+    text.lines().take(LINES).filter_map(entry).collect()
+}
+
+/// What a filesystem check came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checked {
+    /// Clean, or repaired.
+    Fine,
+    /// Repaired, and the machine must start again.
+    Reboot,
+    /// Not repaired.
+    Broken,
+}
+
+/// What the exit code of `fsck` says (fsck(8)).
+pub fn verdict(code: Option<i32>) -> Checked {
+    match code {
+        // 32 is "cancelled"; what was not looked at is not known to be broken.
+        Some(0 | 1 | 32) => Checked::Fine,
+        Some(2 | 3) => Checked::Reboot,
+        Some(_) | None => Checked::Broken,
+    }
+}
+
+/// Begins a check; `None` if there is nothing to check it with.
+///
+/// # Errors
+/// No process is left.
+pub fn start_check(kind: &str, device: &str, mode: Fsck) -> io::Result<Option<Child>> {
+    let program = format!("fsck.{kind}");
+    let places = ["/sbin", "/usr/sbin", "/bin", "/usr/bin"];
+    let Some(path) =
+        places.iter().map(|place| Path::new(place).join(&program)).find(|it| it.exists())
+    else {
+        return Ok(None);
+    };
+    let mut command = Command::new(path);
+    // -a: repair what can be repaired without asking. Every fsck knows it.
+    command.arg("-a").stdin(Stdio::null());
+    if mode == Fsck::Force {
+        command.arg("-f");
+    }
+    command.arg(device).spawn().map(Some)
+}
+
+/// What was done, and what was not.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// A sentence each.
+    pub troubles: Vec<String>,
+    /// A check wants the machine to start again.
+    pub reboot: bool,
+}
+
+/// Checks and mounts these, and puts swap to use; what is mounted already, `noauto` or
+/// behind a network (`_netdev`) is left alone. One that fails does not keep others from
+/// being tried, but for those below it; one that is `nofail` is no trouble.
+pub fn bring_up(entries: &[Entry], mode: Fsck) -> Outcome {
+    let mut outcome = Outcome::default();
+    let mounted = mount_points();
+    let wanted = |entry: &&Entry| {
+        let elsewhere = entry.target == "/" || mounted.contains(&entry.target);
+        !entry.has("noauto") && !entry.has("_netdev") && !elsewhere
+    };
+    let mut todo: Vec<&Entry> = entries.iter().filter(wanted).collect();
+    todo.retain(|entry| wait_for_device(entry, &mut outcome));
+    if mode != Fsck::Skip {
+        check_all(&mut todo, mode, &mut outcome);
+    }
+    mount_all(todo, &mut outcome);
+    outcome
+}
+
+fn trouble(outcome: &mut Outcome, entry: &Entry, text: String) {
+    if !entry.has("nofail") {
+        outcome.troubles.push(text);
+    }
+}
+
+fn mount_points() -> Vec<String> {
+    crate::sys::path::mounts(crate::sys::path::Which::All, usize::MAX)
+        .map(|mounts| mounts.into_iter().map(|mount| mount.point).collect())
+        .unwrap_or_default()
+}
+
+/// Whether the device is there in time. There may be no device manager to tell of it.
+fn wait_for_device(entry: &Entry, outcome: &mut Outcome) -> bool {
+    let Some(device) = entry.device() else { return true };
+    let begun = Instant::now();
+    let patience =
+        if entry.has("nofail") { entry.patience().min(DEVICE) } else { entry.patience() };
+    loop {
+        if resolve(device).is_some() {
+            return true;
+        }
+        if begun.elapsed() >= patience {
+            let seconds = patience.as_secs();
+            trouble(
+                outcome,
+                entry,
+                format!("{device} for {} was not there after {seconds} s", entry.target),
+            );
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// The device's path; tags are looked up by `findfs` (util-linux, busybox).
+fn resolve(device: &str) -> Option<String> {
+    if device.starts_with('/') {
+        return Path::new(device).exists().then(|| device.to_owned());
+    }
+    let output = Command::new("findfs").arg(device).stderr(Stdio::null()).output().ok()?;
+    let path = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+    (output.status.success() && !path.is_empty()).then_some(path)
+}
+
+/// One pass after the other, all of a pass at once; what is broken is not to be mounted.
+fn check_all(todo: &mut Vec<&Entry>, mode: Fsck, outcome: &mut Outcome) {
+    let mut passes: Vec<u32> = todo.iter().map(|entry| entry.pass).filter(|&it| it > 0).collect();
+    passes.sort_unstable();
+    passes.dedup();
+    for pass in passes {
+        let mut running = Vec::new();
+        for entry in todo.iter().filter(|entry| entry.pass == pass && !entry.is_swap()) {
+            let device = entry.device().and_then(resolve);
+            match device.map(|device| start_check(&entry.kind, &device, mode)) {
+                Some(Ok(Some(child))) => running.push((entry.target.clone(), child)),
+                Some(Err(error)) => {
+                    trouble(outcome, entry, format!("cannot check {}: {error}", entry.target));
+                }
+                Some(Ok(None)) | None => {}
+            }
+        }
+        for (target, mut child) in running {
+            let code = child.wait().ok().and_then(|status| status.code());
+            match verdict(code) {
+                Checked::Fine => {}
+                Checked::Reboot => outcome.reboot = true,
+                Checked::Broken => {
+                    if let Some(index) = todo.iter().position(|entry| entry.target == target) {
+                        let entry = todo.remove(index);
+                        let text = format!("the check of {} for {target} failed", entry.source);
+                        trouble(outcome, entry, text);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// In waves: an entry waits for what its target is below.
+fn mount_all(mut todo: Vec<&Entry>, outcome: &mut Outcome) {
+    let mut failed: Vec<String> = Vec::new();
+    while !todo.is_empty() {
+        let below = |entry: &Entry, above: &str| {
+            entry.target != above && Path::new(&entry.target).starts_with(above)
+        };
+        let (mut wave, mut rest): (Vec<&Entry>, Vec<&Entry>) = (Vec::new(), Vec::new());
+        for entry in &todo {
+            let waits = todo.iter().any(|other| below(entry, &other.target));
+            if waits { rest.push(entry) } else { wave.push(entry) }
+        }
+        if wave.is_empty() {
+            // Two lines for one place: in the order written.
+            wave.extend(rest.first().copied());
+            rest = rest.split_off(rest.len().min(1));
+        }
+        let started: Vec<_> =
+            wave.iter().map(|entry| (*entry, start_mount(entry, &failed))).collect();
+        for (entry, child) in started {
+            let ended = child.and_then(|mut child| child.wait());
+            match ended {
+                Ok(status) if status.success() => {}
+                Ok(_) => {
+                    failed.push(entry.target.clone());
+                    let what = if entry.is_swap() { "use as swap" } else { "mount" };
+                    trouble(
+                        outcome,
+                        entry,
+                        format!("cannot {what} {} on {}", entry.source, entry.target),
+                    );
+                }
+                Err(error) => {
+                    failed.push(entry.target.clone());
+                    trouble(outcome, entry, format!("cannot mount {}: {error}", entry.target));
+                }
+            }
+        }
+        todo = rest;
+    }
+}
+
+fn start_mount(entry: &Entry, failed: &[String]) -> io::Result<Child> {
+    if failed.iter().any(|above| Path::new(&entry.target).starts_with(above)) {
+        return Err(io::Error::other("what it is in is not mounted"));
+    }
+    let mut command;
+    if entry.is_swap() {
+        command = Command::new("swapon");
+        command.arg(&entry.source);
+    } else {
+        fs::create_dir_all(&entry.target)?;
+        command = Command::new("mount");
+        command.args(["-t", &entry.kind, "-o", &entry.options, &entry.source, &entry.target]);
+    }
+    command.stdin(Stdio::null()).spawn()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_read_as_mount_reads_them() {
+        let text = "# a comment\n\nUUID=1-2 / ext4 errors=remount-ro 0 1\n\
+                    /dev/vdb /srv/my\\040files ext4 nofail,x-systemd.device-timeout=5s\n\
+                    tmpfs /tmp tmpfs size=10% 0 0\n/swap none swap sw\nincomplete\n";
+        let entries = parse(text);
+        assert_eq!(entries.len(), 4);
+        assert_eq!((entries[0].pass, entries[0].device()), (1, Some("UUID=1-2")));
+        assert_eq!(entries[1].target, "/srv/my files");
+        assert!(entries[1].has("nofail"));
+        assert_eq!(entries[1].patience(), Duration::from_secs(5));
+        assert_eq!((entries[2].pass, entries[2].device()), (0, None));
+        assert!(entries[3].is_swap());
+    }
+
+    #[test]
+    fn exit_codes_of_fsck() {
+        assert_eq!(verdict(Some(0)), Checked::Fine);
+        assert_eq!(verdict(Some(1)), Checked::Fine);
+        assert_eq!(verdict(Some(3)), Checked::Reboot);
+        assert_eq!(verdict(Some(4)), Checked::Broken);
+        assert_eq!(verdict(None), Checked::Broken);
+    }
+}

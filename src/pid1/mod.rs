@@ -1,0 +1,83 @@
+//! Being process 1, of a machine or of a container: what is mounted first, the console, the
+//! kernel's command line, the steps that bring a machine up, and the end of it.
+//!
+//! What must always hold: whatever fails here leads on (to the rescue shell at worst),
+//! because a machine whose process 1 ends is dead. Before the loop of the supervisor
+//! nothing is waited for without a bound in time, and once it runs nothing in here is
+//! called by it until it is over: the steps of a boot are units (`units/`), each a process
+//! `berth machine STEP` that may wait as long as its unit lets it.
+
+pub mod command_line;
+pub mod console;
+pub mod ending;
+pub mod filesystems;
+pub mod fstab;
+pub mod rescue;
+pub mod root;
+pub mod steps;
+
+use std::os::unix::fs::MetadataExt;
+
+use serde::{Deserialize, Serialize};
+
+/// Whose process this is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Place {
+    /// Process 1 of a machine: nobody else mounts, cleans up or switches it off.
+    Machine,
+    /// Process 1 of a container: its end is the container's.
+    Container,
+    /// Any other process.
+    #[default]
+    Plain,
+}
+
+/// The inode of the first pid namespace, the same in every kernel (`PID_NS_INIT_INO` of
+/// linux/nsfs.h).
+const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
+
+/// Finds out. Process 1 needs `/proc` for it: see [`filesystems::mount_proc`]. Where there
+/// is none and none can be mounted, somebody else made this a container.
+pub fn place() -> Place {
+    if std::process::id() != 1 {
+        return Place::Plain;
+    }
+    match std::fs::metadata("/proc/self/ns/pid") {
+        Ok(namespace) if namespace.ino() == FIRST_PID_NAMESPACE => Place::Machine,
+        _ => Place::Container,
+    }
+}
+
+/// Whether this is process 1 of a machine. Mounts `/proc` for it if there is none.
+pub fn is_machine() -> bool {
+    if std::process::id() == 1 {
+        filesystems::mount_proc();
+    }
+    place() == Place::Machine
+}
+
+/// How it all ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum End {
+    /// This process exits.
+    #[default]
+    Exit,
+    /// The machine is switched off.
+    Poweroff,
+    /// It starts again, by kexec if a kernel is loaded.
+    Reboot,
+    /// It stops and stays on.
+    Halt,
+}
+
+impl End {
+    /// In a sentence: "cannot …", "about to …".
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Exit => "end",
+            Self::Poweroff => "power off",
+            Self::Reboot => "reboot",
+            Self::Halt => "halt",
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The steps that bring a machine up: `berth machine STEP`, each the command of a stock
+//! unit in `units/`. One module a step.
+//!
+//! They run as ordinary processes, so they may wait; how long is in their units. A step
+//! that has nothing to do is a success.
+
+mod identity;
+mod modules;
+mod seed;
+mod sysctl;
+mod temporary;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use super::command_line::CommandLine;
+use super::fstab;
+use crate::sys::net;
+
+/// A step: its name, what it does, and its code, which answers with what went wrong.
+type Step = (&'static str, &'static str, fn() -> Vec<String>);
+
+/// Every step, in the order in which a machine needs them.
+pub const STEPS: [Step; 8] = [
+    ("filesystems", "check and mount what /etc/fstab names, use its swap", filesystems),
+    ("modules", "load the kernel modules that modules-load.d names", modules::load),
+    ("sysctl", "set what sysctl.d names", sysctl::set),
+    ("hostname", "set the name in /etc/hostname", identity::hostname),
+    ("machine-id", "make /etc/machine-id if there is none", identity::machine_id),
+    ("random-seed", "give the kernel what was kept for it, and keep something new", seed::renew),
+    ("temporary-files", "make what must be in /run and /tmp, as tmpfiles.d says", temporary::make),
+    ("loopback", "bring up lo", loopback),
+];
+
+/// Runs the step of this name.
+pub fn run(name: &str) -> ExitCode {
+    let Some((_, _, step)) = STEPS.iter().find(|(known, ..)| *known == name) else {
+        let names: Vec<&str> = STEPS.iter().map(|(name, ..)| *name).collect();
+        let text = format!("there is no step {name}; the steps are {}", names.join(", "));
+        let _ = writeln!(io::stderr(), "berth: {text}");
+        return ExitCode::from(2);
+    };
+    let troubles = step();
+    for trouble in &troubles {
+        // The unit's log; there is nobody else to tell.
+        let _ = writeln!(io::stderr(), "{trouble}");
+    }
+    if troubles.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn filesystems() -> Vec<String> {
+    let entries = match fstab::read() {
+        Ok(entries) => entries,
+        Err(error) => return vec![format!("cannot read /etc/fstab: {error}")],
+    };
+    let outcome = fstab::bring_up(&entries, CommandLine::read().fsck);
+    if outcome.reboot {
+        // Not the root, which process 1 has checked: to mount it anew is enough.
+        let _ = writeln!(io::stderr(), "a check repaired so much that it asks for a reboot");
+    }
+    outcome.troubles
+}
+
+fn loopback() -> Vec<String> {
+    net::loopback_up()
+        .err()
+        .map(|error| format!("cannot bring up lo: {error}"))
+        .into_iter()
+        .collect()
+}
+
+/// The files of a directory of drop-ins, as in sysctl.d(5): a name in an earlier directory
+/// stands for the same name in later ones; all sorted by name.
+fn drop_ins(directories: &[&str], suffix: &str) -> Vec<std::path::PathBuf> {
+    let mut files = std::collections::BTreeMap::new();
+    for directory in directories {
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            if name.as_encoded_bytes().ends_with(suffix.as_bytes()) {
+                files.entry(name).or_insert_with(|| entry.path());
+            }
+        }
+    }
+    files.into_values().collect()
+}

@@ -1,0 +1,49 @@
+//! The kernel's choice of whom to kill when memory is short (`proc_pid_oom_score_adj(5)`):
+//! process 1 of a machine is never it, and its children do not inherit that.
+
+use std::fs;
+use std::io;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+const FILE: &str = "/proc/self/oom_score_adj";
+
+/// Never.
+const NEVER: &str = "-1000";
+
+/// What children get back; [`NOT_PROTECTED`] where nothing was changed.
+static BEFORE: AtomicI32 = AtomicI32::new(NOT_PROTECTED);
+
+const NOT_PROTECTED: i32 = i32::MIN;
+
+/// From now on this process is never chosen.
+///
+/// # Errors
+/// As write(2): `EACCES` without `CAP_SYS_RESOURCE`.
+pub fn protect() -> io::Result<()> {
+    let before = fs::read_to_string(FILE)?.trim().parse().unwrap_or(0);
+    fs::write(FILE, NEVER)?;
+    BEFORE.store(before, Ordering::Relaxed);
+    Ok(())
+}
+
+/// After an upgrade in place: the program before has called [`protect`].
+pub fn is_protected_already() {
+    BEFORE.store(0, Ordering::Relaxed);
+}
+
+/// Whether children have something to undo ([`expose`]).
+pub fn is_protected() -> bool {
+    BEFORE.load(Ordering::Relaxed) != NOT_PROTECTED
+}
+
+/// In a child: what counted before [`protect`] counts again. Costs nothing where that was
+/// not called.
+///
+/// # Errors
+/// As write(2).
+pub fn expose() -> io::Result<()> {
+    match BEFORE.load(Ordering::Relaxed) {
+        NOT_PROTECTED => Ok(()),
+        before => fs::write(FILE, before.to_string()),
+    }
+}

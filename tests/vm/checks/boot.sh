@@ -1,0 +1,117 @@
+# shellcheck shell=sh disable=SC2317,SC1010,SC2013
+# What process 1 and the stock units have made of the machine.
+
+check_process_1_is_berth() { [ "$(readlink /proc/1/exe)" = /usr/sbin/berth ]; }
+check_proc_is_mounted() { mounted proc /proc; }
+check_sys_is_mounted() { mounted sysfs /sys; }
+check_dev_is_mounted() { mounted devtmpfs /dev && [ -b /dev/vda ]; }
+check_pts_is_mounted() { mounted devpts /dev/pts && [ -c /dev/ptmx ]; }
+check_shm_is_mounted() { mounted tmpfs /dev/shm && [ "$(stat -c %a /dev/shm)" = 1777 ]; }
+check_run_is_mounted() { mounted tmpfs /run; }
+check_cgroup2_is_mounted() { mounted cgroup2 /sys/fs/cgroup; }
+check_bpf_is_mounted() { mounted bpf /sys/fs/bpf; }
+check_securityfs_is_mounted() { mounted securityfs /sys/kernel/security; }
+
+check_nothing_is_mounted_twice() {
+    [ -z "$(awk '{ print $2 }' /proc/mounts | sort | uniq -d)" ]
+}
+
+check_the_root_can_be_written() {
+    grep -q '^/dev/[^ ]* / ext4 rw' /proc/mounts
+    touch /written && rm /written
+}
+
+check_fstab_is_mounted() {
+    mounted ext4 /srv/data
+    mounted tmpfs /srv/data/tmp
+    grep -q ' /srv/data ext4 rw,noatime' /proc/mounts
+    # What may be missing is, and kept nothing from going on.
+    ! mountpoint -q /srv/nothing
+}
+
+check_swap_is_used() { grep -q '^/dev/vdc' /proc/swaps; }
+
+check_the_disk_of_fstab_was_checked() { log_has filesystems 'data: clean'; }
+
+check_hostname() { [ "$(cat /proc/sys/kernel/hostname)" = machine-under-test ]; }
+
+check_machine_id() { grep -qxE '[0-9a-f]{32}' /etc/machine-id; }
+
+check_sysctl() {
+    [ "$(cat /proc/sys/net/ipv4/ip_forward)" = 1 ]
+    [ "$(cat /proc/sys/net/ipv4/conf/all/rp_filter)" = 2 ]
+    [ "$(cat /proc/sys/net/ipv4/conf/default/rp_filter)" = 2 ]
+    state_is sysctl done
+}
+
+check_modules() { grep -q '^loop ' /proc/modules; }
+
+check_loopback() { ip -4 addr show lo | grep -q 127.0.0.1; }
+
+check_temporary_files() {
+    [ "$(stat -c %a /run/lock)" = 1777 ]
+    [ "$(stat -c '%a %U %G' /run/checks)" = '750 root tty' ]
+    [ "$(cat /run/checks/file)" = hello ]
+    [ "$(readlink /var/run)" = ../run ] || [ "$(readlink /var/run)" = /run ]
+}
+
+check_random_seed() {
+    [ "$(stat -c '%a %s' /var/lib/berth/random-seed)" = '600 256' ]
+    # Given to the kernel once and then never again: a second run keeps another.
+    before=$(sha256sum </var/lib/berth/random-seed)
+    berth machine random-seed
+    [ "$before" != "$(sha256sum </var/lib/berth/random-seed)" ]
+}
+
+check_clock() { [ "$(date +%Y)" -ge 2026 ]; }
+
+check_console() {
+    for number in 0 1 2; do [ "$(readlink /proc/1/fd/$number)" = /dev/console ]; done
+}
+
+check_process_1_is_never_chosen_when_memory_is_short() {
+    [ "$(cat /proc/1/oom_score_adj)" = -1000 ]
+    [ "$(cat /proc/self/oom_score_adj)" = 0 ]
+    for child in $(cat /proc/1/task/1/children); do
+        [ "$(cat "/proc/$child/oom_score_adj")" != -1000 ] || case $(cat "/proc/$child/comm") in
+            # Who may never be chosen says so itself.
+            systemd-udevd | udevd | agetty) ;;
+            *) return 1 ;;
+        esac
+    done
+}
+
+check_no_trouble_was_reported() {
+    ! berthctl logs berth | grep -iE 'cannot|failed|not enforced'
+}
+
+check_devices() {
+    state_is udev running && state_is devices done
+    [ -e /dev/disk/by-label/data ] && [ -n "$(ls /run/udev/data)" ]
+}
+
+check_drivers_are_loaded_for_devices() { grep -q '^virtio_net ' /proc/modules; }
+
+check_dhcp() {
+    until_ok state_is network running
+    ip -4 addr | grep -q 'inet 10\.0\.2\.15/24'
+    ip route | grep -q '^default via 10\.0\.2\.2'
+    grep -q '^nameserver 10\.0\.2\.3' /etc/resolv.conf
+}
+
+check_syslog() {
+    busybox logger -t checks "hello from a program"
+    until_ok log_has syslog 'hello from a program'
+}
+
+check_login_on_the_console() {
+    state_is getty-console running
+    pid=$(field getty-console main_pid)
+    [ "$(readlink "/proc/$pid/fd/0")" = /dev/ttyS0 ]
+}
+
+check_what_a_step_does_not_know() {
+    code=0
+    berth machine nonsense || code=$?
+    [ "$code" = 2 ]
+}
