@@ -38,6 +38,8 @@ mod limits;
 mod mounts;
 #[path = "sandbox/namespaces.rs"]
 mod namespaces;
+#[path = "sandbox/numbers.rs"]
+mod numbers;
 #[path = "sandbox/paths.rs"]
 mod paths;
 #[path = "sandbox/probes.rs"]

@@ -1,6 +1,6 @@
 //! The rig: a runner of tests in forked children, and a small supervisor for one unit.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
@@ -16,10 +16,10 @@ use berth::container::{
 use berth::sys::cgroup::{Group, Root, Tree};
 use berth::sys::reap::{self, Dead, Ended};
 use berth::sys::{fd, fork, pidfd};
-use berth::unit::model::{
-    At, IdMaps, Mount, Rootfs, Service, Unit, UserNamespace as Wanted, Writable,
-};
+use berth::unit::model::{At, Mount, Rootfs, Service, Unit, Writable};
 
+pub use super::numbers::first_user;
+use super::numbers::{WITHOUT_USERS, user_namespace};
 pub use super::units::{service, unit};
 
 /// Longest time for one test, and for anything that is waited for.
@@ -221,27 +221,6 @@ impl Drop for Rig {
             root.remove().unwrap();
         }
     }
-}
-
-/// The first number on the host of the users of a rig's n-th run.
-pub fn first_user(run: u32) -> u32 {
-    0x7000_0000 + run * 0x1_0000
-}
-
-fn user_namespace(unit: &Unit, run: u32) -> Option<(UserNamespace, bool)> {
-    let (maps, demanded) = match unit.service().unwrap().user_namespace() {
-        Wanted::Unset | Wanted::None => return None,
-        Wanted::Auto => (IdMaps::one(first_user(run), 0x1_0000), false),
-        Wanted::Maps(at) => (at.value.clone(), true),
-    };
-    let made = UserNamespace::new(&maps).unwrap();
-    reap_orphans();
-    Some((made, demanded))
-}
-
-thread_local! {
-    /// Why the last unit of this test went on without a user namespace.
-    static WITHOUT_USERS: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
 /// What a unit's main process printed, and how it ended.
