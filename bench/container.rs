@@ -1,11 +1,13 @@
 //! Starts and ends containers as the supervisor does, and says how long one takes.
 //!
-//!     bench-container ROOTFS COUNT [plain|host|tree [none]]
+//!     bench-container ROOTFS COUNT [plain|host|overlay] [unconfined] [host-users]
 //!
 //! ROOTFS holds a static program /tiny. The same work as `floor_container.c`, with all
 //! that a real start has besides: plan, status channel, init, accounting, killing the
 //! group. `plain` is a process without namespaces, `host`
-//! a container on the host's tree, `none` without a user namespace (ROOTFS not below a private directory). Prints nanoseconds for each.
+//! a container on the host's tree (ROOTFS not below a private directory), `unconfined` one
+//! without a filter of system calls, `host-users` one without a user namespace. Prints
+//! nanoseconds for each.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -22,7 +24,9 @@ use berth::container::{
 };
 use berth::sys::cgroup::{Group, Root, Tree};
 use berth::sys::{fd, reap, signal};
-use berth::unit::model::{At, IdMaps, Namespaces, Rootfs, UserNamespace as Wanted, Writable};
+use berth::unit::model::{
+    At, IdMaps, Namespaces, Rootfs, Seccomp, UserNamespace as Wanted, Writable,
+};
 
 #[path = "../tests/sandbox/units.rs"]
 mod units;
@@ -47,8 +51,12 @@ fn main() {
             service.writable = Writable::Ephemeral;
         }
     }
+    let asked = |word: &str| arguments.iter().skip(4).any(|argument| argument == word);
+    if asked("unconfined") {
+        service.security.seccomp = Some(At::default_value(Seccomp::Unconfined));
+    }
     let users = match service.user_namespace() {
-        Wanted::Auto if arguments.get(4).map(String::as_str) != Some("none") => {
+        Wanted::Auto if !asked("host-users") => {
             Some(UserNamespace::new(&IdMaps::one(0x7000_0000, 0x1_0000)).unwrap())
         }
         _ => None,

@@ -24,7 +24,8 @@ use rig::{Mode, Rig};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Every example, as the file is called; [`each_example_has_a_test`] compares.
-const TESTED: [&str; 5] = ["hello", "isolation-none", "oneshots", "quickstart", "restart"];
+const TESTED: [&str; 6] =
+    ["hello", "isolation-none", "oneshots", "quickstart", "restart", "secrets"];
 
 fn file(name: &str) -> PathBuf {
     Path::new(ROOT).join("examples").join(name).with_extension("toml")
@@ -106,6 +107,26 @@ fn restart_does_what_each_service_asks_for() {
     assert_eq!(rig.status("shaky")["restarts"], 3);
     rig.wait_state("hopeless", "failed");
     assert_eq!(rig.logs("hopeless").matches("no luck").count(), 4);
+    assert_eq!(rig.finish(), 0);
+}
+
+#[test]
+fn secrets_are_seen_by_who_lists_them() {
+    let mut rig = Rig::prepare("");
+    rig.variables.push(("API_TOKEN", "xyzzy".to_owned()));
+    rig.launch(Mode::Up, &[file("secrets").to_str().unwrap()]);
+    rig.wait_control();
+    rig.wait_log("client", "my token has 5 bytes; variables with it: 0");
+    assert!(rig.ctl(&["start", "database"]).err.contains("`berthctl secret set db-password`"));
+    let mut set = rig.ctl_command(&["secret", "set", "db-password"]);
+    let value = rig.path("value");
+    std::fs::write(&value, "hunter2").unwrap();
+    assert!(set.stdin(std::fs::File::open(value).unwrap()).status().unwrap().success());
+    rig.ctl_ok(&["start", "database"]);
+    rig.wait_log("database", "ready with -r--r----- nobody");
+    rig.wait_log("database", "I have no token");
+    let shown = rig.ctl_ok(&["exec", "database", "--", "cat", "/run/secrets/password"]);
+    assert_eq!(shown, "hunter2");
     assert_eq!(rig.finish(), 0);
 }
 

@@ -24,6 +24,8 @@ mod escape_capabilities;
 mod escape_landlock;
 #[path = "sandbox/escape_seccomp.rs"]
 mod escape_seccomp;
+#[path = "sandbox/escape_secrets.rs"]
+mod escape_secrets;
 #[path = "sandbox/escape_user.rs"]
 mod escape_user;
 #[path = "sandbox/express.rs"]
@@ -32,6 +34,8 @@ mod express;
 mod failures;
 #[path = "sandbox/init.rs"]
 mod init;
+#[path = "sandbox/labels.rs"]
+mod labels;
 #[path = "sandbox/limits.rs"]
 mod limits;
 #[path = "sandbox/mounts.rs"]
@@ -50,6 +54,8 @@ mod process;
 mod rig;
 #[path = "sandbox/seccomp.rs"]
 mod seccomp;
+#[path = "sandbox/secrets.rs"]
+mod secrets;
 #[path = "sandbox/system.rs"]
 mod system;
 #[path = "sandbox/tree.rs"]
@@ -70,7 +76,10 @@ fn main() {
         seccomp::TESTS,
         escape_seccomp::TESTS,
         escape_landlock::TESTS,
+        secrets::TESTS,
+        escape_secrets::TESTS,
         limits::TESTS,
+        labels::TESTS,
         init::TESTS,
         ending::TESTS,
         failures::TESTS,

@@ -12,11 +12,12 @@ use super::pad::{Given, Ticket};
 use super::plan::Plan;
 use super::program;
 use super::status::{self, Failure, Place};
-use super::step::Step;
+use super::step::{Op, Step};
 use super::steps::{Gate, Membership, State};
 use super::user_namespace::Root;
 use crate::sys::capability::Held;
 use crate::sys::{clone, fd, identity, limits, oom, path, signal};
+use crate::unit::model::SecretSource;
 
 /// Descriptors that are neither standard nor named are moved to this number or above.
 const PRIVATE_FDS: RawFd = 64;
@@ -61,7 +62,7 @@ pub fn run(task: &Task<'_>) -> ! {
         fail(channel, Place::Begin, &error.into());
     }
     let init = matches!(job, Job::Sandbox).then_some(&host.init);
-    match (begin(given, host, init), job) {
+    match (begin(given, host, init, given.inside.is_none() && needs_vault(plan)), job) {
         (Ok(fds), Job::Sandbox) => become_init(plan, fds, *root),
         (Ok(fds), Job::Process(program)) => {
             become_program(plan, *program, &given.stdio, fds, *root)
@@ -82,11 +83,26 @@ struct Fds {
     inside: Option<OwnedFd>,
     users: Option<OwnedFd>,
     init: Option<OwnedFd>,
+    vault: Option<OwnedFd>,
     held: Held,
 }
 
+/// Whether one of its secrets came by the supervisor's environment.
+fn needs_vault(plan: &Plan) -> bool {
+    let from_there = |op: &Op| match op {
+        Op::Secret { wanted, .. } => matches!(wanted.source, SecretSource::Environment(_)),
+        _ => false,
+    };
+    plan.sandbox.iter().any(|step| from_there(&step.op))
+}
+
 /// Puts the descriptors in their places, closes all others, resets signals.
-fn begin(given: &Given<'_>, host: &Host, init: Option<&OwnedFd>) -> io::Result<Fds> {
+fn begin(
+    given: &Given<'_>,
+    host: &Host,
+    init: Option<&OwnedFd>,
+    needs_vault: bool,
+) -> io::Result<Fds> {
     identity::hide_memory()?;
     // What the steps make has exactly the mode they say.
     identity::set_umask(0);
@@ -97,6 +113,7 @@ fn begin(given: &Given<'_>, host: &Host, init: Option<&OwnedFd>) -> io::Result<F
         inside: given.inside.map(up).transpose()?,
         users: given.users.map(up).transpose()?,
         init: init.map(|init| up(init.as_fd())).transpose()?,
+        vault: needs_vault.then(|| up(host.vault.as_fd())).transpose()?,
         held: host.held,
     };
     let stdio = &given.stdio;
@@ -111,7 +128,8 @@ fn begin(given: &Given<'_>, host: &Host, init: Option<&OwnedFd>) -> io::Result<F
     }
     let mut keep: Vec<BorrowedFd<'_>> = vec![fds.channel.as_fd()];
     keep.extend(fds.procs.iter().map(AsFd::as_fd));
-    keep.extend(fds.inside.iter().chain(&fds.users).chain(&fds.init).map(AsFd::as_fd));
+    let own = fds.inside.iter().chain(&fds.users).chain(&fds.init).chain(&fds.vault);
+    keep.extend(own.map(AsFd::as_fd));
     let named: Vec<RawFd> = stdio.named.iter().map(|(number, _)| *number).collect();
     fd::close_all_but_numbers(&named, &keep)?;
     for fd in moved {
@@ -146,6 +164,7 @@ fn become_init(plan: &Plan, fds: Fds, root: Option<Root>) -> ! {
     let channel = fds.channel;
     let mut state = State::new(channel.as_fd(), plan, fds.procs, fds.held);
     state.users = Membership::new(root, fds.users);
+    state.vault = fds.vault;
     carry_out(&mut state, &plan.sandbox, Place::Sandbox, channel.as_fd());
     let gate = Gate::of_init(plan);
     let gate = gate.unwrap_or_else(|failure| fail(channel.as_fd(), Place::Filter, &failure));
@@ -197,13 +216,13 @@ fn become_program(
         state.exec = Some(exec);
     }
     carry_out(&mut state, &plan.outside, Place::Outside, channel.as_fd());
-    match fds.inside {
-        Some(inside) => {
-            if let Err(failure) = state.join(inside.as_fd()) {
-                fail(channel.as_fd(), Place::Enter, &failure);
-            }
+    if let Some(inside) = fds.inside {
+        if let Err(failure) = state.join(inside.as_fd()) {
+            fail(channel.as_fd(), Place::Enter, &failure);
         }
-        None => carry_out(&mut state, &plan.sandbox, Place::Sandbox, channel.as_fd()),
+    } else {
+        state.vault = fds.vault;
+        carry_out(&mut state, &plan.sandbox, Place::Sandbox, channel.as_fd());
     }
     if plan.namespaces.mount
         && let Err(error) = own_null(stdio)

@@ -19,35 +19,58 @@ pub const FILE_MAX: u64 = 256 * 1024;
 /// Names and values.
 pub type Variables = Vec<(String, String)>;
 
-/// Reads an environment file of the host.
-///
-/// # Errors
-/// As open(2); `EINVAL` for what is not a regular file, `EFBIG` above [`FILE_MAX`],
-/// `EILSEQ` for what is not UTF-8 or holds a NUL.
-pub fn read_file(file: &str) -> io::Result<Variables> {
-    let mut bytes = Vec::new();
-    path::open_regular(file)?.take(FILE_MAX.saturating_add(1)).read_to_end(&mut bytes)?;
-    if u64::try_from(bytes.len()).is_ok_and(|length| length > FILE_MAX) {
-        return Err(io::Error::from_raw_os_error(libc::EFBIG));
-    }
-    match String::from_utf8(bytes) {
-        Ok(text) if !text.contains('\0') => Ok(parse(&text)),
-        _ => Err(io::Error::from_raw_os_error(libc::EILSEQ)),
+/// Why an environment file cannot be used.
+#[derive(Debug)]
+pub enum FileError {
+    /// As open(2); `EINVAL` for what is not a regular file, `EFBIG` above [`FILE_MAX`],
+    /// `EILSEQ` for what is not UTF-8 or holds a NUL.
+    Read(io::Error),
+    /// The line of this number is no `NAME=value`.
+    Line(usize),
+}
+
+impl From<io::Error> for FileError {
+    fn from(error: io::Error) -> Self {
+        Self::Read(error)
     }
 }
 
-/// `NAME=value` lines; blank lines and those that begin with `#` or `;` are skipped, as
-/// are lines without a name. A value in a pair of quotes loses them.
-pub fn parse(text: &str) -> Variables {
-    let lines = text.lines().map(str::trim);
-    let lines = lines.filter(|line| !line.starts_with(['#', ';']));
-    let lines = lines.map(|line| line.strip_prefix("export ").unwrap_or(line));
-    lines
-        .filter_map(|line| line.split_once('='))
-        .map(|(name, value)| (name.trim(), unquote(value.trim())))
-        .filter(|(name, _)| !name.is_empty() && !name.contains(char::is_whitespace))
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect()
+/// Reads an environment file of the host.
+///
+/// # Errors
+/// See [`FileError`].
+pub fn read_file(file: &str) -> Result<Variables, FileError> {
+    let mut bytes = Vec::new();
+    path::open_regular(file)?.take(FILE_MAX.saturating_add(1)).read_to_end(&mut bytes)?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > FILE_MAX) {
+        return Err(io::Error::from_raw_os_error(libc::EFBIG).into());
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) if !text.contains('\0') => parse(&text).map_err(FileError::Line),
+        _ => Err(io::Error::from_raw_os_error(libc::EILSEQ).into()),
+    }
+}
+
+/// `NAME=value` lines; blank lines and those that begin with `#` or `;` are skipped. A value
+/// in a pair of quotes loses them.
+///
+/// # Errors
+/// The number of the first line that is none of these: a variable that silently is not
+/// there is found much later, elsewhere.
+pub fn parse(text: &str) -> Result<Variables, usize> {
+    let mut variables = Variables::new();
+    for (index, line) in text.lines().map(str::trim).enumerate() {
+        if line.is_empty() || line.starts_with(['#', ';']) {
+            continue;
+        }
+        let assignment = line.strip_prefix("export ").unwrap_or(line).split_once('=');
+        let (name, value) = assignment
+            .map(|(name, value)| (name.trim(), unquote(value.trim())))
+            .filter(|(name, _)| !name.is_empty() && !name.contains(char::is_whitespace))
+            .ok_or(index.saturating_add(1))?;
+        variables.push((name.to_owned(), value.to_owned()));
+    }
+    Ok(variables)
 }
 
 fn unquote(value: &str) -> &str {
@@ -115,10 +138,17 @@ mod tests {
     #[test]
     fn files_are_lines_of_names_and_values() {
         let text = "# comment\n; too\n\nA=1\n B = two words \nexport C=\"quoted = yes\"\n\
-                    D='x\nE=\nno assignment\n=nameless\nbad name=1\n";
+                    D='x\nE=\n";
         let expected =
             [("A", "1"), ("B", "two words"), ("C", "quoted = yes"), ("D", "'x"), ("E", "")];
-        assert_eq!(parse(text), pairs(&expected));
+        assert_eq!(parse(text), Ok(pairs(&expected)));
+    }
+
+    #[test]
+    fn a_line_that_sets_nothing_is_an_error() {
+        for line in ["no assignment", "A", "=nameless", "bad name=1", "export"] {
+            assert_eq!(parse(&format!("# comment\nA=1\n\n{line}\nB=2\n")), Err(4), "{line}");
+        }
     }
 
     #[test]

@@ -24,6 +24,7 @@ use super::environment::Variables;
 use super::express;
 use super::pad::{Given, Pad, Ticket};
 use super::plan::Plan;
+use super::secrets::vault::Vault;
 use super::status::Channel;
 use super::user_namespace::Users;
 use crate::sys::capability::{self, Held};
@@ -45,6 +46,8 @@ pub struct Host {
     /// The soft limit of descriptors that the supervisor was started with: it raises its own,
     /// but programs that use select(2) must not inherit that.
     pub(super) soft_files: Option<u64>,
+    /// Secrets that the supervisor's environment brought.
+    pub vault: Vault,
     /// The supervisor's own capabilities: it gives none that it has not.
     pub(super) held: Held,
     pid_namespace: OwnedFd,
@@ -61,21 +64,30 @@ pub struct Host {
 }
 
 /// What a successor of this program cannot find out by itself.
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct Inherited {
     soft_files: Option<u64>,
+    vault: Vault,
+}
+
+/// The same, as it is written.
+#[derive(Serialize)]
+struct Left<'a> {
+    soft_files: Option<u64>,
+    vault: &'a Vault,
 }
 
 impl Serialize for Host {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Inherited { soft_files: self.soft_files }.serialize(serializer)
+        Left { soft_files: self.soft_files, vault: &self.vault }.serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Host {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Inherited { soft_files } = Inherited::deserialize(deserializer)?;
-        let fresh = Self::new().map_err(serde::de::Error::custom)?;
+        let Inherited { soft_files, vault } = Inherited::deserialize(deserializer)?;
+        let mut fresh = Self::new().map_err(serde::de::Error::custom)?;
+        fresh.vault.take_over(&vault).map_err(serde::de::Error::custom)?;
         Ok(Self { soft_files, ..fresh })
     }
 }
@@ -98,10 +110,12 @@ impl Host {
             .map_err(named("/dev/null"))?;
         let null = OwnedFd::from(null);
         let init = memfd::sealed_program("berth-init", INIT)?;
-        let pad = Pad::new(null.try_clone()?, &[null.as_fd(), init.as_fd()])?;
+        let vault = Vault::new(null.try_clone()?);
+        let pad = Pad::new(null.try_clone()?, &[null.as_fd(), init.as_fd(), vault.as_fd()])?;
         Ok(Self {
             init,
             null,
+            vault,
             pad: Rc::new(RefCell::new(pad)),
             soft_files: limits::soft_files(),
             held: capability::held().map_err(named("capget(2)"))?,

@@ -16,6 +16,7 @@ mod pad;
 pub mod plan;
 pub mod probe;
 mod program;
+pub mod secrets;
 pub mod status;
 pub mod step;
 pub mod steps;

@@ -15,7 +15,7 @@ use std::path::Path;
 
 use super::capabilities::Grant;
 use super::environment::Variables;
-use super::step::{Covered, Datagram, Fence, Fresh, Op, Step, Upper};
+use super::step::{Covered, Datagram, Fence, Fresh, Label, Op, Step, Upper};
 use crate::sys::limits::Resource;
 use crate::unit::model::{
     At, Filter, Limits, Mount, MountSource, Namespaces, Propagation, Rootfs, Security, Service,
@@ -154,12 +154,17 @@ fn outside(service: &Service) -> Vec<Step> {
         let op = Op::EnvironmentFile { path: path.to_owned(), optional };
         steps.push(Step { op, line: file.line });
     }
+    labels(service, &mut steps, Op::OpenLabel);
     steps
 }
 
 fn process(service: &Service, grant: Option<(Grant, u32)>) -> Vec<Step> {
     let mut steps = vec![plain(Op::Session)];
     limits(&service.limits, &mut steps);
+    if service.limits.core.is_none() && !service.secrets.uses.is_empty() {
+        // A core file would hold what it has read of them.
+        steps.push(plain(Op::Limit(Resource::Core, 0)));
+    }
     steps.push(plain(Op::Umask(service.umask)));
     // Limiting takes a capability that the user may not have.
     if let Some((grant, line)) = grant {
@@ -179,7 +184,21 @@ fn process(service: &Service, grant: Option<(Grant, u32)>) -> Vec<Step> {
     let directory = &service.working_directory;
     let op = Op::WorkingDirectory(directory.value.clone());
     steps.push(Step { op, line: directory.line });
+    labels(service, &mut steps, Op::Label);
     steps
+}
+
+fn labels(service: &Service, steps: &mut Vec<Step>, op: fn(Label) -> Op) {
+    let Security { apparmor, selinux, .. } = &*service.security;
+    let mut push = |at: &At<String>, label: fn(String) -> Label| {
+        steps.push(Step { op: op(label(at.value.clone())), line: at.line });
+    };
+    if let Some(name) = apparmor {
+        push(name, Label::AppArmor);
+    }
+    if let Some(context) = selinux {
+        push(context, Label::SeLinux);
+    }
 }
 
 /// Where it may write, as far as mounts do not say it.
@@ -269,6 +288,7 @@ impl Sandbox<'_> {
     fn tree(&mut self) {
         let own = self.service.namespaces.value;
         let slots = self.open_sources();
+        let secrets = self.read_secrets();
         let host_sys = (!own.network).then(|| self.open_host_sys());
         self.root();
         let proc = self.fresh(Fresh::Proc);
@@ -289,6 +309,15 @@ impl Sandbox<'_> {
             self.private_directories();
         }
         self.mounts(&slots);
+        let seen = self.state_in_binds();
+        if !seen.is_empty() {
+            self.push(Op::Hide { paths: seen });
+        }
+        if let Some(slot) = secrets {
+            let wanted = self.service.secrets.uses.clone();
+            let user = self.service.user.as_ref().map(|user| user.value.clone());
+            self.push(Op::Secrets { slot, user, wanted });
+        }
         if !self.is_mounted(Datagram::Syslog.path()) {
             self.push(Op::Socket(Datagram::Syslog));
         }
@@ -348,6 +377,21 @@ impl Sandbox<'_> {
         slots
     }
 
+    /// Reads the values of its secrets, before its own tree hides where they are.
+    fn read_secrets(&mut self) -> Option<usize> {
+        let service = self.service;
+        if service.secrets.uses.is_empty() {
+            return None;
+        }
+        let slot = self.slot();
+        self.push(Op::SecretsMemory { slot });
+        for At { value: wanted, line } in &service.secrets.uses {
+            let (state, wanted) = (self.context.state.to_owned(), wanted.clone());
+            self.steps.push(Step { op: Op::Secret { slot, state, wanted }, line: *line });
+        }
+        Some(slot)
+    }
+
     fn open_host_sys(&mut self) -> usize {
         let slot = self.slot();
         let path = "/sys".to_owned();
@@ -397,6 +441,25 @@ impl Sandbox<'_> {
         all.filter(|path| !PRIVATE.iter().any(|private| is_at_or_below(path, private)))
             .map(str::to_owned)
             .collect()
+    }
+
+    /// Where a directory of the host that the unit is shown has berth's state somewhere below:
+    /// nobody asked for that. What is bound by its own path, or shared with the host, is left.
+    fn state_in_binds(&self) -> Vec<String> {
+        let mut seen = Vec::new();
+        for At { value: mount, .. } in &self.service.mounts {
+            let MountSource::Bind { path, propagation, .. } = &mount.source else { continue };
+            if *propagation == Propagation::Shared {
+                continue;
+            }
+            let top = path.trim_end_matches('/');
+            for state in [self.context.state, DEFAULT_STATE] {
+                let below = state.strip_prefix(top).filter(|rest| rest.starts_with('/'));
+                let inside = below.map(|rest| format!("{}{rest}", mount.target));
+                seen.extend(inside.filter(|path| !seen.contains(path)));
+            }
+        }
+        seen
     }
 
     fn private_directories(&mut self) {

@@ -4,7 +4,8 @@ use std::fmt;
 
 use super::capabilities::Grant;
 use crate::sys::limits::Resource;
-use crate::unit::model::{Id, MountSource, Namespaces, Propagation, User};
+use crate::unit::model::secret::DIRECTORY;
+use crate::unit::model::{At, Id, MountSource, Namespaces, Propagation, SecretUse, User};
 
 /// One step, and the line of the unit file that asked for it (0: none did).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +87,24 @@ pub enum Fence {
     AllBut(Vec<String>),
 }
 
+/// What a security module is to make of the program that is executed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Label {
+    /// The name of a profile, or `unconfined`.
+    AppArmor(String),
+    /// A context, or its type alone.
+    SeLinux(String),
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AppArmor(name) => write!(f, "the AppArmor profile {name}"),
+            Self::SeLinux(context) => write!(f, "the SELinux label {context}"),
+        }
+    }
+}
+
 /// What a step does. Those of a mount that needs something of the host are two: the
 /// source is opened while the host's tree is in sight (`slot` says where it is kept), and
 /// attached when the unit's own tree is.
@@ -126,6 +145,29 @@ pub enum Op {
         read_only: bool,
         /// Where it will go, for the name of the step.
         target: String,
+    },
+    /// Memory for secrets that is never swapped out.
+    SecretsMemory {
+        /// Where it is kept.
+        slot: usize,
+    },
+    /// One secret into it.
+    Secret {
+        /// Where it is kept.
+        slot: usize,
+        /// Absolute host path of the state directory.
+        state: String,
+        /// Which, and where its value is.
+        wanted: SecretUse,
+    },
+    /// All secrets on `/run/secrets`, read-only, each with its owner.
+    Secrets {
+        /// What holds them.
+        slot: usize,
+        /// The unit's user, who has those without an owner of their own.
+        user: Option<User>,
+        /// Which.
+        wanted: Vec<At<SecretUse>>,
     },
     /// From now on no mount made here is seen by the host.
     PrivateMounts,
@@ -220,7 +262,7 @@ pub enum Op {
     Umask(u32),
     /// Nothing executed from now on has more than this; the process itself still does.
     Bound(Grant),
-    /// Look up and become; root when `None`.
+    /// Look up and become; root when `None`, or whoever a supervisor without privileges is.
     User(Option<User>),
     /// What this user has.
     Capabilities(Grant),
@@ -230,6 +272,10 @@ pub enum Op {
     NoNewPrivileges,
     /// Landlock.
     Fence(Fence),
+    /// Find where a label is asked for, while the host's `/proc` is in sight.
+    OpenLabel(Label),
+    /// Ask for it.
+    Label(Label),
 }
 
 fn id(id: &Id) -> String {
@@ -267,6 +313,9 @@ impl fmt::Display for Op {
             Self::Open { source, target, .. } | Self::Attach { source, target, .. } => {
                 mount(f, source, target)
             }
+            Self::SecretsMemory { .. } => write!(f, "make the memory for its secrets"),
+            Self::Secret { wanted, .. } => write!(f, "give it the secret {}", wanted.secret),
+            Self::Secrets { .. } => write!(f, "mount its secrets on {DIRECTORY}"),
             Self::PrivateMounts => write!(f, "make all mounts private"),
             Self::Overlay { lower, upper: Upper::Memory, .. } => {
                 write!(f, "make an overlay of {lower}")
@@ -307,6 +356,8 @@ impl fmt::Display for Op {
             }
             Self::WorkingDirectory(path) => write!(f, "enter the working directory {path}"),
             Self::NoNewPrivileges => write!(f, "give up gaining privileges"),
+            Self::OpenLabel(label) => write!(f, "prepare {label}"),
+            Self::Label(label) => write!(f, "ask for {label}"),
             Self::Fence(Fence::Only(paths)) if paths.is_empty() => {
                 write!(f, "let it write nowhere")
             }

@@ -99,6 +99,9 @@ pub enum Verb {
         /// Name or uid[:gid], as in the unit's root [default: the unit's own]
         #[arg(short, long, value_name = "USER")]
         user: Option<String>,
+        /// Absolute path in the unit's root [default: the unit's working directory]
+        #[arg(short, long, value_name = "DIR")]
+        workdir: Option<String>,
         /// Unit
         #[arg(value_name = "UNIT")]
         unit: String,
@@ -153,6 +156,12 @@ pub enum Verb {
         #[arg(long)]
         reverse: bool,
     },
+    /// Secrets: which there are; keep or forget the value of one
+    Secret {
+        /// What to do
+        #[command(subcommand)]
+        verb: SecretVerb,
+    },
     /// Stop everything and end the machine, or only the supervisor
     Shutdown {
         /// How [default: poweroff of a machine, exit of everything else]
@@ -173,6 +182,30 @@ pub enum Verb {
     },
     /// Print the versions of berthctl and of the supervisor
     Version,
+}
+
+/// What to do with secrets.
+#[derive(Debug, Subcommand)]
+pub enum SecretVerb {
+    /// Show where each secret is and who uses it; never its value
+    Ls {
+        /// Print a JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read a value from standard input, as it is, and keep it encrypted; services see it at
+    /// their next start
+    Set {
+        /// Secret
+        #[arg(value_name = "SECRET")]
+        secret: String,
+    },
+    /// Forget the value of a secret
+    Rm {
+        /// Secret
+        #[arg(value_name = "SECRET")]
+        secret: String,
+    },
 }
 
 /// Units, and whether to wait.

@@ -136,6 +136,28 @@ impl Client {
         Ok((self.stream, self.inbox.into_rest()))
     }
 
+    /// A call whose parameters are followed by bytes once they are asked for.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub fn hand_over<M: Method>(
+        &mut self,
+        parameters: &M,
+        bytes: &[u8],
+    ) -> Result<M::Reply, Failure> {
+        let patience = Patience::at_most(HELPER_ANSWER);
+        self.send(parameters, Mode::Upgrade)?;
+        self.reply::<M>(&patience, Some(HELPER_ANSWER))?;
+        match self.stream.write_all(bytes) {
+            // It has hung up, perhaps after it said why.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+            result => result.map_err(Failure::Io)?,
+        }
+        // One that is gone has no other direction to end.
+        let _ = self.stream.shutdown(std::net::Shutdown::Write);
+        self.reply::<M>(&patience, Some(HELPER_ANSWER)).map(|reply| reply.parameters)
+    }
+
     fn send<M: Method>(&mut self, parameters: &M, mode: Mode) -> Result<(), Failure> {
         let message = Request::encode(parameters, mode).map_err(|_| Failure::RequestTooLong)?;
         // A server that has hung up may have said why before: the reply tells.

@@ -13,10 +13,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use super::Context;
 use super::client::io_failure;
 use super::failure::Failure;
 use super::terminal::{self, Raw};
-use super::{Context, render};
 use crate::protocol::exec::{Frame as _, Frames, FromCommand, ToCommand};
 use crate::protocol::method::Exec;
 use crate::protocol::types::Exit;
@@ -42,6 +42,8 @@ pub struct Wish {
     pub command: Vec<String>,
     /// As whom.
     pub user: Option<String>,
+    /// Where in its tree.
+    pub directory: Option<String>,
     /// With a terminal.
     pub tty: bool,
     /// With our input.
@@ -58,6 +60,7 @@ pub fn run(context: &mut Context, wish: Wish) -> Result<(), Failure> {
         unit: wish.unit,
         command: wish.command,
         user: wish.user,
+        directory: wish.directory,
         tty: wish.tty,
         stdin: wish.interactive,
         rows: size.map(|(rows, _)| rows),
@@ -190,7 +193,6 @@ impl<'a, 'b> Session<'a, 'b> {
                     std::io::stderr().write_all(&data).map_err(Failure::Output)?;
                 }
                 FromCommand::Exit(exit) => return self.context.flush().map(|()| Some(exit)),
-                FromCommand::Error(text) => return Err(Failure::Other(render::line(&text))),
             }
         }
         self.context.flush().map(|()| None)

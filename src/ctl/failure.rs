@@ -27,7 +27,8 @@ pub enum Failure {
     Answered(Error),
     /// The supervisor's answer makes no sense.
     Garbage(FrameError),
-    /// The supervisor hung up before its answer was complete.
+    /// The other end is closed and the answer not complete: the supervisor has ended, or
+    /// the process of it that was answering was killed.
     HungUp,
     /// The request is longer than a message may be.
     RequestTooLong,
@@ -101,7 +102,7 @@ impl fmt::Display for Failure {
             }
             Self::Answered(error) => error.fmt(f),
             Self::Garbage(error) => write!(f, "the supervisor sent {error}"),
-            Self::HungUp => f.write_str("the supervisor has hung up"),
+            Self::HungUp => f.write_str("the connection was closed before the answer was complete"),
             Self::RequestTooLong => f.write_str("too many or too long arguments for one request"),
             Self::Io(error) => write!(f, "the connection broke: {error}"),
             Self::Output(error) => write!(f, "the output cannot be written: {error}"),

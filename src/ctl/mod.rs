@@ -18,6 +18,7 @@ pub mod jobs;
 pub mod list;
 pub mod logs;
 pub mod render;
+pub mod secret;
 pub mod show;
 pub mod shutdown;
 pub mod signal;
@@ -30,7 +31,7 @@ pub mod version;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use args::{Cli, Verb};
+use args::{Cli, SecretVerb, Verb};
 use failure::Failure;
 use render::Style;
 
@@ -127,14 +128,15 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
         Verb::Logs { follow, lines, since, json, units } => {
             logs::run(context, logs::Wish { units, lines, since, follow, json })
         }
-        Verb::Exec { interactive, tty, user, unit, command } => {
-            exec::run(context, exec::Wish { unit, command, user, tty, interactive })
+        Verb::Exec { interactive, tty, user, workdir: directory, unit, command } => {
+            exec::run(context, exec::Wish { unit, command, user, directory, tty, interactive })
         }
         Verb::Events { json, since } => events::run(context, since, json),
         Verb::Check { paths } => check::run(context, &paths),
         Verb::Apply { dry_run, paths } => apply::run(context, &paths, dry_run),
         Verb::Show { unit, json } => show::run(context, unit, json),
         Verb::Deps { unit, reverse } => deps::run(context, unit, reverse),
+        Verb::Secret { verb } => secret::run(context, verb),
         Verb::Shutdown { how } => shutdown::run(context, how),
         Verb::Upgrade { program } => upgrade::run(context, program),
         Verb::Completions { shell } => completions::run(context, shell),
@@ -168,6 +170,11 @@ fn doing(verb: &Verb) -> String {
         Verb::Apply { .. } => "apply".to_owned(),
         Verb::Show { unit, .. } => format!("show {unit}"),
         Verb::Deps { unit, .. } => format!("show the dependencies of {unit}"),
+        Verb::Secret { verb } => match verb {
+            SecretVerb::Ls { .. } => "list the secrets".to_owned(),
+            SecretVerb::Set { secret } => format!("set the secret {secret}"),
+            SecretVerb::Rm { secret } => format!("remove the secret {secret}"),
+        },
         Verb::Shutdown { .. } => "shut down".to_owned(),
         Verb::Upgrade { .. } => "upgrade".to_owned(),
         Verb::Completions { .. } => "print the completions".to_owned(),

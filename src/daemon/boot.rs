@@ -409,6 +409,7 @@ impl Daemon {
         // Those whose template has gone are forgotten.
         self.instances.retain(|name| set.units.iter().any(|unit| unit.name == *name));
         self.units = Arc::new(set);
+        self.take_variables();
         self.without_stopped(&self.units)
     }
 

@@ -86,6 +86,7 @@ pub fn start(
         die_with_parent: true,
         memory: Some(limits::READER_ADDRESS_SPACE),
         cpu_seconds: Some(limits::READER_CPU_SECONDS),
+        ..fork::Options::default()
     };
     let process = fork::child(&options, || {
         // For people who look at `ps`; nothing depends on it.

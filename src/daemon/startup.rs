@@ -40,7 +40,7 @@ pub struct Claim {
     /// Of the runtime directory, which holds the pid and the paths of the cgroups, and of the
     /// state directory.
     #[serde(with = "crate::sys::kept")]
-    _locks: Vec<File>,
+    locks: Vec<File>,
     /// The cgroup of this supervisor's units.
     pub root: Root,
 }
@@ -149,7 +149,7 @@ pub fn claim(options: &Options) -> Result<(Claim, Estate), Fatal> {
     let (root, estate) = inherit(options, &left, &tree)?;
     record(&mut lock, &root)
         .map_err(|error| Fatal::new(&format!("write {}", path.display()), &error))?;
-    Ok((Claim { _locks: vec![lock, state], root }, estate))
+    Ok((Claim { locks: vec![lock, state], root }, estate))
 }
 
 /// Finds what a killed supervisor has left and can be taken over; ends all else of it.
@@ -275,11 +275,26 @@ fn record(lock: &mut File, root: &Root) -> io::Result<()> {
 }
 
 /// Removes what is only there while a supervisor runs.
+///
+/// # Errors
+/// A sentence that names what could not be removed.
 pub fn leave(options: &Options, claim: Claim) -> Result<(), Fatal> {
-    for path in [options.control_socket(), options.ledger(), options.lock_file()] {
-        remove_if_there(&path)?;
+    if let Some(lock) = claim.locks.first() {
+        let others = [options.control_socket(), options.ledger()];
+        leave_directory(lock, &others, &options.lock_file())?;
     }
     claim.root.remove().map_err(|error| Fatal::new("remove the cgroup", &error))
+}
+
+/// Where the lock is not the one that is held, somebody has cleared the directory and another
+/// supervisor has taken it: what else is there is its own, too.
+fn leave_directory(lock: &File, others: &[PathBuf], path: &Path) -> Result<(), Fatal> {
+    if !is_at(lock, path) {
+        return Ok(());
+    }
+    // The lock last: whoever finds none may make a socket at once.
+    others.iter().try_for_each(|other| remove_if_there(other))?;
+    remove_if_there(path)
 }
 
 fn remove_if_there(path: &Path) -> Result<(), Fatal> {
@@ -306,4 +321,29 @@ pub fn raise_descriptor_limit() -> io::Result<()> {
 /// It is closed.
 pub fn duplicate(fd: impl AsFd) -> Result<OwnedFd, Fatal> {
     fd.as_fd().try_clone_to_owned().map_err(|error| Fatal::new("use the standard output", &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_supervisor_has_made_meanwhile_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, socket) = (directory.path().join("lock"), directory.path().join("socket"));
+        let others = [socket.clone()];
+        let take = || take_lock(&path, directory.path(), "--runtime-dir").unwrap();
+        let ours = take();
+        fs::write(&socket, "ours").unwrap();
+        fs::remove_file(&path).unwrap();
+        let theirs = take();
+        fs::write(&socket, "theirs").unwrap();
+        leave_directory(&ours, &others, &path).unwrap();
+        assert!(is_at(&theirs, &path));
+        assert_eq!(fs::read_to_string(&socket).unwrap(), "theirs");
+        // The control: what is its own goes.
+        leave_directory(&theirs, &others, &path).unwrap();
+        assert!(!path.exists() && !socket.exists());
+        leave_directory(&theirs, &others, &path).unwrap();
+    }
 }

@@ -129,6 +129,7 @@ impl Daemon {
             die_with_parent: true,
             memory: Some(limits::READER_ADDRESS_SPACE.saturating_mul(4)),
             cpu_seconds: Some(limits::READER_CPU_SECONDS),
+            ..fork::Options::default()
         };
         let process = fork::child(&options, || {
             let placed = fd::place(theirs.as_fd(), 1)

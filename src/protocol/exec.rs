@@ -40,8 +40,6 @@ pub enum FromCommand {
     Stderr(Vec<u8>),
     /// It has ended; the last frame.
     Exit(Exit),
-    /// It could not be run; the last frame.
-    Error(String),
 }
 
 /// One direction's frames.
@@ -98,10 +96,6 @@ impl Frame for FromCommand {
                 let [a, b, c, d] = number.to_le_bytes();
                 put(into, 18, &[tag, a, b, c, d]);
             }
-            Self::Error(text) => {
-                let end = super::char_boundary(text, FRAME_MAX);
-                put(into, 19, text.get(..end).unwrap_or_default().as_bytes());
-            }
         }
     }
 
@@ -115,9 +109,6 @@ impl Frame for FromCommand {
                 Ok(Self::Exit(if *tag == 0 { Exit::Code(number) } else { Exit::Signal(number) }))
             }
             (18, _) => Err(FrameError::BadPayload(kind)),
-            (19, text) => String::from_utf8(text.to_vec())
-                .map(Self::Error)
-                .map_err(|_| FrameError::BadPayload(kind)),
             _ => Err(FrameError::UnknownKind(kind)),
         }
     }

@@ -117,7 +117,7 @@ impl Request {
 /// Whether the call makes sense and can be answered in this mode.
 fn check(call: &Call, mode: Mode) -> Result<(), Error> {
     call.check()?;
-    match (matches!(call, Call::Exec(_)), mode) {
+    match (matches!(call, Call::Exec(_) | Call::SetSecret(_)), mode) {
         (true, Mode::Upgrade) => Ok(()),
         (true, _) => {
             Err(Error::Refused { reason: format!("{} must be called with `upgrade`", call.name()) })

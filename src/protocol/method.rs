@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::error::Error;
-use super::types::{Dependency, Event, LogEntry, ShutdownHow, Unit, UnitStatus};
+use super::types::{Dependency, Event, LogEntry, Secret, ShutdownHow, Unit, UnitStatus};
 
 /// Parameters of one method; the type of the reply hangs on it.
 pub trait Method: Serialize + DeserializeOwned {
@@ -115,6 +115,12 @@ calls! {
     Upgrade = "org.berth.Control.Upgrade" -> UpgradeReply,
     /// Run a command inside a unit.
     Exec = "org.berth.Control.Exec" -> Empty,
+    /// Which secrets there are.
+    Secrets = "org.berth.Control.Secrets" -> SecretsReply,
+    /// Keep the value of a secret.
+    SetSecret = "org.berth.Control.SetSecret" -> Empty,
+    /// Forget the value of a secret.
+    RemoveSecret = "org.berth.Control.RemoveSecret" -> Empty,
     /// Who answers here.
     GetInfo = "org.varlink.service.GetInfo" -> InfoReply,
     /// An interface's description.
@@ -231,6 +237,8 @@ parameters! {
         command: Vec<String>,
         /// As `user` in a unit file; the unit's own when `None`.
         user: Option<String>,
+        /// An absolute path in the unit's root; the unit's working directory when `None`.
+        directory: Option<String>,
         /// Give it a terminal.
         tty: bool,
         /// Input will be sent.
@@ -241,6 +249,19 @@ parameters! {
         columns: Option<u16>,
         /// `TERM`.
         term: Option<String>,
+    }
+    /// See [`SecretsReply`].
+    Secrets {}
+    /// Needs [`Mode::Upgrade`](super::Mode::Upgrade); answered by [`Empty`], then comes the
+    /// value, then another [`Empty`].
+    SetSecret {
+        /// Which.
+        secret: String,
+    }
+    /// Answered by [`Empty`].
+    RemoveSecret {
+        /// Which.
+        secret: String,
     }
     /// See [`UpgradeReply`].
     Upgrade {
@@ -333,6 +354,11 @@ replies! {
         restart: Vec<String>,
         /// No longer there.
         remove: Vec<String>,
+    }
+    /// Secrets without their values, a page of them.
+    SecretsReply {
+        /// Those that are declared, by name, then those that are only stored.
+        secrets: Vec<Secret>,
     }
     /// Who answers here.
     InfoReply {

@@ -234,6 +234,35 @@ pub struct Event {
     pub grave: bool,
 }
 
+/// Where the value of a secret is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretFrom {
+    /// In the state directory, encrypted.
+    Stored,
+    /// In a file of the host.
+    File,
+    /// In a variable of the supervisor.
+    Environment,
+}
+
+/// A secret without its value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Secret {
+    /// Its name.
+    pub name: String,
+    /// Where its value is.
+    pub from: SecretFrom,
+    /// The path or the variable.
+    pub place: Option<String>,
+    /// Whether a unit file declares it.
+    pub declared: bool,
+    /// Why a service could not have it now.
+    pub problem: Option<String>,
+    /// Services that list it.
+    pub users: Vec<String>,
+}
+
 /// How to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use super::clone::{self, Files, Process, Side};
-use super::{fd, limits, oom, signal};
+use super::{environment, fd, limits, oom, signal};
 
 /// What every child of this kind gets before its code runs.
 #[derive(Debug, Clone, Copy, Default)]
@@ -20,7 +20,13 @@ pub struct Options<'a> {
     pub memory: Option<u64>,
     /// `RLIMIT_CPU` in seconds, soft and hard.
     pub cpu_seconds: Option<u64>,
+    /// Leave it the whole environment.
+    pub environment: bool,
 }
+
+/// What such a child may ask of the environment. Nothing else stays in it, unless it is asked
+/// for: the supervisor may have been given a secret by a variable that it does not know yet.
+const VARIABLES: [&str; 2] = ["NO_COLOR", "TZ"];
 
 /// Runs `code` in a new process and returns at once; what `code` returns is its exit code.
 /// In the child signals are unblocked and have their default dispositions.
@@ -49,6 +55,9 @@ fn settle(options: &Options<'_>, parent: u32) -> io::Result<()> {
         signal::die_with_parent(parent)?;
     }
     fd::close_all_but(options.keep)?;
+    if !options.environment {
+        environment::keep_only(&VARIABLES);
+    }
     signal::reset()?;
     oom::expose()?;
     if let Some(bytes) = options.memory {

@@ -34,6 +34,11 @@ pub fn become_owner_of_files(uid: u32, gid: u32) {
     unsafe { libc::syscall(libc::SYS_setfsuid, uid) };
 }
 
+/// The effective user, if that is not root.
+pub fn other_than_root() -> Option<u32> {
+    Some(rustix::process::geteuid().as_raw()).filter(|&uid| uid != 0)
+}
+
 /// Whether the calling process is root by all of its ids, so that becoming root changes none.
 pub fn is_plain_root() -> bool {
     let (mut users, mut groups) = ([u32::MAX; 3], [u32::MAX; 3]);

@@ -8,8 +8,10 @@
 pub mod capability;
 pub mod cgroup;
 pub mod clone;
+pub mod environment;
 pub mod fd;
 pub mod fork;
+pub mod guarded;
 pub mod identity;
 pub mod kept;
 pub mod landlock;
@@ -31,6 +33,7 @@ pub mod seccomp;
 pub mod signal;
 pub mod socket;
 pub mod spawn;
+pub mod unswappable;
 
 use std::io;
 

@@ -57,6 +57,16 @@ pub fn open_regular(path: &str) -> io::Result<std::fs::File> {
     regular(handle(path)?.as_fd())
 }
 
+/// As [`open_regular`], for a path of which no part is a symbolic link.
+///
+/// # Errors
+/// As [`open_regular`]; `ELOOP` where one is.
+pub fn open_regular_directly(path: &str) -> io::Result<std::fs::File> {
+    let resolve = ResolveFlags::NO_SYMLINKS;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    regular(rustix::fs::openat2(CWD, path, flags, Mode::empty(), resolve)?.as_fd())
+}
+
 /// Opens what a handle refers to, if it is a regular file. By the handle, so that nobody
 /// can put something else in its place.
 fn regular(handle: BorrowedFd<'_>) -> io::Result<std::fs::File> {
@@ -208,6 +218,31 @@ pub fn open_directly_in(root: BorrowedFd<'_>, path: &str) -> io::Result<OwnedFd>
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
     Ok(rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)?)
+}
+
+/// A handle on a directory inside `root` that no symbolic link leads to, made with its
+/// parents (0755) where it is missing.
+///
+/// # Errors
+/// As [`open_directly_in`] and mkdir(2).
+pub fn directory_directly_in(root: BorrowedFd<'_>, path: &str) -> io::Result<OwnedFd> {
+    let mut parent = open_directly_in(root, "/")?;
+    let mut so_far = String::with_capacity(path.len().saturating_add(1));
+    for part in path.split('/').filter(|part| !part.is_empty()) {
+        so_far.push('/');
+        so_far.push_str(part);
+        parent = match open_directly_in(root, &so_far) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                match rustix::fs::mkdirat(&parent, part, Mode::from_raw_mode(0o755)) {
+                    Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                    Err(error) => return Err(error.into()),
+                }
+                open_directly_in(root, &so_far)?
+            }
+            found => found?,
+        };
+    }
+    Ok(parent)
 }
 
 /// Whether `fd` refers to a device node of `/dev/null`.

@@ -9,8 +9,8 @@ use std::path::Path;
 use super::diagnostic::Mistake;
 use super::draft::{Draft, Isolation, Network, Reference, Relation};
 use super::model::{
-    At, Capabilities, CapabilitySet, Kind, Namespaces, Ready, RestartPolicy, Rootfs, Security,
-    Unit, UserNamespace, Writable,
+    At, Capabilities, CapabilitySet, Kind, Namespaces, Ready, RestartPolicy, Rootfs, SecretSource,
+    Secrets, Security, Unit, UserNamespace, Writable, secret as secret_model,
 };
 use super::settings::Section;
 use super::settings::value::Context;
@@ -25,6 +25,8 @@ pub struct Checked {
     pub header: Place,
     /// Whom it names, and where.
     pub references: Vec<Reference>,
+    /// Where each of its secrets is listed.
+    pub secrets: Vec<Place>,
 }
 
 /// Checks a draft that is a service and makes it a unit.
@@ -41,6 +43,7 @@ pub fn service(mut draft: Draft, header: Place, cx: &mut Context<'_>) -> Checked
     }
     namespaces(&mut draft, cx);
     protected_paths(&draft, cx);
+    secrets(&draft, cx);
     if matches!(draft.isolation, Isolation::None) {
         plain_process(&draft, cx);
     } else {
@@ -65,6 +68,10 @@ pub fn service(mut draft: Draft, header: Place, cx: &mut Context<'_>) -> Checked
     }
     draft.service.mounts =
         draft.mounts.drain(..).map(|(place, mount)| cx.at(place, mount)).collect();
+    if !draft.secrets.is_empty() {
+        let uses = draft.secrets.iter().map(|(place, used)| cx.at(*place, used.clone()));
+        draft.service.secrets = Secrets { uses: uses.collect() }.into();
+    }
     draft.unit.kind = Kind::Service(Box::new(draft.service.clone()));
     done(draft, header)
 }
@@ -77,8 +84,23 @@ pub fn target(mut draft: Draft, header: Place) -> Checked {
 
 fn done(mut draft: Draft, header: Place) -> Checked {
     draft.relate();
-    let Draft { unit, references, .. } = draft;
-    Checked { unit, header, references }
+    let Draft { unit, references, secrets, .. } = draft;
+    let secrets = secrets.into_iter().map(|(place, _)| place).collect();
+    Checked { unit, header, references, secrets }
+}
+
+/// Checks a draft that is a secret; where its value is.
+pub fn secret(draft: &Draft, cx: &mut Context<'_>) -> SecretSource {
+    let place = |key: &str| draft.place(Section::Secret, key);
+    if let (Some(file), Some(variable)) = (place("file"), place("environment")) {
+        let text = "`environment` and `file` exclude each other";
+        cx.out.push(Mistake::new(variable, text).note(file, "because of this"));
+    }
+    match (&draft.secret_file, &draft.secret_environment) {
+        (Some(path), _) => SecretSource::File(path.clone()),
+        (None, Some(name)) => SecretSource::Environment(name.clone()),
+        (None, None) => SecretSource::Stored,
+    }
 }
 
 /// Refuses a key that another one rules out.
@@ -186,6 +208,25 @@ fn protected_paths(draft: &Draft, cx: &mut Context<'_>) {
                 cx.out.push(Mistake::new(here, text).note(there, "because of this"));
             }
         }
+    }
+}
+
+/// Secrets are mounted where nothing else may be.
+fn secrets(draft: &Draft, cx: &mut Context<'_>) {
+    let Some(place) = draft.place(Section::Service, "secrets") else { return };
+    if !draft.service.namespaces.value.mount {
+        let text = "`secrets` needs a mount namespace, which `isolation` takes away";
+        let mistake = Mistake::new(place, text).help("isolation = [\"mount\"] is enough for it");
+        cx.out.push(match draft.place(Section::Service, "isolation") {
+            Some(isolation) => mistake.note(isolation, "because of this"),
+            None => mistake,
+        });
+    }
+    let inside = |target: &str| Path::new(target).starts_with(secret_model::DIRECTORY);
+    for (covered, _) in draft.mounts.iter().filter(|(_, mount)| inside(&mount.target)) {
+        let text =
+            format!("a mount cannot be in {}, where the secrets are", secret_model::DIRECTORY);
+        cx.out.push(Mistake::new(*covered, text).note(place, "because of this"));
     }
 }
 

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::model::{
     At, Capabilities, CapabilitySet, ExitMatch, Health, HealthCheck, Id, IdRange, Kind, Limits,
     Log, LogDriver, Mount, MountSource, Namespaces, Propagation, Ready, Restart, RestartPolicy,
-    Rootfs, Seccomp, Security, Service, Unit, User, UserNamespace, Writable,
+    Rootfs, Seccomp, SecretUse, Security, Service, Unit, User, UserNamespace, Writable,
 };
 use super::names;
 
@@ -92,6 +92,7 @@ fn run(service: &Service, table: &mut Table) {
         mounts,
         umask,
         security,
+        secrets,
         init,
         oneshot,
         ready,
@@ -118,6 +119,9 @@ fn run(service: &Service, table: &mut Table) {
         root(rootfs, *writable, table);
         let mounts: Vec<Value> = mounts.iter().map(|at| placed(at, mount(&at.value))).collect();
         table.put("mounts", mounts);
+        let secrets = secrets.uses.iter();
+        let secrets: Vec<Value> = secrets.map(|at| placed(at, secret(&at.value))).collect();
+        table.put("secrets", secrets);
     }
     if namespaces.value.pid {
         table.put("init", *init);
@@ -168,6 +172,18 @@ fn run(service: &Service, table: &mut Table) {
     table.put("log", json!({ "max-size": max_size, "max-files": max_files, "driver": driver }));
 }
 
+/// Where its value is found is said by the table of the secret itself.
+fn secret(used: &SecretUse) -> Value {
+    let SecretUse { secret, target, uid, gid, mode: permissions, source: _ } = used;
+    let mut table = Table::default();
+    table.put("secret", secret.as_str());
+    table.put("target", target.as_str());
+    table.some("uid", *uid);
+    table.some("gid", *gid);
+    table.put("mode", mode(*permissions));
+    Value::Object(table.0)
+}
+
 fn securing(security: &Security, own: Namespaces) -> Value {
     let Security {
         no_new_privileges,
@@ -178,6 +194,8 @@ fn securing(security: &Security, own: Namespaces) -> Value {
         masked_paths,
         read_only_paths,
         writable_paths,
+        apparmor,
+        selinux,
     } = security;
     let mut table = Table::default();
     let paths = |list: &[At<String>]| -> Vec<Value> {
@@ -187,6 +205,9 @@ fn securing(security: &Security, own: Namespaces) -> Value {
         table.put("masked-paths", paths(masked_paths));
     }
     table.put("read-only-paths", paths(read_only_paths));
+    for (key, label) in [("apparmor", apparmor), ("selinux", selinux)] {
+        table.some(key, label.as_ref().map(|at| placed(at, at.value.as_str())));
+    }
     table.some("writable-paths", writable_paths.as_deref().map(paths));
     table.put("no-new-privileges", *no_new_privileges);
     let list = |at: &At<CapabilitySet>| placed(at, at.value.words());

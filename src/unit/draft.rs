@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use super::model::{
-    At, Health, HealthCheck, Mount, Namespaces, Propagation, Service, Unit, Writable,
+    At, Health, HealthCheck, Mount, Namespaces, Propagation, SecretUse, Service, Unit, Writable,
 };
 use super::settings::Section;
+use super::settings::secret::UseDraft;
 use super::text::Place;
 
 /// How one unit names another.
@@ -126,6 +127,14 @@ pub struct Draft {
     pub mount: MountDraft,
     /// Mounts that were read, with their places.
     pub mounts: Vec<(Place, Mount)>,
+    /// The entry of `secrets` being read.
+    pub secret_use: UseDraft,
+    /// Entries of `secrets` that were read, with their places.
+    pub secrets: Vec<(Place, SecretUse)>,
+    /// `file` of a secret.
+    pub secret_file: Option<String>,
+    /// `environment` of a secret.
+    pub secret_environment: Option<String>,
     /// Checks that were read: more than one is a mistake.
     pub checks: Vec<(Place, At<HealthCheck>)>,
     /// The rest of the health table.
@@ -148,6 +157,10 @@ impl Draft {
             direct: false,
             mount: MountDraft::default(),
             mounts: Vec::new(),
+            secret_use: UseDraft::default(),
+            secrets: Vec::new(),
+            secret_file: None,
+            secret_environment: None,
             checks: Vec::new(),
             health: default_health(),
             marks: Vec::new(),

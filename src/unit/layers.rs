@@ -172,11 +172,12 @@ fn not_a_unit(kind: &str, place: Place) -> Mistake {
 }
 
 /// Keys of which the later one replaces the earlier, whichever it was.
-const ALTERNATIVES: [&[&str]; 4] = [
+const ALTERNATIVES: [&[&str]; 5] = [
     &["rootfs", "image"],
     &["network", "networks"],
     &["http", "tcp", "command"],
     &["reload-signal", "reload-command"],
+    &["file", "environment"],
 ];
 
 /// Puts one table over another. Tables merge; everything else is replaced.

@@ -31,6 +31,10 @@ pub const PROFILES: usize = 64;
 pub const PROFILE_NAMES: usize = 16384;
 /// Rules of one profile.
 pub const PROFILE_RULES: usize = 1024;
+/// Secrets of one unit.
+pub const SECRETS: usize = 64;
+/// Bytes of one secret.
+pub const SECRET_BYTES: usize = 512 << 10;
 /// Bytes of one string.
 pub const STRING: usize = 64 << 10;
 /// Bytes of strings in all instances of templates together.

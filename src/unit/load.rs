@@ -12,9 +12,10 @@ use super::diagnostic::{Diagnostic, Mistake};
 use super::draft::Draft;
 use super::files::{self, Source};
 use super::layers::{Raw, Raws, Space};
-use super::model::{MountSource, Unit, UnitSet};
+use super::model::{MountSource, Secret, SecretSource, Unit, UnitSet};
 use super::pool::Pool;
 use super::seccomp::Profiles;
+use super::secrets::Declared;
 use super::settings::value::Context;
 use super::settings::{self, Section, Status};
 use super::text::{Files, Place};
@@ -69,10 +70,10 @@ pub fn read(sources: &[Source], previous: &Previous) -> Loaded {
     let mut found = files::gather(sources);
     let mut report = Report { mistakes: std::mem::take(&mut found.mistakes), dropped: 0 };
     let mut pool = Pool::new(previous);
-    let mut volumes = BTreeSet::new();
+    let mut named = Named::default();
 
     let raws = parse(&mut found, &mut report);
-    let complete = check_all(raws, &mut pool, &mut volumes, &mut found.files, &mut report);
+    let complete = check_all(raws, &mut pool, &mut named, &mut found.files, &mut report);
     let lost: HashSet<&str> = found.broken_files.iter().map(String::as_str).collect();
     let everything = !complete || found.truncated;
     pool.keep_lost(&mut found.files, |file| {
@@ -80,12 +81,15 @@ pub fn read(sources: &[Source], previous: &Previous) -> Loaded {
         everything || lost.contains(file) || lost.contains(directory)
     });
     pool.instances(&mut report.mistakes);
+    pool.secrets(&named.secrets, &mut found.files, &mut report.mistakes);
     pool.settle(&mut found.files, &mut report.mistakes);
     report.trim(&found.files);
     pool.advise(&mut report.mistakes);
 
-    if !pool.broken.is_empty() || !lost.is_empty() {
-        volumes.extend(previous.set.volumes.iter().cloned());
+    let mut earlier: &[Secret] = &[];
+    if !pool.broken.is_empty() || !lost.is_empty() || !named.secrets.wrong.is_empty() {
+        named.volumes.extend(previous.set.volumes.iter().cloned());
+        earlier = &previous.set.secrets;
     }
     let (diagnostics, suppressed) = report.finish(found.diagnostics, &found.files);
     let (broken, kept) =
@@ -93,8 +97,25 @@ pub fn read(sources: &[Source], previous: &Previous) -> Loaded {
     let mut broken_files = found.broken_files;
     broken_files.sort();
     broken_files.dedup();
-    let set = assemble(pool, volumes);
+    let set = assemble(pool, named.volumes, named.secrets.into_list(earlier));
     Loaded { set, diagnostics, suppressed, broken, kept, broken_files, unusable: false }
+}
+
+/// What units refer to and is no unit.
+#[derive(Default)]
+struct Named {
+    volumes: BTreeSet<String>,
+    secrets: Declared,
+}
+
+/// What a table was read to.
+enum Table {
+    /// A service or a target.
+    Unit(Box<Checked>),
+    /// A secret.
+    Secret(SecretSource),
+    /// A volume, or of a kind that does not work yet.
+    Name,
 }
 
 /// Mistakes so far. A file of nothing else cannot make it grow without an end.
@@ -172,7 +193,7 @@ fn parse(found: &mut files::Gathered, report: &mut Report) -> Raws {
 fn check_all(
     raws: Raws,
     pool: &mut Pool<'_>,
-    volumes: &mut BTreeSet<String>,
+    named: &mut Named,
     files: &mut Files,
     report: &mut Report,
 ) -> bool {
@@ -192,21 +213,35 @@ fn check_all(
         let spoilt = broken.remove(&(space, name.clone())) || !mistakes.is_empty();
         report.extend(mistakes, files);
         match (space, checked) {
-            (Space::Unit, Some(checked)) if !spoilt => pool.insert(checked),
-            (Space::Unit, checked) => pool.wreck(&name, checked, files),
+            (Space::Unit, Table::Unit(checked)) if !spoilt => pool.insert(*checked),
+            (Space::Unit, Table::Unit(checked)) => pool.wreck(&name, Some(*checked), files),
+            (Space::Unit, _) => pool.wreck(&name, None, files),
             (Space::Own(Section::Volume), _) if !spoilt => {
-                volumes.insert(name);
+                named.volumes.insert(name);
+            }
+            (Space::Own(_), Table::Secret(source)) if !spoilt => {
+                named.secrets.right.insert(name, source);
+            }
+            (Space::Own(Section::Secret), _) => {
+                named.secrets.wrong.insert(name);
             }
             (Space::Own(_), _) => {}
         }
     }
-    for (_, name) in broken.iter().filter(|(space, _)| *space == Space::Unit) {
-        pool.wreck(name, None, files);
+    for (space, name) in broken {
+        match space {
+            Space::Unit => pool.wreck(&name, None, files),
+            Space::Own(Section::Secret) => {
+                named.secrets.right.remove(&name);
+                named.secrets.wrong.insert(name);
+            }
+            Space::Own(_) => {}
+        }
     }
     complete
 }
 
-/// Reads the keys of one unit. None for kinds that are not units of their own.
+/// Reads the keys of one table.
 fn check_one(
     files: &Files,
     name: &str,
@@ -214,26 +249,28 @@ fn check_one(
     hints: bool,
     profiles: &mut Profiles,
     out: &mut Vec<Mistake>,
-) -> Option<Checked> {
+) -> Table {
     let home = raw.header.file;
     let mut draft = Draft::new(name, files.name(home), files.line(raw.header));
     let template = names::is_template(name);
     let mut cx = Context { files, home, template, hints, profiles, out };
-    let info = raw.section.info()?;
-    if let Status::NotYet(missing) = info.status {
+    if let Some(info) = raw.section.info()
+        && let Status::NotYet(missing) = info.status
+    {
         let kind = info.kind.unwrap_or_default();
         cx.out.push(settings::unsupported(raw.header, &format!("[{kind}.{name}]"), missing));
     }
     settings::apply(raw.section, &raw.table, &mut draft, &mut cx);
     match raw.section {
-        Section::Service => Some(check::service(draft, raw.header, &mut cx)),
-        Section::Target => Some(check::target(draft, raw.header)),
-        _ => None,
+        Section::Service => Table::Unit(Box::new(check::service(draft, raw.header, &mut cx))),
+        Section::Target => Table::Unit(Box::new(check::target(draft, raw.header))),
+        Section::Secret => Table::Secret(check::secret(&draft, &mut cx)),
+        _ => Table::Name,
     }
 }
 
 /// The set: relations to what is not there are dropped, `wanted-by` becomes `wants`.
-fn assemble(pool: Pool<'_>, mut volumes: BTreeSet<String>) -> UnitSet {
+fn assemble(pool: Pool<'_>, mut volumes: BTreeSet<String>, secrets: Vec<Secret>) -> UnitSet {
     let present: HashSet<String> = pool.units.keys().cloned().collect();
     let mut wanted: HashMap<String, Vec<String>> = HashMap::new();
     let mut units: Vec<Unit> = Vec::with_capacity(pool.units.len());
@@ -260,6 +297,7 @@ fn assemble(pool: Pool<'_>, mut volumes: BTreeSet<String>) -> UnitSet {
     UnitSet {
         units: units.into_iter().map(Arc::new).collect(),
         volumes: volumes.into_iter().collect(),
+        secrets,
         templates: pool.templates.into_values().map(|checked| checked.unit).collect(),
     }
 }

@@ -7,7 +7,7 @@
 //! The way of a file: [`files`] reads it, [`syntax`] makes a tree of it, [`layers`] puts
 //! the directories over each other, [`settings`] reads key by key into a [`draft`],
 //! [`check`] makes that a unit, [`load`] and [`pool`] bring all units together with the
-//! help of [`template`] and [`graph`], and [`wire`] carries the result to the supervisor.
+//! help of [`template`], [`graph`] and [`secrets`], and [`wire`] carries the result to the supervisor.
 //! [`definition()`] goes the other way: from a unit to what its file would say.
 
 mod capability;
@@ -25,6 +25,7 @@ pub mod names;
 pub mod pool;
 pub mod reference;
 mod seccomp;
+pub mod secrets;
 pub mod settings;
 mod shared;
 pub mod syntax;

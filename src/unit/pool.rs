@@ -30,7 +30,7 @@ pub struct Pool<'a> {
     /// Names of which the earlier version is in the pool.
     pub kept: BTreeSet<String>,
     /// Units with mistakes of their own; whom they name is still looked at.
-    wrecks: Vec<Checked>,
+    pub(super) wrecks: Vec<Checked>,
     previous: &'a Previous,
 }
 
@@ -104,7 +104,7 @@ impl<'a> Pool<'a> {
         });
         let references = references.collect();
         self.kept.insert(old.name.clone());
-        self.insert(Checked { unit: old, header: place, references });
+        self.insert(Checked { unit: old, header: place, references, secrets: Vec::new() });
     }
 
     /// Keeps every earlier unit that is gone because its file could not be used.

@@ -82,7 +82,8 @@ not from directories below. A table in a later directory goes over the one of th
 name in an earlier one, key by key: keys that are only in the earlier one stay; lists
 are replaced; tables such as `environment` and `limits` are merged. Of keys that exclude
 each other (`rootfs` and `image`, `network` and `networks`, `reload-signal` and
-`reload-command`, the checks of `health`) the later one wins. The same name twice within
+`reload-command`, `file` and `environment` of a secret, the checks of `health`) the later
+one wins. The same name twice within
 one directory is a mistake, and so is a service that is a target elsewhere.
 ";
 

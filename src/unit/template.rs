@@ -6,10 +6,10 @@
 //! break (lengths, numbers, regular expressions) is checked again.
 
 use super::model::{
-    HealthCheck, Id, Kind, MountSource, Ready, Rootfs, Security, Service, Unit, User,
+    At, HealthCheck, Id, Kind, MountSource, Ready, Rootfs, SecretUse, Security, Service, Unit, User,
 };
 use super::names;
-use super::settings::value;
+use super::settings::{secret, value};
 
 /// Makes `worker@1` of the template `worker@` and the instance `1`.
 ///
@@ -110,6 +110,15 @@ fn checked(mut unit: Unit) -> Result<Unit, String> {
             return wrong("`mounts`".to_owned(), problem);
         }
     }
+    for At { value: SecretUse { secret, target, .. }, .. } in &service.secrets.uses {
+        if let Some(problem) = names::problem(secret).or_else(|| secret::target_problem(target)) {
+            return wrong("`secrets`".to_owned(), problem);
+        }
+        let same = service.secrets.uses.iter().filter(|other| other.value.target == *target);
+        if same.count() > 1 {
+            return wrong("`secrets`".to_owned(), "two go to the same file");
+        }
+    }
     Ok(unit)
 }
 
@@ -168,6 +177,7 @@ fn service_strings(service: &mut Service, f: &mut dyn FnMut(&mut String)) {
         stop_post,
         watchdog: _,
         security,
+        secrets,
         limits: _,
         health,
         log: _,
@@ -199,6 +209,9 @@ fn service_strings(service: &mut Service, f: &mut dyn FnMut(&mut String)) {
     }
     if **security != Security::default() {
         security.strings(f);
+    }
+    if !secrets.uses.is_empty() {
+        secrets.strings(f);
     }
     for mount in mounts {
         f(&mut mount.value.target);

@@ -155,7 +155,7 @@ fn garbage_from_the_supervisor_is_1_and_no_crash() {
         (b"[]\0", "the supervisor sent not a message: "),
         (b"\xff\xfe\0", "the supervisor sent not a message: "),
         (b"{\"parameters\":", "the supervisor sent a message that ends in the middle"),
-        (b"", "the supervisor has hung up"),
+        (b"", "the connection was closed before the answer was complete"),
         (&deep, "the supervisor sent not a message: recursion limit exceeded"),
         (&huge, "the supervisor sent a message of more than 65536 bytes"),
     ] {
@@ -276,5 +276,8 @@ fn a_follower_whose_supervisor_ends_is_1() {
     let done = fake.run(&["logs", "-f", "web"]);
     assert_eq!(done.out, "2026-01-31 14:30:01.000 | last words\n");
     assert_eq!(done.code, 1);
-    assert_eq!(done.err, "berthctl: cannot show the output of web: the supervisor has hung up\n");
+    assert_eq!(
+        done.err,
+        "berthctl: cannot show the output of web: the connection was closed before the answer was complete\n"
+    );
 }

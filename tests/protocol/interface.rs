@@ -159,6 +159,7 @@ fn every_method_is_as_described() {
         unit: text(),
         command: names(),
         user: Some(text()),
+        directory: Some(text()),
         tty: true,
         stdin: true,
         rows: Some(1),
@@ -182,6 +183,14 @@ fn every_method_is_as_described() {
     let logs = m::Logs { units: names(), lines: Some(1), since: Some(text()), follow: false };
     let version = m::VersionReply { version: text(), pid: 1, since: text() };
     let shutdown = m::Shutdown { how: Some(t::ShutdownHow::Halt) };
+    let secret = t::Secret {
+        name: text(),
+        from: t::SecretFrom::File,
+        place: Some(text()),
+        declared: true,
+        problem: Some(text()),
+        users: names(),
+    };
     let upgraded = m::UpgradeReply { from: text(), version: text() };
     let description = m::DescriptionReply { description: text() };
     let checked = BTreeSet::from([
@@ -207,6 +216,9 @@ fn every_method_is_as_described() {
         method(&m::Apply { paths: names(), dry_run: true }, &plan),
         method(&shutdown, &m::Empty {}),
         method(&exec, &m::Empty {}),
+        method(&m::Secrets {}, &m::SecretsReply { secrets: vec![secret] }),
+        method(&m::SetSecret { secret: text() }, &m::Empty {}),
+        method(&m::RemoveSecret { secret: text() }, &m::Empty {}),
         method(&m::GetInfo {}, &m::InfoReply::this()),
         method(&m::GetInterfaceDescription { interface: text() }, &description),
     ]);
@@ -238,6 +250,7 @@ fn every_enum_is_as_described() {
         ("Health", variants::<t::Health>(nonsense())),
         ("DependencyKind", variants::<t::DependencyKind>(nonsense())),
         ("LogStream", variants::<t::LogStream>(nonsense())),
+        ("SecretFrom", variants::<t::SecretFrom>(nonsense())),
         ("ShutdownHow", variants::<t::ShutdownHow>(nonsense())),
     ];
     let mut described: BTreeSet<&str> = BTreeSet::new();

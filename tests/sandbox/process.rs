@@ -116,6 +116,11 @@ fn environment_files_are_the_hosts() {
     assert_eq!(text, expected);
     let text = rig.failure(|s| s.environment_files = files(&["-/dev/zero"]));
     assert!(text.contains("it is not a regular file at web.toml:6"), "{text}");
+    let junk = rig.file("files/junk.env", "A=1\n\n# C=x\nB 2\n");
+    let text = rig.failure(|s| s.environment_files = files(&[&junk]));
+    let expected =
+        format!("read the environment file {junk}: line 4 of it is not NAME=value at web.toml:6");
+    assert_eq!(text, expected);
     let huge = rig.file("files/huge", &"A=b\n".repeat(100_000));
     let text = rig.failure(|s| s.environment_files = files(&[&huge]));
     assert!(text.contains("larger than 256K"), "{text}");

@@ -52,7 +52,8 @@ pub fn main(lists: &[&[Test]]) {
 
 fn run(test: fn()) -> Result<(), String> {
     let before = host_state();
-    let child = fork::child(&fork::Options::default(), || {
+    let options = fork::Options { environment: true, ..fork::Options::default() };
+    let child = fork::child(&options, || {
         reap::become_subreaper().unwrap();
         test();
         0

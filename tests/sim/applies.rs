@@ -9,7 +9,7 @@ use crate::unit::model::{RestartPolicy, UnitSet};
 
 fn plan(machine: &Machine, units: Vec<Draft>) -> [Vec<String>; 4] {
     let units = units.into_iter().map(|draft| Arc::new(draft.0)).collect();
-    let set = UnitSet { units, volumes: Vec::new(), templates: Vec::new() };
+    let set = UnitSet { units, ..UnitSet::default() };
     let plan = machine.plan_apply(&set);
     [plan.add, plan.change, plan.restart, plan.remove]
 }

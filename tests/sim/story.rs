@@ -116,7 +116,7 @@ pub fn boot_and_shut_down(count: u32) -> (u32, Duration) {
     let mut machine = Machine::new(1);
     let mut now = Time::default();
     let units = units.into_iter().map(Arc::new).collect();
-    let set = Arc::new(UnitSet { units, volumes: Vec::new(), templates: Vec::new() });
+    let set = Arc::new(UnitSet { units, ..UnitSet::default() });
     let mut inputs =
         VecDeque::from([Input::Request(Request { job: None, wish: Wish::Apply(set) })]);
     let (mut handled, mut time) = (0, Duration::ZERO);
@@ -271,7 +271,7 @@ impl Story {
         let mut units: Vec<Unit> = units.into_iter().map(|draft| draft.0).collect();
         units.sort_by(|a, b| a.name.cmp(&b.name));
         let units = units.into_iter().map(Arc::new).collect();
-        let set = UnitSet { units, volumes: Vec::new(), templates: Vec::new() };
+        let set = UnitSet { units, ..UnitSet::default() };
         self.wish(Wish::Apply(Arc::new(set)));
     }
 

@@ -88,7 +88,7 @@ fn finish(rng: &mut Rng, mut units: Vec<Unit>) -> UnitSet {
         }
     }
     let units = units.into_iter().map(Arc::new).collect();
-    UnitSet { units, volumes: Vec::new(), templates: Vec::new() }
+    UnitSet { units, ..UnitSet::default() }
 }
 
 /// Some of the units below a number.

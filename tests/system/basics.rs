@@ -132,3 +132,27 @@ fn a_second_supervisor_is_refused() {
     assert_eq!((rig.state("a").as_str(), rig.restarts("a")), ("running", 0));
     assert_eq!(rig.finish(), 0);
 }
+
+#[test]
+fn without_privileges_everybody_stays_who_berth_is() {
+    let mut rig = Rig::prepare(
+        r#"
+        [service.it]
+        isolation = "none"
+        type = "oneshot"
+        command = ["sh", "-c", "echo $(id -u) $(id -g) $(id -G) $USER"]
+        [service.other]
+        isolation = "none"
+        type = "oneshot"
+        command = "true"
+        user = "daemon"
+        "#,
+    );
+    rig.launch(Mode::UpAsNobody, &[]);
+    let code = rig.wait_end();
+    let (out, err) = (rig.out(), rig.err());
+    assert!(out.contains("65534 65534 65534 nobody"), "{out}{err}");
+    // The control: somebody else it cannot become.
+    assert!(out.contains("become user daemon: Operation not permitted (EPERM)"), "{out}{err}");
+    assert_eq!(code, 1, "{out}{err}");
+}

@@ -306,3 +306,23 @@ fn nothing_is_executed_in_a_frozen_unit() {
     assert_eq!(rig.ctl(&["exec", "plain", "--", "true"]).code, 0);
     assert_eq!(rig.finish(), 0);
 }
+
+#[test]
+fn a_command_begins_where_it_is_told_to() {
+    let mut rig = rig();
+    for (unit, arguments, code, text) in [
+        ("plain", &["-w", "/usr/share"][..], 0, "/usr/share"),
+        ("boxed", &["--workdir", "/usr/../etc"], 0, "/etc"),
+        ("own", &["-w", "/proc/1/cwd"], 1, "/proc/1/cwd"),
+        ("boxed", &["-w", "/not/there"], 1, "No such file or directory (ENOENT)"),
+        ("boxed", &["-w", "etc"], 1, "must be an absolute path"),
+        ("boxed", &[], 0, "/"),
+    ] {
+        let line = [&["exec"], arguments, &[unit, "--", "pwd"]].concat();
+        let said = rig.ctl(&line);
+        assert_eq!(said.code, code, "{line:?}: {said:?}");
+        let found = if code == 0 { said.out.trim() } else { &said.err };
+        assert!(found == text || code != 0 && found.contains(text), "{line:?}: {said:?}");
+    }
+    assert_eq!(rig.finish(), 0);
+}

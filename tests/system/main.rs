@@ -34,6 +34,7 @@ mod real;
 mod reaping;
 mod restart;
 mod rig;
+mod secrets;
 mod stopping;
 mod upgrade;
 mod verbs;

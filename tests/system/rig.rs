@@ -51,6 +51,8 @@ pub enum Mode {
     Revived,
     /// `berth up` where no control groups are mounted.
     UpWithoutGroups,
+    /// `berth up` as a user without privileges, where no control groups are mounted.
+    UpAsNobody,
     /// `berth up` on a kernel that knows nothing of `landlock_create_ruleset(2)`.
     UpWithoutLandlock,
 }
@@ -59,6 +61,8 @@ pub enum Mode {
 pub struct Rig {
     directory: tempfile::TempDir,
     child: Option<Child>,
+    /// What berth gets in its environment besides this process' own.
+    pub variables: Vec<(&'static str, String)>,
 }
 
 impl Rig {
@@ -78,7 +82,7 @@ impl Rig {
     /// The files, and no supervisor yet.
     pub fn prepare(units: &str) -> Self {
         let directory = tempfile::Builder::new().prefix("berth-test-").tempdir().unwrap();
-        let rig = Self { directory, child: None };
+        let rig = Self { directory, child: None, variables: Vec::new() };
         fs::create_dir(rig.path("units")).unwrap();
         fs::create_dir(rig.path("share")).unwrap();
         rig.write_units(units);
@@ -113,6 +117,11 @@ impl Rig {
                 "ip link set lo up; awk '/ - cgroup2? /{print $5}' /proc/self/mountinfo | \
                  xargs -n 1 umount -l; \"$@\"; exit $?"
             }
+            Mode::UpAsNobody => {
+                "ip link set lo up; awk '/ - cgroup2? /{print $5}' /proc/self/mountinfo | \
+                 xargs -n 1 umount -l; cp \"$1\" \"$HERE/berth\"; shift; chmod -R a+rwX \"$HERE\"; \
+                 setpriv --reuid 65534 --regid 65534 --clear-groups -- \"$HERE/berth\" \"$@\"; exit $?"
+            }
             // A filter of system calls that answers number 444 with ENOSYS.
             Mode::UpWithoutLandlock => {
                 "ip link set lo up; perl -e 'my $code = pack(q(SCCL) x 4, 0x20, 0, 0, 0, \
@@ -126,7 +135,7 @@ impl Rig {
                 "ip link set lo up; until \"$@\"; code=$?; [ $code -ne 137 ]; do :; done; exit $code"
             }
         };
-        command.args(["sh", "-c", script, "sh"]);
+        command.args(["sh", "-c", script, "sh"]).env("HERE", self.directory.path());
         command.arg(BERTH);
         let boots = matches!(mode, Mode::Boot | Mode::Revived);
         if boots {
@@ -143,6 +152,7 @@ impl Rig {
         let output = |name: &str| {
             fs::File::options().create(true).append(true).open(self.path(name)).unwrap()
         };
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(output("out")).stderr(output("err"));
         self.child = Some(command.spawn().unwrap());
     }

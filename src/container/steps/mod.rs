@@ -3,6 +3,7 @@
 mod capabilities;
 mod dev;
 mod fence;
+mod label;
 mod mounts;
 mod namespaces;
 mod overlay;
@@ -10,6 +11,7 @@ mod paths;
 mod process;
 mod root;
 mod seccomp;
+mod secrets;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
@@ -45,8 +47,12 @@ pub struct State<'a> {
     covers: paths::Covers,
     /// From the environment files.
     files: Variables,
+    /// Where labels of security modules are written.
+    labels: label::Files,
     /// What the supervisor has and can give.
     held: Held,
+    /// Secrets that the supervisor's environment brought, if they are needed.
+    pub vault: Option<OwnedFd>,
     /// Who the process is.
     identity: Identity,
     /// For `berthctl exec`.
@@ -67,7 +73,9 @@ impl<'a> State<'a> {
             users: Membership::default(),
             covers: paths::Covers::default(),
             files: Variables::new(),
+            labels: label::Files::default(),
             held,
+            vault: None,
             identity: Identity::root(),
             exec: None,
         }
@@ -96,6 +104,9 @@ impl<'a> State<'a> {
             Op::Open { slot, source, path, read_only, .. } => {
                 self.open(*slot, source, path, *read_only)
             }
+            Op::SecretsMemory { slot } => self.secrets_memory(*slot),
+            Op::Secret { slot, state, wanted } => self.secret(*slot, state, wanted),
+            Op::Secrets { slot, user, wanted } => self.attach_secrets(*slot, user.as_ref(), wanted),
             Op::PrivateMounts => root::private_mounts(),
             Op::Overlay { lower, upper, bind_will_do } => {
                 self.root = Some(self.overlay(lower, upper, *bind_will_do)?);
@@ -134,6 +145,8 @@ impl<'a> State<'a> {
             Op::User(user) => self.become_user(user.as_ref()),
             Op::Capabilities(grant) => self.capabilities(*grant),
             Op::WorkingDirectory(path) => self.working_directory(path),
+            Op::OpenLabel(label) => self.open_label(label),
+            Op::Label(label) => self.label(label),
             Op::Fence(fence) => fence::put(fence),
             Op::NoNewPrivileges => Ok(crate::sys::identity::no_new_privileges()?),
         }

@@ -14,7 +14,7 @@ use crate::unit::model::{MountSource, Propagation};
 pub(super) struct Source {
     pub(super) tree: OwnedFd,
     /// A volume that was made just now takes owner and mode of the directory it covers.
-    new_volume: bool,
+    pub(super) new_volume: bool,
 }
 
 /// Nothing but data.
@@ -97,7 +97,7 @@ impl State<'_> {
         self.keep(slot, opened)
     }
 
-    fn keep(&mut self, slot: usize, opened: Source) -> Result<(), Failure> {
+    pub(super) fn keep(&mut self, slot: usize, opened: Source) -> Result<(), Failure> {
         let place = self.slots.get_mut(slot).ok_or_else(|| Failure::text("no such slot"))?;
         *place = Some(opened);
         Ok(())
@@ -128,7 +128,7 @@ impl State<'_> {
         Ok(Source { tree: bind(path, false, Propagation::Private)?, new_volume })
     }
 
-    fn take(&mut self, slot: usize) -> Result<Source, Failure> {
+    pub(super) fn take(&mut self, slot: usize) -> Result<Source, Failure> {
         let place = self.slots.get_mut(slot).and_then(Option::take);
         place.ok_or_else(|| Failure::text("its source is not open"))
     }

@@ -122,7 +122,7 @@ impl Covers {
     }
 
     /// What is mounted in a shared mount is mounted on the host too.
-    fn stays_inside(&self, point: BorrowedFd<'_>) -> Result<(), Failure> {
+    pub(super) fn stays_inside(&self, point: BorrowedFd<'_>) -> Result<(), Failure> {
         if self.shared && path::is_in_shared_mount(point)? {
             let why = "it lies in a mount with propagation = \"shared\", where the host would \
                        be kept from it too; use \"slave\" or \"private\"";

@@ -3,12 +3,12 @@
 use std::os::fd::AsFd;
 
 use super::State;
-use crate::container::environment;
+use crate::container::environment::{self, FileError};
 use crate::container::status::{self, Failure, SocketKind};
 use crate::container::users::{self, Identity};
 use crate::sys::limits::{self, Resource};
 use crate::sys::{fd, identity, path, pty};
-use crate::unit::model::User;
+use crate::unit::model::{Id, User};
 
 pub(super) fn oom_score(score: i32) -> Result<(), Failure> {
     path::write_value("/proc/self/oom_score_adj", &score.to_string())
@@ -51,8 +51,15 @@ impl State<'_> {
                 self.files = environment::merge([self.files.as_slice(), &variables]);
                 Ok(())
             }
-            Err(error) if optional && error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            Err(error) => {
+            Err(FileError::Line(number)) => {
+                Err(Failure::text(format!("line {number} of it is not NAME=value")))
+            }
+            Err(FileError::Read(error))
+                if optional && error.kind() == std::io::ErrorKind::NotFound =>
+            {
+                Ok(())
+            }
+            Err(FileError::Read(error)) => {
                 let hint = match error.raw_os_error() {
                     Some(libc::EINVAL) => "it is not a regular file",
                     Some(libc::EFBIG) => "it is larger than 256K",
@@ -78,6 +85,13 @@ impl State<'_> {
     pub(super) fn become_user(&mut self, user: Option<&User>) -> Result<(), Failure> {
         let user = self.exec.and_then(|exec| exec.user.as_ref()).or(user);
         let Some(user) = user else {
+            if let Some(uid) = identity::other_than_root() {
+                // It can become nobody else.
+                let same = User { user: Id::Number(uid), group: None };
+                self.identity =
+                    users::lookup(&same).map_err(|error| Failure::text(error.to_string()))?;
+                return Ok(());
+            }
             self.identity = Identity::root();
             return Ok(identity::become_user(0, 0, &[])?);
         };
@@ -95,10 +109,17 @@ impl State<'_> {
     }
 
     pub(super) fn working_directory(&self, directory: &str) -> Result<(), Failure> {
-        let exec = self.exec.and_then(|exec| exec.working_directory.as_deref());
-        let root = path::handle("/")?;
-        let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY;
-        let directory = path::open_in(root.as_fd(), exec.unwrap_or(directory), flags)?;
-        Ok(rustix::process::fchdir(directory)?)
+        let asked = self.exec.and_then(|exec| exec.working_directory.as_deref());
+        let enter = |directory: &str| -> std::io::Result<()> {
+            let root = path::handle("/")?;
+            let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY;
+            Ok(rustix::process::fchdir(path::open_in(root.as_fd(), directory, flags)?)?)
+        };
+        match asked {
+            // The step itself is called after the unit's own.
+            Some(asked) => enter(asked)
+                .map_err(|error| Failure::with(&error, format!("{asked} was asked for"))),
+            None => Ok(enter(directory)?),
+        }
     }
 }

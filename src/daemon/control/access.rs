@@ -82,7 +82,10 @@ pub fn only_looks(call: &Call) -> bool {
         | Call::Apply(_)
         | Call::Shutdown(_)
         | Call::Upgrade(_)
-        | Call::Exec(_) => false,
+        | Call::Exec(_)
+        | Call::Secrets(_)
+        | Call::SetSecret(_)
+        | Call::RemoveSecret(_) => false,
     }
 }
 

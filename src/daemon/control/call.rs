@@ -71,6 +71,15 @@ impl Daemon {
             // Nobody would hear of anything.
             Call::Logs(_) | Call::Events(_) if mode == Mode::Oneway => {}
             Call::Logs(call) => self.logs_helper(number, call, mode)?,
+            Call::Secrets(_) | Call::SetSecret(_) | Call::RemoveSecret(_)
+                if mode == Mode::Oneway =>
+            {
+                let reason = "secrets are not changed without an answer".to_owned();
+                return Err(Error::Refused { reason });
+            }
+            Call::Secrets(_) => self.list_secrets(number, mode)?,
+            Call::SetSecret(call) => self.set_secret(number, &call)?,
+            Call::RemoveSecret(call) => self.remove_secret(number, &call)?,
             Call::Exec(call) => self.exec_helper(number, &call)?,
             Call::Events(call) => self.begin_events(number, call.since.as_deref())?,
             Call::Apply(call) => self.apply(number, &call)?,

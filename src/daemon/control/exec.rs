@@ -98,6 +98,11 @@ impl Daemon {
             Ok(user) => user,
             Err(problem) => return Err(Error::Refused { reason: format!("--user: {problem}") }),
         };
+        if call.directory.as_ref().is_some_and(|path| !path.starts_with('/') || path.contains('\0'))
+        {
+            let reason = "--workdir: it must be an absolute path".to_owned();
+            return Err(Error::Refused { reason });
+        }
         let terminal = call
             .tty
             .then(|| Size { rows: call.rows.unwrap_or(24), columns: call.columns.unwrap_or(80) });
@@ -106,7 +111,7 @@ impl Daemon {
             argv: call.command.clone(),
             environment,
             user,
-            working_directory: None,
+            working_directory: call.directory.clone(),
             terminal,
         };
         let (ends, theirs) = pipes(call).map_err(|error| failed("make pipes", &error))?;

@@ -13,6 +13,7 @@ mod exec;
 mod helper;
 mod history;
 mod relay;
+mod secrets;
 mod status;
 
 use access::{Access, Door};

@@ -1,8 +1,8 @@
 //! Children that share this process' memory until they execute their program.
 //!
 //! A fork copies the page tables of the supervisor, makes both sides fault on every page
-//! they write afterwards, and takes the copy apart again: two thirds of what a plain start
-//! costs, and more the more units there are. `CLONE_VM` does without. What must hold, as
+//! they write afterwards, and takes the copy apart again: more than half of what the two
+//! do for a plain start with a thousand units. `CLONE_VM` does without. What must hold, as
 //! nothing in the language sees to it:
 //!
 //! - the child runs [`live`] and what that calls, on a stack of its own: only system calls

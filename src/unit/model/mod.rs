@@ -12,6 +12,7 @@ mod log;
 mod mount;
 mod rare;
 mod seccomp;
+pub mod secret;
 mod security;
 mod service;
 mod user_namespace;
@@ -28,6 +29,7 @@ pub use log::{Log, LogDriver};
 pub use mount::{Mount, MountSource, Propagation};
 pub use rare::{Rare, Unset};
 pub use seccomp::{Filter, Seccomp};
+pub use secret::{Secret, SecretSource, SecretUse, Secrets};
 pub use security::Security;
 pub use service::{
     ExitMatch, Id, Namespaces, Ready, Restart, RestartPolicy, Rootfs, Service, User, Writable,
@@ -68,6 +70,8 @@ pub struct UnitSet {
     pub units: Vec<Arc<Unit>>,
     /// Named volumes, sorted; those only mentioned in a mount are here too.
     pub volumes: Vec<String>,
+    /// Secrets, sorted by name, also those that no service uses.
+    pub secrets: Vec<Secret>,
     /// Templates (`name@`), from which an instance `name@x` is made when it is asked for.
     pub templates: Vec<Unit>,
 }

@@ -31,6 +31,10 @@ pub struct Security {
     pub read_only_paths: Vec<At<String>>,
     /// Absolute paths inside its root beneath which alone it can write.
     pub writable_paths: Option<Vec<At<String>>>,
+    /// Name of an AppArmor profile, or `unconfined`; as inherited when `None`.
+    pub apparmor: Option<At<String>>,
+    /// SELinux context, or its type alone; as inherited when `None`.
+    pub selinux: Option<At<String>>,
 }
 
 impl Default for Security {
@@ -49,6 +53,8 @@ impl Unset for Security {
         masked_paths: Vec::new(),
         read_only_paths: Vec::new(),
         writable_paths: None,
+        apparmor: None,
+        selinux: None,
     };
 }
 
@@ -75,9 +81,11 @@ impl Security {
             masked_paths,
             read_only_paths,
             writable_paths,
+            apparmor,
+            selinux,
         } = self;
         let lists = [masked_paths, read_only_paths].into_iter().chain(writable_paths);
-        for path in lists.flatten() {
+        for path in lists.flatten().chain(apparmor).chain(selinux) {
             f(&mut path.value);
         }
     }

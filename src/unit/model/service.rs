@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{At, Health, Limits, Log, LogDriver, Mount, Rare, Security, UserNamespace};
+use super::{At, Health, Limits, Log, LogDriver, Mount, Rare, Secrets, Security, UserNamespace};
 
 /// A service: how to start, watch and stop it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,6 +36,8 @@ pub struct Service {
     pub umask: u32,
     /// What its processes may do, and what is kept from them.
     pub security: Rare<Security>,
+    /// What it is given and nobody else may see.
+    pub secrets: Rare<Secrets>,
     /// Whether the tiny init is process 1 inside. Only meaningful with a pid namespace.
     pub init: bool,
     /// `type = "oneshot"`: ready when it has exited with success.
@@ -92,6 +94,7 @@ impl Service {
             mounts: Vec::new(),
             umask: 0o022,
             security: Rare::default(),
+            secrets: Rare::default(),
             init: true,
             oneshot: false,
             ready: Ready::Exec,

@@ -9,7 +9,6 @@ const SERVICE: &[Section] = &[Section::Service];
 const SOCKET: &[Section] = &[Section::Socket];
 const TIMER: &[Section] = &[Section::Timer];
 const NETWORK: &[Section] = &[Section::Network];
-const SECRET: &[Section] = &[Section::Secret];
 const STARTERS: &[Section] = &[Section::Socket, Section::Timer];
 
 /// The settings.
@@ -19,11 +18,6 @@ pub(super) const SETTINGS: &[Setting] = &[
         .good(&["\"docker.io/library/nginx:1\""])
         .bad(&["1"])
         .later("images"),
-    Setting::new(SERVICE, "secrets", "list of names", "[]", |_, v, cx| strings(v, cx))
-        .help("Appear as `/run/secrets/NAME`.")
-        .good(&["[\"db-password\"]"])
-        .bad(&["\"db-password\""])
-        .later("secrets"),
     Setting::new(SERVICE, "networks", "list of names", "[]", |_, v, cx| strings(v, cx))
         .help("Networks it is part of.")
         .good(&["[\"front\", \"back\"]"])
@@ -102,14 +96,6 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(NETWORK, "parent", "string", "none", |_, v, cx| string(v, cx))
         .good(&["\"eth0\""])
         .bad(&["0"]),
-    Setting::new(SECRET, "file", "path", "none", |_, v, cx| {
-        value::path(v, cx);
-    })
-    .good(&["\"/etc/berth/secrets/db-password\""])
-    .bad(&["\"db-password\"", "1"]),
-    Setting::new(SECRET, "environment", "string", "none", |_, v, cx| string(v, cx))
-        .good(&["\"NAME\""])
-        .bad(&["1"]),
 ];
 
 fn string(node: &Node, cx: &mut Context<'_>) {

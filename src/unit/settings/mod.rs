@@ -13,6 +13,7 @@ mod log;
 mod mount;
 mod process;
 mod sandbox;
+pub mod secret;
 mod security;
 mod service;
 mod user_namespace;
@@ -54,6 +55,8 @@ pub enum Section {
     Network,
     /// `[secret.NAME]`
     Secret,
+    /// An entry of `secrets`.
+    SecretUse,
     /// `[image.NAME]`
     Image,
 }
@@ -84,7 +87,7 @@ pub struct SectionInfo {
 
 impl Section {
     /// All sections, in the order of the reference.
-    pub const ALL: [SectionInfo; 14] = [
+    pub const ALL: [SectionInfo; 15] = [
         section(Self::Service, "[service.NAME]", Some("service"), "A service runs a command."),
         section(
             Self::RestartLimit,
@@ -98,6 +101,13 @@ impl Section {
             "mounts",
             None,
             "Part of `[service.NAME]`: each entry of the list `mounts` is a table with \
+         these keys.",
+        ),
+        section(
+            Self::SecretUse,
+            "secrets",
+            None,
+            "Part of `[service.NAME]`: an entry of the list `secrets` is a name, or a table with \
          these keys.",
         ),
         section(
@@ -134,10 +144,19 @@ impl Section {
             "A named volume: a directory that is kept in the state directory. It is made \
          when it is first used, so the table is only needed to say that it is meant.",
         ),
+        section(
+            Self::Secret,
+            "[secret.NAME]",
+            Some("secret"),
+            "A password, a key: what services that list it in `secrets` are given and nobody \
+         else may see. Without any key it is the one that `berthctl secret set NAME` has read \
+         from its standard input: it is kept encrypted in the state directory, with a key \
+         that lies beside it (`secret.key`). That protects a copy of the directory `secrets` \
+         alone, and from looking at it by accident; not from who can read both.",
+        ),
         not_yet(Self::Socket, "[socket.NAME]", "socket", "socket activation"),
         not_yet(Self::Timer, "[timer.NAME]", "timer", "timers"),
         not_yet(Self::Network, "[network.NAME]", "network", "networks between services"),
-        not_yet(Self::Secret, "[secret.NAME]", "secret", "secrets"),
         not_yet(Self::Image, "[image.NAME]", "image", "images"),
     ];
 
@@ -257,6 +276,7 @@ pub fn all() -> impl Iterator<Item = &'static Setting> + Clone {
     [
         process::SETTINGS,
         sandbox::SETTINGS,
+        secret::SETTINGS,
         common::SETTINGS,
         service::SETTINGS,
         mount::SETTINGS,

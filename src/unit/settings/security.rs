@@ -143,20 +143,38 @@ pub(super) const SETTINGS: &[Setting] = &[
         .good(&["[\"/dev/fuse:rw\"]"])
         .bad(&["\"/dev/fuse\""])
         .later("access to devices"),
-    Setting::new(SECURITY, "apparmor", "string", "none", |_, v, cx| {
-        value::text(v, cx);
+    Setting::new(SECURITY, "apparmor", "string", "as berth's own", |d, v, cx| {
+        let name = label(v, "the name of a profile", cx);
+        value::put_at(&mut d.service.security.apparmor, v, name, cx);
     })
-    .help("AppArmor profile.")
-    .good(&["\"web\""])
-    .bad(&["1"])
-    .later("AppArmor"),
-    Setting::new(SECURITY, "selinux", "string", "none", |_, v, cx| {
-        value::text(v, cx);
+    .help(
+        "The AppArmor profile of all its processes, which has to be loaded already; \
+         `unconfined` for none. Where there is no AppArmor, any other name ends the start.",
+    )
+    .good(&["\"web\"", "\"unconfined\"", "\"berth//web\""])
+    .bad(&["1", "\"\"", "\"a\\nb\""]),
+    Setting::new(SECURITY, "selinux", "string", "as berth's policy has it", |d, v, cx| {
+        let text = label(v, "a context, or its type", cx).and_then(|text| {
+            let parts = text.split(':').count();
+            if text.contains(char::is_whitespace)
+                || parts == 2
+                || text.split(':').any(str::is_empty)
+            {
+                let help = "write user:role:type, with :level if the policy has levels, or the \
+                            type alone";
+                return cx.advise(v, format!("{} is not a context", quote(&text)), help);
+            }
+            Some(text)
+        });
+        value::put_at(&mut d.service.security.selinux, v, text, cx);
     })
-    .help("SELinux label.")
-    .good(&["\"web_t\""])
-    .bad(&["1"])
-    .later("SELinux"),
+    .help(
+        "The SELinux context of all its processes; a type alone is put into the context that \
+         berth has. Where there is no SELinux, or its policy does not know the context, the \
+         start fails.",
+    )
+    .good(&["\"web_t\"", "\"system_u:system_r:web_t:s0:c1,c2\""])
+    .bad(&["1", "\"\"", "\"a:b\"", "\"a b\"", "\"u::t\""]),
     Setting::new(SECURITY, "privileged", "true | false", "false", |d, v, cx| {
         put(&mut d.service.security.privileged, value::flag(v, cx));
     })
@@ -207,6 +225,15 @@ fn capabilities(node: &Node, all: All, cx: &mut Context<'_>) -> Option<Capabilit
         }
     })?;
     Some(sets.into_iter().fold(CapabilitySet::EMPTY, CapabilitySet::and))
+}
+
+/// A label of a security module, which takes a page at most.
+fn label(node: &Node, what: &str, cx: &mut Context<'_>) -> Option<String> {
+    let text = value::text(node, cx)?;
+    if text.is_empty() || text.len() > 1024 || text.chars().any(char::is_control) {
+        return cx.refuse(node, format!("{what} has 1 to 1024 bytes and no control characters"));
+    }
+    Some(text.to_owned())
 }
 
 fn seccomp(node: &Node, cx: &mut Context<'_>) -> Option<Seccomp> {
