@@ -20,6 +20,8 @@ mod capabilities;
 mod ending;
 #[path = "sandbox/escape_capabilities.rs"]
 mod escape_capabilities;
+#[path = "sandbox/escape_control.rs"]
+mod escape_control;
 #[path = "sandbox/escape_landlock.rs"]
 mod escape_landlock;
 #[path = "sandbox/escape_seccomp.rs"]
@@ -75,6 +77,7 @@ fn main() {
         escape_user::TESTS,
         seccomp::TESTS,
         escape_seccomp::TESTS,
+        escape_control::TESTS,
         escape_landlock::TESTS,
         secrets::TESTS,
         escape_secrets::TESTS,

@@ -17,6 +17,7 @@ usage: berth [--config DIR]... [--runtime-dir DIR] [--state-dir DIR] [--target N
                 [--user-namespace-pool FIRST:COUNT] FILE|DIR...
        berth check FILE|DIR...
        berth machine STEP
+       berth -- COMMAND [ARGUMENT]...
        berth --help | --version
 ";
 
@@ -30,10 +31,15 @@ enum Ask {
 
 fn main() -> ExitCode {
     // Between a berth and its successor; not for people.
-    let arguments: Vec<_> = std::env::args().skip(1).take(4).collect();
+    let arguments: Vec<_> =
+        std::env::args_os().skip(1).take(4).map(|it| it.to_string_lossy().into_owned()).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["--rehearse", state] => return daemon::rehearse(state),
         ["--resume", state, old] => return daemon::resume(state, old),
+        ["--", command, ..] => {
+            let words: Vec<_> = std::env::args_os().skip(3).collect();
+            return pid1::drop_in::run(command.as_ref(), &words);
+        }
         _ => {}
     }
     match parse(lexopt::Parser::from_env()) {

@@ -147,6 +147,15 @@ pub enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Show what protects others from a unit, with a score; of all units, the scores
+    Audit {
+        /// Unit; all services if left out
+        #[arg(value_name = "UNIT")]
+        unit: Option<String>,
+        /// Print a JSON array
+        #[arg(long)]
+        json: bool,
+    },
     /// Show what a unit depends on, as a tree
     Deps {
         /// Unit

@@ -7,6 +7,7 @@
 
 pub mod apply;
 pub mod args;
+pub mod audit;
 pub mod check;
 pub mod client;
 pub mod completions;
@@ -135,6 +136,7 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
         Verb::Check { paths } => check::run(context, &paths),
         Verb::Apply { dry_run, paths } => apply::run(context, &paths, dry_run),
         Verb::Show { unit, json } => show::run(context, unit, json),
+        Verb::Audit { unit, json } => audit::run(context, unit.as_deref(), json),
         Verb::Deps { unit, reverse } => deps::run(context, unit, reverse),
         Verb::Secret { verb } => secret::run(context, verb),
         Verb::Shutdown { how } => shutdown::run(context, how),
@@ -169,6 +171,8 @@ fn doing(verb: &Verb) -> String {
         Verb::Check { .. } => "check".to_owned(),
         Verb::Apply { .. } => "apply".to_owned(),
         Verb::Show { unit, .. } => format!("show {unit}"),
+        Verb::Audit { unit: Some(unit), .. } => format!("audit {unit}"),
+        Verb::Audit { unit: None, .. } => "audit the units".to_owned(),
         Verb::Deps { unit, .. } => format!("show the dependencies of {unit}"),
         Verb::Secret { verb } => match verb {
             SecretVerb::Ls { .. } => "list the secrets".to_owned(),

@@ -12,8 +12,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
-use rustix::mount::UnmountFlags;
+use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::End;
 use crate::sys::power::{self, Command};
@@ -25,8 +24,11 @@ const TERM: Duration = Duration::from_secs(3);
 /// And after SIGKILL; what is not gone then hangs in the kernel.
 const KILL: Duration = Duration::from_secs(2);
 
-/// How long writing out and unmounting may take.
-const UNMOUNT: Duration = Duration::from_secs(60);
+/// How long one filesystem may take to be unmounted, which writes it out.
+const QUICK: Duration = Duration::from_secs(15);
+
+/// And what may have to move much: swap into memory, the root with all that was written.
+const SLOW: Duration = Duration::from_secs(60);
 
 /// How often what was in use is tried again: one may have been in the way of another.
 const ROUNDS: usize = 16;
@@ -38,20 +40,7 @@ const KERNEL: [&str; 4] = ["/proc", "/sys", "/dev", "/run"];
 pub fn machine(end: End) -> io::Error {
     say(&format!("about to {}", end.words()));
     end_everybody();
-    match fork::child(&fork::Options::default(), || i32::from(!put_away())) {
-        Ok(process) => {
-            let milliseconds = i32::try_from(UNMOUNT.as_millis()).unwrap_or(i32::MAX);
-            if !fd::readable_within(process.pidfd.as_fd(), milliseconds).unwrap_or(false) {
-                say("a filesystem does not answer: going on without it");
-                // It hangs in the kernel, so this is for the day that it does not.
-                let _ = pidfd::send_signal(process.pidfd.as_fd(), libc::SIGKILL);
-            }
-        }
-        Err(error) => {
-            say(&format!("no process can be made ({error}): only writing everything out"));
-            rustix::fs::sync();
-        }
-    }
+    put_away();
     let command = match end {
         End::Reboot if kexec_is_loaded() => Command::Kexec,
         End::Reboot => Command::Restart,
@@ -144,41 +133,51 @@ fn survivors() -> Vec<String> {
     names.into_iter().collect()
 }
 
-/// In a child: swap, mounts, loop devices, the root. Whether all of it is clean.
-fn put_away() -> bool {
-    rustix::fs::sync();
-    swap_off();
+/// Swap, mounts, loop devices, the root.
+fn put_away() {
+    bounded("swap", SLOW, swap_off);
     let mut left = unmount_all();
-    clear_loops();
+    bounded("a loop device", QUICK, clear_loops);
     if !left.is_empty() {
         left = unmount_all();
     }
-    for point in &left {
-        let why = match rustix::mount::mount_remount(
-            point.as_str(),
-            rustix::mount::MountFlags::RDONLY,
-            "",
-        ) {
-            Ok(()) => "was in use and is read-only now".to_owned(),
-            Err(error) => format!("cannot be unmounted: {}", io::Error::from(error)),
-        };
-        say(&format!("{point} {why}"));
-    }
-    let root = rustix::mount::mount_remount("/", rustix::mount::MountFlags::RDONLY, "");
-    let clean = match root {
-        Ok(()) => true,
-        // Something still writes: the kernel makes all filesystems read-only at once
-        // (sysrq.txt: `u`, then `s`).
-        Err(error) => {
-            say(&format!("the root filesystem is in use ({})", io::Error::from(error)));
-            for key in ["s", "u"] {
-                let _ = fs::write("/proc/sysrq-trigger", key);
+    for point in left {
+        bounded(&point.clone(), QUICK, move || {
+            match rustix::mount::mount_remount(point.as_str(), MountFlags::RDONLY, "") {
+                Ok(()) => say(&format!("{point} was in use and is read-only now")),
+                Err(error) => say(&format!("{point}: cannot unmount: {}", io::Error::from(error))),
             }
-            false
+        });
+    }
+    bounded("the root filesystem", SLOW, || {
+        let Err(error) = rustix::mount::mount_remount("/", MountFlags::RDONLY, "") else { return };
+        // Something still writes: the kernel makes all filesystems read-only at once
+        // (sysrq.txt: `s`, then `u`).
+        say(&format!("the root filesystem is in use ({})", io::Error::from(error)));
+        for key in ["s", "u"] {
+            let _ = fs::write("/proc/sysrq-trigger", key);
         }
+    });
+    bounded("sync", QUICK, rustix::fs::sync);
+}
+
+/// Does one thing in a child, for so long at most: a filesystem that does not answer must
+/// not keep the others from being written out.
+fn bounded(name: &str, patience: Duration, work: impl FnOnce()) {
+    let child = fork::child(&fork::Options::default(), || {
+        work();
+        0
+    });
+    let process = match child {
+        Ok(process) => process,
+        Err(error) => return say(&format!("{name}: no process can be made: {error}")),
     };
-    rustix::fs::sync();
-    clean && left.is_empty()
+    let milliseconds = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
+    if !fd::readable_within(process.pidfd.as_fd(), milliseconds).unwrap_or(false) {
+        say(&format!("{name} does not answer: going on without it"));
+        // It hangs in the kernel, so this is for the day that it does not.
+        let _ = pidfd::send_signal(process.pidfd.as_fd(), libc::SIGKILL);
+    }
 }
 
 fn swap_off() {
@@ -194,22 +193,35 @@ fn swap_off() {
 /// Unmounts the newest first, in rounds while that helps; what is left.
 fn unmount_all() -> Vec<String> {
     let mut left = Vec::new();
+    let mut stuck = BTreeSet::new();
     for _ in 0..ROUNDS {
-        let mounts = path::mounts(path::Which::All, usize::MAX).unwrap_or_default();
-        let mut progress = false;
-        left.clear();
-        for mount in mounts.into_iter().rev().filter(|mount| is_ours(&mount.point)) {
-            match rustix::mount::unmount(mount.point.as_str(), UnmountFlags::empty()) {
-                Ok(()) => progress = true,
-                Err(Errno::INVAL | Errno::NOENT) => {}
-                Err(_) => left.push(mount.point),
+        let points = mounted();
+        for point in &points {
+            if stuck.contains(point) {
+                continue;
+            }
+            let begun = Instant::now();
+            bounded(point, QUICK, || {
+                // What is still there is seen in the next round.
+                let _ = rustix::mount::unmount(point.as_str(), UnmountFlags::empty());
+            });
+            if begun.elapsed() >= QUICK {
+                stuck.insert(point.clone());
             }
         }
-        if left.is_empty() || !progress {
+        left = mounted();
+        left.retain(|point| !stuck.contains(point));
+        if left.is_empty() || left == points {
             break;
         }
     }
     left
+}
+
+/// What holds files and is not the root, the newest first.
+fn mounted() -> Vec<String> {
+    let mounts = path::mounts(path::Which::All, usize::MAX).unwrap_or_default();
+    mounts.into_iter().rev().map(|mount| mount.point).filter(|point| is_ours(point)).collect()
 }
 
 fn is_ours(point: &str) -> bool {

@@ -9,6 +9,7 @@
 
 pub mod command_line;
 pub mod console;
+pub mod drop_in;
 pub mod ending;
 pub mod filesystems;
 pub mod fstab;

@@ -10,6 +10,7 @@
     reason = "helpers of tests may fail like tests"
 )]
 
+mod audit;
 mod exec;
 mod failures;
 mod fake;

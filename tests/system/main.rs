@@ -17,8 +17,10 @@
 mod access;
 mod adopt;
 mod apply;
+mod audit;
 mod basics;
 mod capabilities;
+mod contained;
 mod control;
 mod daemons;
 mod exec;

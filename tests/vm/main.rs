@@ -14,5 +14,6 @@
 )]
 
 mod boots;
+mod ends;
 mod rescues;
 mod rig;

@@ -1,0 +1,126 @@
+//! What the kernel says of a unit's main process, beside what was promised.
+//!
+//! What must hold: nothing is said of a process that is not surely the unit's: its control
+//! group has to be the unit's before and after it was looked at.
+
+use std::fs;
+use std::path::Path;
+
+use super::defence::{Defence, Finding, Hold};
+use super::promise::Definition;
+use crate::protocol::types::{State, UnitStatus};
+
+/// Facts of /proc about one process.
+#[derive(Debug, Clone, Default)]
+pub struct Proof {
+    /// Names of the namespaces that are not the supervisor's.
+    pub own: Vec<String>,
+    /// `/proc/PID/status`.
+    pub status: String,
+    /// `/proc/PID/uid_map`.
+    pub uid_map: String,
+    /// `/proc/PID/mountinfo`.
+    pub mounts: String,
+}
+
+/// Looks at the main process of a running unit; `None`: there is none, or it cannot be seen
+/// from here.
+pub fn look(unit: &UnitStatus, supervisor: u32) -> Option<Proof> {
+    let pid = unit.main_pid.filter(|_| matches!(unit.state, State::Running | State::Starting))?;
+    let group = unit.cgroup.as_deref()?;
+    let file = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).ok();
+    let is_it = || {
+        let groups = file("cgroup")?;
+        let own = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+        (own.len() > 1 && Path::new(group).ends_with(own.trim_start_matches('/'))).then_some(())
+    };
+    is_it()?;
+    let mut proof = Proof {
+        own: Vec::new(),
+        status: file("status")?,
+        uid_map: file("uid_map")?,
+        mounts: file("mountinfo")?,
+    };
+    for name in ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"] {
+        let link = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/{name}")).ok();
+        if link(pid)? != link(supervisor)? {
+            proof.own.push(name.to_owned());
+        }
+    }
+    is_it()?;
+    Some(proof)
+}
+
+impl Proof {
+    fn field(&self, name: &str) -> Option<&str> {
+        let line = self.status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.map(str::trim)
+    }
+
+    /// Whether it is root where it lives.
+    fn is_root_inside(&self) -> Option<bool> {
+        let uid: u64 = self.field("Uid")?.split_whitespace().nth(1)?.parse().ok()?;
+        let of_root = self.uid_map.lines().find_map(|line| {
+            let mut numbers = line.split_whitespace();
+            (numbers.next() == Some("0")).then(|| numbers.next()?.parse::<u64>().ok()).flatten()
+        });
+        Some(of_root == Some(uid))
+    }
+
+    /// Whether what is mounted at a path, on top, is read-only.
+    fn is_read_only(&self, path: &str) -> bool {
+        let fields = |line: &str| -> Option<bool> {
+            let mut fields = line.split(' ').skip(4);
+            (fields.next()? == path).then_some(())?;
+            Some(fields.next()?.split(',').any(|option| option == "ro"))
+        };
+        self.mounts.lines().filter_map(fields).next_back().unwrap_or(false)
+    }
+
+    /// Whether the kernel holds it; `None`: it does not say.
+    fn holds(&self, defence: Defence, unit: Definition<'_>) -> Option<bool> {
+        let own = |name: &str| Some(self.own.iter().any(|it| it == name));
+        match defence {
+            Defence::UserNamespace => own("user"),
+            Defence::User => self.is_root_inside().map(|root| !root),
+            Defence::Capabilities => {
+                let bounding = u64::from_str_radix(self.field("CapBnd")?, 16).ok()?;
+                Some(bounding & !unit.capabilities().0 == 0)
+            }
+            Defence::NoNewPrivileges => Some(self.field("NoNewPrivs")? == "1"),
+            Defence::Seccomp => Some(self.field("Seccomp")? == "2"),
+            Defence::Mount => own("mnt"),
+            Defence::Pid => own("pid"),
+            Defence::Network => own("net"),
+            Defence::Ipc => own("ipc"),
+            Defence::Uts => own("uts"),
+            Defence::Cgroup => own("cgroup"),
+            Defence::KernelFiles => Some(self.is_read_only("/proc/sys")),
+            Defence::Root if unit.root_is_read_only() => Some(self.is_read_only("/")),
+            Defence::Root
+            | Defence::Devices
+            | Defence::Memory
+            | Defence::Processes
+            | Defence::WritablePaths
+            | Defence::Label => None,
+        }
+    }
+
+    /// Corrects findings by what is so: what was promised and is not there is a difference;
+    /// what is there and was not promised holds.
+    pub fn correct(&self, findings: &mut [Finding], unit: Definition<'_>) {
+        for finding in findings {
+            match (finding.hold, self.holds(finding.defence, unit)) {
+                (Hold::Yes | Hold::Partly, Some(false)) => {
+                    finding.hold = Hold::No;
+                    finding.differs = Some("promised, and the kernel says otherwise".to_owned());
+                }
+                // A bounding set within all of them is nothing yet.
+                (Hold::No, Some(true)) if finding.defence != Defence::Capabilities => {
+                    finding.hold = Hold::Yes;
+                }
+                _ => {}
+            }
+        }
+    }
+}
