@@ -8,8 +8,8 @@ use berth::container::capabilities::Grant;
 use berth::container::plan::{Context, compile, is_at_or_below};
 use berth::container::step::{Fresh, Op, Step};
 use berth::unit::model::{
-    At, Capabilities, CapabilitySet, Filter, Id, Mount, MountSource, Namespaces, Propagation,
-    Ready, Rootfs, Seccomp, Service, Unit, User, Writable,
+    At, Capabilities, CapabilitySet, Device, Filter, Id, Mount, MountSource, Namespaces,
+    Propagation, Ready, Rootfs, Seccomp, Service, Sysctl, Unit, User, Writable,
 };
 
 #[path = "plan/grants.rs"]
@@ -73,7 +73,10 @@ fn the_least_container() {
          sandbox  0 set the host name to web-1
          sandbox  0 bring the loopback device up
          sandbox  0 give up the init's capabilities
+         process  0 give a terminal a /dev/pts of its own
          process  0 begin a session
+         process  0 make a session keyring
+         process  0 set the limit core to 0
          process  0 set the umask to 0022
          process  0 limit the capabilities to CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP \
          NET_BIND_SERVICE SYS_CHROOT SETFCAP
@@ -155,6 +158,7 @@ fn a_plain_process_with_everything() {
          outside  3 read the environment file /etc/web.env
          outside  4 read the environment file /etc/default/web
          process  0 begin a session
+         process  0 make a session keyring
          process  6 set the limit nofile to 1024
          process  7 set the limit core to 0
          process  0 set the umask to 0077
@@ -189,6 +193,11 @@ fn a_tree_with_mounts() {
         .collect();
         s.security.read_only_paths = vec![At { value: "/var/lib/mysql/conf".into(), line: 15 }];
         s.security.masked_paths = vec![At { value: "/var/www/.git".into(), line: 16 }];
+        let (path, target) = ("/dev/ttyUSB0".to_owned(), "/dev/modem".to_owned());
+        let modem = Device { path, target, read: true, write: true, mknod: false };
+        s.security.devices = Some(vec![At { value: modem, line: 17 }]);
+        let sysctl = Sysctl { path: "net/core/somaxconn".to_owned(), value: "1024".to_owned() };
+        s.security.sysctls = vec![At { value: sysctl, line: 18 }];
     });
     expect(
         &unit,
@@ -198,6 +207,7 @@ fn a_tree_with_mounts() {
          sandbox 10 bind-mount /srv/www on /var/www
          sandbox 11 bind-mount /srv/www on /media (slave) (without the mounts below)
          sandbox 12 mount volume db on /var/lib/mysql
+         sandbox 17 open the device /dev/ttyUSB0
          sandbox  3 make an overlay of /srv/tree with its writes in /var/lib/berth/overlay/db
          sandbox  0 make a new /proc
          sandbox  0 make a new /dev
@@ -206,9 +216,11 @@ fn a_tree_with_mounts() {
          sandbox  0 make a new /sys
          sandbox  0 change the root
          sandbox  0 mount /proc
+         sandbox 18 write 1024 to /proc/sys/net/core/somaxconn
          sandbox  0 mount /sys
          sandbox  0 mount /sys/fs/cgroup
          sandbox  0 fill /dev
+         sandbox 17 make the device node /dev/modem
          sandbox 10 bind-mount /srv/www on /var/www
          sandbox 11 bind-mount /srv/www on /media (slave) (without the mounts below)
          sandbox 12 mount volume db on /var/lib/mysql
@@ -222,7 +234,10 @@ fn a_tree_with_mounts() {
          sandbox  4 set the host name to database
          sandbox  0 bring the loopback device up
          sandbox  0 give up the init's capabilities
+         process  0 give a terminal a /dev/pts of its own
          process  0 begin a session
+         process  0 make a session keyring
+         process  0 set the limit core to 0
          process  0 set the umask to 0022
          process  0 limit the capabilities to CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP \
          NET_BIND_SERVICE SYS_CHROOT SETFCAP
@@ -263,6 +278,8 @@ fn some_namespaces_only() {
          sandbox  0 make the unit's namespaces
          sandbox  0 bring the loopback device up
          process  0 begin a session
+         process  0 make a session keyring
+         process  0 set the limit core to 0
          process  0 set the umask to 0022
          process  0 give up gaining privileges
          process  0 become root

@@ -14,16 +14,28 @@
     reason = "tests, though not of libtest: a panic is how they fail"
 )]
 
+#[path = "sandbox/attempt.rs"]
+mod attempt;
 #[path = "sandbox/capabilities.rs"]
 mod capabilities;
+#[path = "sandbox/devices.rs"]
+mod devices;
 #[path = "sandbox/ending.rs"]
 mod ending;
 #[path = "sandbox/escape_capabilities.rs"]
 mod escape_capabilities;
 #[path = "sandbox/escape_control.rs"]
 mod escape_control;
+#[path = "sandbox/escape_devices.rs"]
+mod escape_devices;
 #[path = "sandbox/escape_landlock.rs"]
 mod escape_landlock;
+#[path = "sandbox/escape_paths.rs"]
+mod escape_paths;
+#[path = "sandbox/escape_processes.rs"]
+mod escape_processes;
+#[path = "sandbox/escape_rootfs.rs"]
+mod escape_rootfs;
 #[path = "sandbox/escape_seccomp.rs"]
 mod escape_seccomp;
 #[path = "sandbox/escape_secrets.rs"]
@@ -75,6 +87,11 @@ fn main() {
         capabilities::TESTS,
         escape_capabilities::TESTS,
         escape_user::TESTS,
+        escape_devices::TESTS,
+        escape_paths::TESTS,
+        escape_processes::TESTS,
+        escape_rootfs::TESTS,
+        devices::TESTS,
         seccomp::TESTS,
         escape_seccomp::TESTS,
         escape_control::TESTS,

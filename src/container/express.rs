@@ -121,6 +121,7 @@ impl Calls<'_> {
                 Op::User(None) if self.host.has_no_groups => continue,
                 Op::User(None) => Call::NoGroups,
                 Op::Session => Call::Session,
+                Op::Keyring => Call::Keyring,
                 Op::Limit(resource, value) => Call::Limit(*resource, [*value; 2]),
                 Op::Nice(value) => Call::Nice(*value),
                 Op::Umask(mask) => Call::Umask(*mask),

@@ -9,6 +9,7 @@
 
 pub mod capabilities;
 pub mod child;
+pub mod devices;
 pub mod environment;
 mod express;
 pub mod launch;
@@ -29,27 +30,39 @@ pub use status::{Channel, SocketKind, Status};
 pub use user_namespace::{UserNamespace, Users};
 
 use crate::sys::cgroup::limits::{Limit, Wanted};
-use crate::sys::cgroup::{Group, Root};
+use crate::sys::cgroup::{self, Group, Root};
 use crate::sys::landlock;
 use crate::unit::model::{At, Limits, Security, Service, Unit};
 
-/// Makes the control group of a unit, with its limits.
+/// Makes the control group of a unit, with its limits and the devices it may use.
 ///
 /// # Errors
 /// One phrase with the limit and its line, to follow "cannot start web: ".
 pub fn group(root: &Root, unit: &Unit, name: &str) -> Result<Group, String> {
-    let none = Limits::default();
-    let limits = unit.service().map_or(&none, |service| &service.limits);
-    if limits.strict
-        && let Some(what) = unit.service().and_then(|service| unenforced(service).pop())
-    {
+    let Some(service) = unit.service() else { return Ok(Group::absent()) };
+    let strict = service.limits.strict;
+    if strict && let Some(what) = unenforced(service).pop() {
         return Err(format!("this host cannot hold {what}, which `strict` asks for"));
     }
-    root.create(name, &cgroup_limits(limits), limits.strict).map_err(|error| match error.line() {
+    let describe = |error: cgroup::Error| match error.line() {
         0 => error.to_string(),
         line => format!("{error} at {}:{line}", unit.file),
-    })
+    };
+    let rules = devices::rules(service)
+        .map_err(|At { value: why, line }| format!("{why} at {}:{line}", unit.file))?;
+    let mut group = root.create(name, &cgroup_limits(service), strict).map_err(describe)?;
+    if let Some(rules) = rules
+        && let Err(error) = root.allow_devices(&mut group, &rules, strict)
+    {
+        // Nobody is in it yet; the first error says more than one of this could.
+        let _ = group.remove();
+        return Err(describe(error));
+    }
+    Ok(group)
 }
+
+/// How many processes and threads a container has at most if nothing is said.
+pub const DEFAULT_PIDS: u64 = 2048;
 
 /// What a service asks for and this kernel cannot hold: texts as those of limits.
 pub fn unenforced(service: &Service) -> Vec<String> {
@@ -71,13 +84,22 @@ fn weakness(landlock: u32) -> Option<&'static str> {
 }
 
 /// The limits of a unit in the words of [`crate::sys::cgroup`].
-pub fn cgroup_limits(limits: &Limits) -> Vec<Wanted<'_>> {
+pub fn cgroup_limits(service: &Service) -> Vec<Wanted<'_>> {
     fn row<'a, T>(
         limit: Option<&'a At<T>>,
         make: impl FnOnce(&'a T) -> Limit<'a>,
     ) -> Option<Wanted<'a>> {
         limit.map(|at| Wanted { limit: make(&at.value), line: at.line })
     }
+    let limits: &Limits = &service.limits;
+    let pids = match &limits.pids {
+        None if service.namespaces.value.mount => {
+            Some(Wanted { limit: Limit::Pids(DEFAULT_PIDS), line: 0 })
+        }
+        // "unlimited"
+        Some(At { value: u64::MAX, .. }) => None,
+        pids => row(pids.as_ref(), |&count| Limit::Pids(count)),
+    };
     let memory = limits.memory.as_ref().map(|at| at.value);
     let all = [
         row(limits.memory.as_ref(), |&bytes| Limit::Memory(bytes)),
@@ -86,7 +108,7 @@ pub fn cgroup_limits(limits: &Limits) -> Vec<Wanted<'_>> {
         row(limits.cpu_milli.as_ref(), |&milli| Limit::CpuMilli(milli)),
         row(limits.cpu_weight.as_ref(), |&weight| Limit::CpuWeight(weight)),
         row(limits.cpuset.as_ref(), |list| Limit::Cpuset(list)),
-        row(limits.pids.as_ref(), |&count| Limit::Pids(count)),
+        pids,
         row(limits.io_weight.as_ref(), |&weight| Limit::IoWeight(weight)),
     ];
     all.into_iter().flatten().collect()

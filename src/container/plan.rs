@@ -19,7 +19,7 @@ use super::step::{Covered, Datagram, Fence, Fresh, Label, Op, Step, Upper};
 use crate::sys::limits::Resource;
 use crate::unit::model::{
     At, Filter, Limits, Mount, MountSource, Namespaces, Propagation, Rootfs, Security, Service,
-    Unit, UserNamespace, Writable,
+    Sysctl, Unit, UserNamespace, Writable,
 };
 
 /// What a plan needs to know besides the unit.
@@ -138,7 +138,8 @@ fn outside(service: &Service) -> Vec<Step> {
         steps.push(Step { op: Op::OomScore(score.value), line: score.line });
     }
     let own_users = *service.user_namespace() != UserNamespace::None;
-    for (resource, limit) in resource_limits(&service.limits) {
+    let core = (Resource::Core, &service.limits.core);
+    for (resource, limit) in resource_limits(&service.limits).into_iter().chain([core]) {
         if let Some(limit) = limit.as_ref().filter(|_| own_users) {
             steps.push(Step { op: Op::Allow(resource, limit.value), line: limit.line });
         }
@@ -159,12 +160,13 @@ fn outside(service: &Service) -> Vec<Step> {
 }
 
 fn process(service: &Service, grant: Option<(Grant, u32)>) -> Vec<Step> {
-    let mut steps = vec![plain(Op::Session)];
-    limits(&service.limits, &mut steps);
-    if service.limits.core.is_none() && !service.secrets.uses.is_empty() {
-        // A core file would hold what it has read of them.
-        steps.push(plain(Op::Limit(Resource::Core, 0)));
+    let mut steps = Vec::new();
+    if service.namespaces.value.mount {
+        steps.push(plain(Op::Terminals));
     }
+    steps.push(plain(Op::Session));
+    steps.push(plain(Op::Keyring));
+    limits(&service.limits, &mut steps);
     steps.push(plain(Op::Umask(service.umask)));
     // Limiting takes a capability that the user may not have.
     if let Some((grant, line)) = grant {
@@ -223,14 +225,13 @@ fn limits(limits: &Limits, steps: &mut Vec<Step>) {
             steps.push(Step { op: Op::Limit(resource, limit.value), line: limit.line });
         }
     }
+    // What a process knew is in its core file.
+    let (core, line) = limits.core.as_ref().map_or((0, 0), |core| (core.value, core.line));
+    steps.push(Step { op: Op::Limit(Resource::Core, core), line });
 }
 
-fn resource_limits(limits: &Limits) -> [(Resource, &Option<At<u64>>); 3] {
-    [
-        (Resource::Files, &limits.nofile),
-        (Resource::Processes, &limits.nproc),
-        (Resource::Core, &limits.core),
-    ]
+fn resource_limits(limits: &Limits) -> [(Resource, &Option<At<u64>>); 2] {
+    [(Resource::Files, &limits.nofile), (Resource::Processes, &limits.nproc)]
 }
 
 /// Builds the steps of the unit's own world.
@@ -269,6 +270,7 @@ impl Sandbox<'_> {
             self.tree();
         } else {
             self.push(Op::Namespaces(own));
+            self.sysctls();
         }
         if own.uts {
             let (name, line) = match &self.service.hostname {
@@ -288,11 +290,12 @@ impl Sandbox<'_> {
     fn tree(&mut self) {
         let own = self.service.namespaces.value;
         let slots = self.open_sources();
+        let devices = self.open_devices();
         let secrets = self.read_secrets();
         let host_sys = (!own.network).then(|| self.open_host_sys());
         self.root();
         let proc = self.fresh(Fresh::Proc);
-        let devices = self.fresh(Fresh::Devices);
+        let nodes = self.fresh(Fresh::Devices);
         let queues = (!own.ipc).then(|| self.fresh(Fresh::Queues));
         self.push(Op::Namespaces(own));
         self.push(Op::PrivateMounts);
@@ -300,11 +303,14 @@ impl Sandbox<'_> {
         let sys = host_sys.unwrap_or_else(|| self.fresh(Fresh::Sys));
         self.push(Op::ChangeRoot);
         self.push(Op::Proc { slot: proc });
+        // Before anything of the unit's can be mounted there.
+        self.sysctls();
         self.push(Op::Sys { slot: sys });
         if own.cgroup {
             self.push(Op::CgroupMount);
         }
-        self.push(Op::Dev { slot: devices, queues });
+        self.push(Op::Dev { slot: nodes, queues });
+        self.steps.extend(devices);
         if self.service.rootfs.value == Rootfs::Host {
             self.private_directories();
         }
@@ -375,6 +381,26 @@ impl Sandbox<'_> {
             slots.push(Some(slot));
         }
         slots
+    }
+
+    /// Opens the nodes of devices, and says which steps put them into `/dev`.
+    fn open_devices(&mut self) -> Vec<Step> {
+        let mut steps = Vec::new();
+        for At { value: device, line } in self.service.security.devices.iter().flatten() {
+            let slot = self.slot();
+            let op = Op::OpenDevice { slot, path: device.path.clone() };
+            self.steps.push(Step { op, line: *line });
+            let op = Op::Device { slot, target: device.target.clone() };
+            steps.push(Step { op, line: *line });
+        }
+        steps
+    }
+
+    fn sysctls(&mut self) {
+        for At { value: Sysctl { path, value }, line } in &self.service.security.sysctls {
+            let op = Op::Sysctl { path: path.clone(), value: value.clone() };
+            self.steps.push(Step { op, line: *line });
+        }
     }
 
     /// Reads the values of its secrets, before its own tree hides where they are.

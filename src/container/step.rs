@@ -218,6 +218,27 @@ pub enum Op {
         /// The host's message queues; the unit's own if `None`.
         queues: Option<usize>,
     },
+    /// A device node of the host, to be used inside.
+    OpenDevice {
+        /// Where it is kept.
+        slot: usize,
+        /// Its path on the host.
+        path: String,
+    },
+    /// What a slot holds, in a fresh `/dev`.
+    Device {
+        /// Which.
+        slot: usize,
+        /// Absolute path inside.
+        target: String,
+    },
+    /// A setting of one of the unit's namespaces.
+    Sysctl {
+        /// Below `/proc/sys`.
+        path: String,
+        /// What is written.
+        value: String,
+    },
     /// Memory.
     Tmpfs {
         /// Absolute path inside.
@@ -252,8 +273,12 @@ pub enum Op {
     Loopback,
     /// The init needs no capability, nor does anything it could execute.
     Disarm,
+    /// For a process with a terminal: a `/dev/pts` that no other process of the unit sees.
+    Terminals,
     /// setsid(2), and the terminal if there is one.
     Session,
+    /// A session keyring of its own: the supervisor's may hold somebody's keys.
+    Keyring,
     /// setrlimit(2).
     Limit(Resource, u64),
     /// setpriority(2).
@@ -331,6 +356,10 @@ impl fmt::Display for Op {
             Self::Sys { .. } => write!(f, "mount /sys"),
             Self::CgroupMount => write!(f, "mount /sys/fs/cgroup"),
             Self::Dev { .. } => write!(f, "fill /dev"),
+            Self::OpenDevice { path, .. } => write!(f, "open the device {path}"),
+            Self::Device { target, .. } => write!(f, "make the device node {target}"),
+            Self::Sysctl { path, value } => write!(f, "write {value} to /proc/sys/{path}"),
+            Self::Terminals => write!(f, "give a terminal a /dev/pts of its own"),
             Self::Tmpfs { target, .. } => write!(f, "mount a tmpfs on {target}"),
             Self::Socket(socket) => write!(f, "make the socket {}", socket.path()),
             Self::Mask(Covered::Kernel) => write!(f, "mask what /proc and /sys show of the host"),
@@ -342,6 +371,7 @@ impl fmt::Display for Op {
             Self::Loopback => write!(f, "bring the loopback device up"),
             Self::Disarm => write!(f, "give up the init's capabilities"),
             Self::Session => write!(f, "begin a session"),
+            Self::Keyring => write!(f, "make a session keyring"),
             Self::Limit(resource, value) => write!(f, "set the limit {resource} to {value}"),
             Self::Nice(value) => write!(f, "set the nice value to {value}"),
             Self::Umask(mask) => write!(f, "set the umask to {mask:04o}"),

@@ -112,12 +112,17 @@ struct Entry<'a> {
     shell: &'a str,
 }
 
+/// The highest number is none: the kernel takes it for "stay who you are", which is root.
+fn number(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|id| *id != u32::MAX)
+}
+
 fn passwd_entry(line: &str) -> Option<Entry<'_>> {
     let mut parts = line.split(':');
     let name = parts.next().filter(|name| !name.is_empty())?;
     let mut parts = parts.skip(1);
-    let uid = parts.next()?.parse().ok()?;
-    let gid = parts.next()?.parse().ok()?;
+    let uid = number(parts.next()?)?;
+    let gid = number(parts.next()?)?;
     let home = parts.nth(1).unwrap_or_default();
     let shell = parts.next().unwrap_or_default();
     Some(Entry { name, uid, gid, home, shell })
@@ -132,7 +137,7 @@ struct GroupEntry<'a> {
 fn group_entry(line: &str) -> Option<GroupEntry<'_>> {
     let mut parts = line.split(':');
     let name = parts.next().filter(|name| !name.is_empty())?;
-    let gid = parts.nth(1)?.parse().ok()?;
+    let gid = number(parts.nth(1)?)?;
     Some(GroupEntry { name, gid, members: parts.next().unwrap_or_default() })
 }
 
@@ -230,6 +235,20 @@ mod tests {
         let found = find(&user(Id::Number(4711), None), PASSWD, GROUP).unwrap();
         assert_eq!((found.uid, found.gid, found.groups), (4711, 0, Vec::new()));
         assert_eq!((found.name, found.home.as_str()), (None, "/"));
+    }
+
+    #[test]
+    fn nobody_has_the_number_that_is_none() {
+        let passwd = "a:x:4294967295:1::/:\nb:x:1:4294967295::/:\nc:x:-1:1::/:\n\
+            d:x:4294967296:1::/:\ne:x:2147483648:4294967294::/:\n";
+        let group = "a:x:4294967295:e\nb:x:7:e\n";
+        for name in ["a", "b", "c", "d"] {
+            assert!(find(&user(Id::Name(name.into()), None), passwd, group).is_err(), "{name}");
+        }
+        let found = find(&user(Id::Name("e".into()), None), passwd, group).unwrap();
+        assert_eq!((found.uid, found.gid, found.groups), (1 << 31, u32::MAX - 1, vec![7]));
+        let named = user(Id::Name("e".into()), Some(Id::Name("a".into())));
+        assert!(find(&named, passwd, group).is_err());
     }
 
     #[test]

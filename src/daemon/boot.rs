@@ -17,13 +17,14 @@ use super::{
 };
 use crate::container::Host;
 use crate::log::record::Stream;
+use crate::pid1::filesystems;
 use crate::pid1::{End, Place};
 use crate::protocol::Error;
 use crate::protocol::method::ApplyReply;
 use crate::supervisor::Machine;
 use crate::supervisor::request::{ApplyPlan, Request, Wish};
 use crate::sys::limits::{self, Resource};
-use crate::sys::{memory, mount, reap, signal};
+use crate::sys::{memory, mount, program, reap, signal};
 use crate::unit::model::{self, Namespaces, Unit, UnitSet};
 use crate::unit::{self, Loaded, Previous, limits as bounds};
 
@@ -47,6 +48,7 @@ pub fn check(paths: &[PathBuf]) -> ExitCode {
 
 /// Runs the supervisor until it is over.
 pub fn run(mut options: Options) -> ExitCode {
+    keep_program();
     let clock = Clock::start();
     let troubles = first::begin(&mut options);
     let place = options.place;
@@ -56,6 +58,22 @@ pub fn run(mut options: Options) -> ExitCode {
             first::cannot_begin(place, &text);
             first::finish(place, End::Reboot);
             ExitCode::from(1)
+        }
+    }
+}
+
+/// No unit can write to the program file of berth, whatever it gets hold of.
+pub(super) fn keep_program() {
+    if std::process::id() == 1 {
+        filesystems::mount_proc();
+    }
+    match program::keep_from_writers() {
+        Ok(()) => {}
+        // What lacks that right cannot make containers either, and will say so.
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => {}
+        Err(error) => {
+            let why = "the program file of berth is not kept from units that are root";
+            let _ = writeln!(std::io::stderr(), "berth: {why}: {error}");
         }
     }
 }
@@ -77,7 +95,8 @@ pub(super) fn finish(mut daemon: Daemon) -> ExitCode {
 /// Everything up to the first turn.
 fn start(mut options: Options, clock: Clock, troubles: Vec<String>) -> Result<Daemon, Fatal> {
     // What is said when it cannot be executed: the name is only needed for an upgrade.
-    let program = std::env::current_exe().unwrap_or_default();
+    let named = std::env::args_os().next().map(PathBuf::from).filter(|name| name.is_absolute());
+    let own_path = named.or_else(|| std::env::current_exe().ok()).unwrap_or_default();
     if std::process::id() == 1 {
         mount::leave_initial_root()
             .map_err(|error| Fatal::new("leave the initial root", &error))?;
@@ -128,7 +147,7 @@ fn start(mut options: Options, clock: Clock, troubles: Vec<String>) -> Result<Da
         stopped,
         ranges,
         children: false,
-        program,
+        program: own_path,
         upgrade: None,
         ledger,
         estate,

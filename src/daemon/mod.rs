@@ -212,7 +212,8 @@ impl Daemon {
 
     /// How long the next turn may wait; `None`: for ever.
     fn timeout(&self) -> Option<std::time::Duration> {
-        if self.children || !self.inputs.is_empty() {
+        // An answer may be due before anything has happened: the first one of a successor is.
+        if self.children || !self.inputs.is_empty() || self.control.owes_answers() {
             return Some(std::time::Duration::ZERO);
         }
         let deadlines = [

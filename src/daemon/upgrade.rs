@@ -7,11 +7,11 @@
 //! what is written ([`rehearse`]); until execve(2) has succeeded nothing has changed, and
 //! after it the old program is still at hand, should the new one not be able to go on.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -294,28 +294,17 @@ fn understood(bytes: u64) -> String {
     format!("berth understands {bytes} bytes of state")
 }
 
+fn again(program: &Path, arguments: &[&str]) -> io::Result<(Strings, Strings)> {
+    identity::again(program, arguments.iter().map(OsString::from))
+}
+
 /// Executes a program file with these arguments; comes back only with an error.
 fn execute(program: &Path, arguments: &[&str]) -> io::Error {
-    match (strings(program, arguments), CString::new(program.as_os_str().as_bytes())) {
+    match (again(program, arguments), CString::new(program.as_os_str().as_bytes())) {
         (Ok((argv, envp)), Ok(path)) => identity::execute(&path, &argv, &envp),
         (Err(error), _) => error,
         (_, Err(error)) => error.into(),
     }
-}
-
-fn strings(program: &Path, arguments: &[&str]) -> io::Result<(Strings, Strings)> {
-    let name = program.as_os_str().as_bytes().to_vec();
-    let rest = arguments.iter().map(|it| it.as_bytes().to_vec());
-    let argv: Result<Vec<CString>, _> =
-        std::iter::once(name).chain(rest).map(CString::new).collect();
-    let environment = std::env::vars_os().map(|(name, value)| {
-        let mut text = name.into_vec();
-        text.push(b'=');
-        text.extend(value.into_vec());
-        CString::new(text)
-    });
-    let envp: Result<Vec<CString>, _> = environment.collect();
-    Ok((Strings::new(argv?), Strings::new(envp?)))
 }
 
 fn read_all(state: &mut File) -> Result<Vec<u8>, Fatal> {
@@ -373,6 +362,7 @@ pub fn rehearse(state: &str) -> ExitCode {
 
 /// `--resume STATE OLD`: goes on where the program OLD was.
 pub fn resume(state: &str, old: &str) -> ExitCode {
+    boot::keep_program();
     let (mut state, old) = match (inherited(state), inherited(old)) {
         (Ok(state), Ok(old)) => (state, old),
         (Err(Fatal(text)), _) | (_, Err(Fatal(text))) => {
@@ -409,7 +399,7 @@ fn go_back(state: &File, old: &File, why: &str) -> ExitCode {
     let arguments = ["--resume", &state_number, &old_number];
     let passed = fd::set_close_on_exec(state.as_fd(), false)
         .and_then(|()| fd::set_close_on_exec(old.as_fd(), false))
-        .and_then(|()| strings(Path::new("berth"), &arguments));
+        .and_then(|()| again(Path::new("berth"), &arguments));
     let error = match passed {
         Ok((argv, envp)) => identity::execute_fd(old.as_fd(), &argv, &envp),
         Err(error) => error,

@@ -3,9 +3,11 @@
 //! For children about to execute a program. They have one thread, so the kernel's calls
 //! for one thread are those for the process.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 
 /// Supplementary groups, group, then user: afterwards there is no way back.
 ///
@@ -60,6 +62,20 @@ pub fn new_session() -> io::Result<()> {
     Ok(rustix::process::setsid().map(drop)?)
 }
 
+/// A session keyring of its own, empty and without a name, instead of an inherited one.
+///
+/// # Errors
+/// As `keyctl(2)`: `ENOSYS` without keys, `EDQUOT` at the user's limit of them.
+pub fn new_session_keyring() -> io::Result<()> {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_long = 1;
+    let anonymous = std::ptr::null::<libc::c_char>();
+    // SAFETY: without a name there is no pointer to read from.
+    super::check_long(unsafe {
+        libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, anonymous)
+    })
+    .map(drop)
+}
+
 /// Sets the file mode creation mask; what it was before.
 pub fn set_umask(mask: u32) -> u32 {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask)).as_raw_mode()
@@ -103,6 +119,29 @@ impl Strings {
     pub(super) fn as_ptr(&self) -> *const *const libc::c_char {
         self.pointers.as_ptr()
     }
+}
+
+/// What a program is executed with that goes on in place of this one: its name, the other
+/// arguments, and the environment of this process.
+///
+/// # Errors
+/// When a null byte is in one of them.
+pub fn again(
+    name: &Path,
+    arguments: impl IntoIterator<Item = OsString>,
+) -> io::Result<(Strings, Strings)> {
+    let rest = arguments.into_iter().map(OsString::into_vec);
+    let name = name.as_os_str().as_bytes().to_vec();
+    let argv: Result<Vec<CString>, _> =
+        std::iter::once(name).chain(rest).map(CString::new).collect();
+    let environment = std::env::vars_os().map(|(name, value)| {
+        let mut text = name.into_vec();
+        text.push(b'=');
+        text.extend(value.into_vec());
+        CString::new(text)
+    });
+    let envp: Result<Vec<CString>, _> = environment.collect();
+    Ok((Strings::new(argv?), Strings::new(envp?)))
 }
 
 /// Executes `path`; comes back only with an error.

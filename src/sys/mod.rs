@@ -5,6 +5,7 @@
 //! the errno of the kernel; whoever calls says what could not be done.
 #![allow(unsafe_code)]
 
+pub mod bpf;
 pub mod capability;
 pub mod cgroup;
 pub mod clone;
@@ -26,6 +27,7 @@ pub mod path;
 pub mod peer;
 pub mod pidfd;
 pub mod power;
+pub mod program;
 pub mod pty;
 pub mod random;
 pub mod reap;

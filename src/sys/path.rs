@@ -215,8 +215,16 @@ pub fn holds_no_files(fd: BorrowedFd<'_>) -> io::Result<bool> {
 /// # Errors
 /// As [`open_in`]; `ELOOP` for a symbolic link.
 pub fn open_directly_in(root: BorrowedFd<'_>, path: &str) -> io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    open_linkless_in(root, path, OFlags::PATH | OFlags::DIRECTORY)
+}
+
+/// Opens what no symbolic link leads to.
+///
+/// # Errors
+/// As [`open_in`]; `ELOOP` for a symbolic link.
+pub fn open_linkless_in(root: BorrowedFd<'_>, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+    let flags = flags | OFlags::CLOEXEC;
     Ok(rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)?)
 }
 
@@ -254,6 +262,34 @@ pub fn is_null(fd: BorrowedFd<'_>) -> io::Result<bool> {
     let kind = rustix::fs::FileType::from_raw_mode(status.st_mode);
     let character = kind == rustix::fs::FileType::CharacterDevice;
     Ok(character && status.st_rdev == rustix::fs::makedev(1, 3))
+}
+
+/// Which device a node stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Node {
+    /// A block device; otherwise a character device.
+    pub block: bool,
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+}
+
+/// A handle on a device node of the calling process' tree; the device is not opened.
+///
+/// # Errors
+/// As [`open_in`]; `ENODEV` when it is no device node.
+pub fn device(path: &str) -> io::Result<(OwnedFd, Node)> {
+    use rustix::fs::FileType;
+    let fd = open_in(handle("/")?.as_fd(), path, OFlags::PATH)?;
+    let status = rustix::fs::fstat(&fd)?;
+    let block = match FileType::from_raw_mode(status.st_mode) {
+        FileType::BlockDevice => true,
+        FileType::CharacterDevice => false,
+        _ => return Err(io::Error::from_raw_os_error(libc::ENODEV)),
+    };
+    let (major, minor) = (rustix::fs::major(status.st_rdev), rustix::fs::minor(status.st_rdev));
+    Ok((fd, Node { block, major, minor }))
 }
 
 /// `/dev/null` of the calling process' tree, checked to be that device.
@@ -321,6 +357,17 @@ pub fn copy_owner_and_mode(
 /// As fstat(2).
 pub fn is_first_inode(fd: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(rustix::fs::fstat(fd)?.st_ino == 1)
+}
+
+/// Whether the mount that `fd` is in is one that the calling process can see.
+///
+/// # Errors
+/// As statx(2) and open(2).
+pub fn is_in_sight(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    use rustix::fs::{AtFlags, StatxFlags};
+    let id = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?.stx_mnt_id;
+    let id = id.to_string();
+    Ok(mountinfo()?.lines().any(|line| line.split(' ').next() == Some(&id)))
 }
 
 /// Whether what is mounted on `fd` would be mounted in other namespaces too.

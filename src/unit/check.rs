@@ -12,8 +12,8 @@ use super::model::{
     At, Capabilities, CapabilitySet, Kind, Namespaces, Ready, RestartPolicy, Rootfs, SecretSource,
     Secrets, Security, Unit, UserNamespace, Writable, secret as secret_model,
 };
-use super::settings::Section;
 use super::settings::value::Context;
+use super::settings::{Section, sysctls};
 use super::text::Place;
 
 /// A unit that is right in itself; whether those it names exist is not known yet.
@@ -43,6 +43,8 @@ pub fn service(mut draft: Draft, header: Place, cx: &mut Context<'_>) -> Checked
     }
     namespaces(&mut draft, cx);
     protected_paths(&draft, cx);
+    sysctls(&draft, cx);
+    devices(&draft, cx);
     secrets(&draft, cx);
     if matches!(draft.isolation, Isolation::None) {
         plain_process(&draft, cx);
@@ -227,6 +229,38 @@ fn secrets(draft: &Draft, cx: &mut Context<'_>) {
         let text =
             format!("a mount cannot be in {}, where the secrets are", secret_model::DIRECTORY);
         cx.out.push(Mistake::new(*covered, text).note(place, "because of this"));
+    }
+}
+
+/// A setting of a namespace that is the host's would be the host's.
+fn sysctls(draft: &Draft, cx: &mut Context<'_>) {
+    let own = draft.service.namespaces.value;
+    let Some(place) = draft.place(Section::Security, "sysctls") else { return };
+    for sysctl in &draft.service.security.sysctls {
+        let owner = sysctls::Owner::of(&sysctl.value.path).map(|owner| owner.namespace(own));
+        let Some((namespace, false)) = owner else { continue };
+        let name = sysctl.value.name();
+        let text = format!("{name} needs a namespace of its own for it: \"{namespace}\"");
+        let mistake = Mistake::new(place, text);
+        let cause = ["network", "isolation"];
+        let cause = cause.iter().find_map(|key| draft.place(Section::Service, key));
+        cx.out.push(match cause {
+            Some(cause) => mistake.note(cause, "because of this"),
+            None => mistake,
+        });
+    }
+}
+
+/// Where `/dev` is the host's, nodes are where they are.
+fn devices(draft: &Draft, cx: &mut Context<'_>) {
+    let Some(place) = draft.place(Section::Security, "devices") else { return };
+    let own = draft.service.namespaces.value.mount;
+    for device in draft.service.security.devices.iter().flatten().map(|at| &at.value) {
+        if !own && device.path != device.target {
+            let text = format!("{device} needs a mount namespace, which `isolation` takes away");
+            let help = "without one it uses the host's node: write no path inside";
+            cx.out.push(Mistake::new(place, text).help(help));
+        }
     }
 }
 

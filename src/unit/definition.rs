@@ -196,11 +196,24 @@ fn securing(security: &Security, own: Namespaces) -> Value {
         writable_paths,
         apparmor,
         selinux,
+        devices,
+        sysctls,
     } = security;
     let mut table = Table::default();
     let paths = |list: &[At<String>]| -> Vec<Value> {
         list.iter().map(|at| placed(at, at.value.as_str())).collect()
     };
+    table.some(
+        "devices",
+        devices.as_ref().map(|list| -> Vec<Value> {
+            list.iter().map(|at| placed(at, at.value.to_string())).collect()
+        }),
+    );
+    if !sysctls.is_empty() {
+        let entries =
+            sysctls.iter().map(|at| (at.value.name(), placed(at, at.value.value.as_str())));
+        table.put("sysctls", Value::Object(entries.collect()));
+    }
     if own.mount {
         table.put("masked-paths", paths(masked_paths));
     }

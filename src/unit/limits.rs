@@ -25,6 +25,12 @@ pub const TOTAL_NODES: usize = 500_000;
 pub const LIST: usize = 8192;
 /// Mounts of one unit, and paths in each of its lists of protected ones.
 pub const MOUNTS: usize = 256;
+/// Devices of one unit.
+pub const DEVICES: usize = 64;
+/// Kernel settings of one unit.
+pub const SYSCTLS: usize = 64;
+/// Bytes of the value of a kernel setting.
+pub const SYSCTL: usize = 1024;
 /// Profiles of system calls in all.
 pub const PROFILES: usize = 64;
 /// Names of system calls in one profile.

@@ -47,6 +47,8 @@ fn attempt(capability: &str, reach: Reach, perl: &str, change: impl Fn(&mut Serv
         print $good ? 'done' : $errno == 1 || $errno == 13 ? 'denied' : qq(error $errno: $!) } ";
     let rig = Rig::new();
     rig.host_users.set(true);
+    // Which has another defence of its own.
+    rig.all_devices.set(true);
     let run = |more: &dyn Fn(&mut Service)| {
         let mut unit = super::rig::unit("web", &["perl", "-e", &format!("{BEGIN}{perl}")]);
         super::seccomp::set(super::rig::service(&mut unit), Seccomp::Unconfined);

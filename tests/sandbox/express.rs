@@ -34,6 +34,7 @@ const LOOK: &str = "grep -vE '^(Pid|Tgid|NSpid|NSpgid|NSsid|NStgid|PPid|Vm|Rss|.
     ulimit -a -S; ulimit -a -H; umask; pwd; env | sort; \
     for fd in /proc/self/fd/*; do echo ${fd##*/} $(readlink $fd | sed 's/[0-9]//g'); done; \
     cut -d' ' -f 7,19 /proc/self/stat; [ $(cut -d' ' -f 6 /proc/$$/stat) = $$ ] && echo leads; \
+    sed 's/[0-9a-f]//g' /proc/keys 2>/dev/null | grep -c _ses; \
     grep -o 'web-.*' /proc/self/cgroup | sed 's/[0-9]//g'";
 
 fn both_ways_make_the_same_process() {

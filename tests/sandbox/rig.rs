@@ -124,6 +124,8 @@ pub struct Rig {
     pub without: Cell<fn(&Op) -> bool>,
     /// Units have no user namespace: for tests of other defences, where it would be another.
     pub host_users: Cell<bool>,
+    /// Whether its group keeps no device from a unit; likewise.
+    pub all_devices: Cell<bool>,
 }
 
 impl Rig {
@@ -146,7 +148,13 @@ impl Rig {
             runs: Cell::new(0),
             without: Cell::new(|_| false),
             host_users: Cell::new(false),
+            all_devices: Cell::new(false),
         }
+    }
+
+    /// How many units it has started.
+    pub fn runs(&self) -> u32 {
+        self.runs.get()
     }
 
     pub fn path(&self, name: &str) -> String {
@@ -257,7 +265,9 @@ impl<'a> Running<'a> {
         let plan = rig.plan(unit);
         rig.runs.set(rig.runs.get() + 1);
         let name = format!("{}-{}", unit.name, rig.runs.get());
-        let group = container::group(rig.root.as_ref().unwrap(), unit, &name)?;
+        let mut grouped = unit.clone();
+        service(&mut grouped).security.privileged |= rig.all_devices.get();
+        let group = container::group(rig.root.as_ref().unwrap(), &grouped, &name)?;
         let (read, write) = std::io::pipe().unwrap();
         let output = File::from(OwnedFd::from(read));
         let own = !rig.host_users.get();

@@ -31,6 +31,7 @@ mod killed;
 mod landlock;
 mod logs;
 mod notify;
+mod program;
 mod readiness;
 mod real;
 mod reaping;

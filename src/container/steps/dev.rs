@@ -3,11 +3,14 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 
+use super::State;
 use super::mounts::{INERT, put_directly};
 use crate::container::status::Failure;
-use crate::sys::mount::{self, Attributes, Filesystem};
+use crate::sys::clone::namespace as flag;
+use crate::sys::mount::{self, Attributes, Filesystem, Travel};
+use crate::sys::namespace;
 use crate::sys::path::{self, Kind};
 
 /// Name, major and minor number, as in the kernel's `devices.txt`.
@@ -20,8 +23,10 @@ const NODES: [(&str, u32, u32); 6] = [
     ("tty", 5, 0),
 ];
 
-/// Name and where it leads.
-const LINKS: [(&str, &str); 6] = [
+/// Name and where it leads. What is written to a console of its own goes nowhere: the host's
+/// is none of its business.
+const LINKS: [(&str, &str); 7] = [
+    ("console", "null"),
     ("ptmx", "pts/ptmx"),
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
@@ -39,15 +44,12 @@ pub(super) fn nodes((uid, gid): (u32, u32)) -> Result<OwnedFd, Failure> {
     filesystem.set("gid", &gid.to_string())?;
     let attributes = Attributes { no_suid: true, no_exec: true, ..Attributes::default() };
     let dev = filesystem.mount(attributes)?;
+    let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
     for (name, major, minor) in NODES {
         let device = rustix::fs::makedev(major, minor);
         let mode = Mode::from_raw_mode(0o666);
-        let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
         rustix::fs::mknodat(&dev, name, FileType::CharacterDevice, mode, device)
-            .and_then(|()| {
-                let flags = AtFlags::SYMLINK_NOFOLLOW;
-                rustix::fs::chownat(&dev, name, Some(uid), Some(gid), flags)
-            })
+            .and_then(|()| rustix::fs::chownat(&dev, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW))
             .map_err(|error| Failure::with(&error.into(), format!("device node {name}")))?;
     }
     Ok(dev)
@@ -68,6 +70,20 @@ pub(super) fn fill(dev: BorrowedFd<'_>, queues: Option<OwnedFd>) -> Result<Owned
     }
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(rustix::fs::openat(dev, "null", flags, Mode::empty())?)
+}
+
+impl State<'_> {
+    /// A terminal that is made in the unit's own `/dev/pts` could be opened there by every
+    /// process of the unit: what has a terminal sees another one.
+    pub(super) fn own_terminals(&self) -> Result<(), Failure> {
+        if self.exec.is_none_or(|exec| exec.terminal.is_none()) {
+            return Ok(());
+        }
+        namespace::leave(flag::MOUNT)?;
+        let root = path::handle("/")?;
+        mount::set_propagation(root.as_fd(), true, Travel::Private)?;
+        terminals(path::open_directly_in(root.as_fd(), "/dev")?.as_fd())
+    }
 }
 
 fn terminals(dev: BorrowedFd<'_>) -> Result<(), Failure> {

@@ -3,6 +3,7 @@
 mod capabilities;
 mod dev;
 mod fence;
+mod kernel;
 mod label;
 mod mounts;
 mod namespaces;
@@ -123,10 +124,15 @@ impl<'a> State<'a> {
             Op::Sys { slot } => self.put_slot(*slot, "/sys"),
             Op::CgroupMount => mounts::cgroup(),
             Op::Dev { slot, queues } => self.dev(*slot, *queues),
+            Op::OpenDevice { slot, path } => self.open_device(*slot, path),
+            Op::Sysctl { path, value } => kernel::sysctl(path, value),
+            Op::Terminals => self.own_terminals(),
             Op::Tmpfs { target, size, mode, read_only } => {
                 mounts::tmpfs(target, *size, *mode, *read_only)
             }
-            Op::Attach { slot, target, .. } => self.attach(*slot, target),
+            Op::Attach { slot, target, .. } | Op::Device { slot, target } => {
+                self.attach(*slot, target)
+            }
             Op::Socket(kind) => self.socket(*kind),
             Op::Mask(covered) => self.covers.mask(covered),
             Op::ReadOnly(covered) => self.covers.read_only(covered),
@@ -135,6 +141,7 @@ impl<'a> State<'a> {
             Op::Loopback => Ok(net::loopback_up()?),
             Op::Disarm => self.disarm(),
             Op::Session => self.session(),
+            Op::Keyring => process::keyring(),
             Op::Limit(resource, value) => process::limit(*resource, *value),
             Op::Nice(value) => process::nice(*value),
             Op::Umask(mask) => {

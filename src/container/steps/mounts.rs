@@ -128,6 +128,22 @@ impl State<'_> {
         Ok(Source { tree: bind(path, false, Propagation::Private)?, new_volume })
     }
 
+    /// The host's own node, of which owner and mode cannot be changed through this mount. Its
+    /// filesystem shows no other owners, which is no matter for what everybody may use.
+    pub(super) fn open_device(&mut self, slot: usize, path: &str) -> Result<(), Failure> {
+        let (node, _) = path::device(path)?;
+        let tree = mount::clone_tree(node.as_fd(), "", false)?;
+        if rustix::fs::fstat(&node)?.st_mode & 0o006 == 0o006 {
+            self.users.map_if_possible(tree.as_fd())?;
+        } else {
+            self.users.map(tree.as_fd(), false)?;
+        }
+        let attributes = Attributes { no_dev: false, read_only: true, ..INERT };
+        mount::add_attributes(tree.as_fd(), false, attributes)?;
+        mount::set_propagation(tree.as_fd(), false, Travel::Private)?;
+        self.keep(slot, Source { tree, new_volume: false })
+    }
+
     pub(super) fn take(&mut self, slot: usize) -> Result<Source, Failure> {
         let place = self.slots.get_mut(slot).and_then(Option::take);
         place.ok_or_else(|| Failure::text("its source is not open"))

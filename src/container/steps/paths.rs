@@ -158,7 +158,7 @@ fn open(path: &str) -> io::Result<OwnedFd> {
 }
 
 /// `/proc` or `/sys`, if it is that and nothing else is mounted there.
-fn kernel(path: &str, kind: Type) -> Result<OwnedFd, Failure> {
+pub(super) fn kernel(path: &str, kind: Type) -> Result<OwnedFd, Failure> {
     let directory = path::open_directly_in(path::handle("/")?.as_fd(), path)?;
     if path::is_on(directory.as_fd(), kind)? && path::is_first_inode(directory.as_fd())? {
         Ok(directory)

@@ -32,6 +32,15 @@ fn beyond(error: &std::io::Error) -> Failure {
     Failure::with(error, hint)
 }
 
+pub(super) fn keyring() -> Result<(), Failure> {
+    match identity::new_session_keyring() {
+        // A kernel without keys has none to keep; one that a sandbox around the supervisor
+        // lets nobody use neither.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => Ok(()),
+        other => Ok(other?),
+    }
+}
+
 pub(super) fn nice(value: i32) -> Result<(), Failure> {
     Ok(limits::set_nice(value)?)
 }
@@ -100,12 +109,20 @@ impl State<'_> {
         // Such a program re-opens /dev/stderr, or its terminal, by name.
         let terminal = self.exec.is_some_and(|exec| exec.terminal.is_some());
         // What the supervisor was given by somebody is not ours to give.
-        if !self.shares_output() {
-            for number in 0..3 {
-                fd::give_to(fd::standard(number), *uid, None, terminal)?;
-            }
-        }
-        Ok(identity::become_user(*uid, *gid, groups)?)
+        let numbers = if self.shares_output() { 0..0 } else { 0..3 };
+        let mut numbers = numbers.map(fd::standard);
+        numbers
+            .try_for_each(|fd| fd::give_to(fd, *uid, None, terminal))
+            .and_then(|()| identity::become_user(*uid, *gid, groups))
+            .map_err(|error| {
+                let hint = match error.raw_os_error() {
+                    Some(libc::EINVAL) if self.users.is_some() => {
+                        "the unit's user namespace has no such number; see `user-namespace`"
+                    }
+                    _ => "",
+                };
+                Failure::with(&error, hint)
+            })
     }
 
     pub(super) fn working_directory(&self, directory: &str) -> Result<(), Failure> {

@@ -86,6 +86,11 @@ pub struct Control {
 }
 
 impl Control {
+    /// Whether there are clients to go on with.
+    pub fn owes_answers(&self) -> bool {
+        !self.served_next.is_empty()
+    }
+
     /// Not listening yet; members of the group will be able to look.
     pub fn new(group: Option<u32>) -> Self {
         Self {

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
+use super::tree::Hierarchy;
 use super::{Error, Root, read, write};
 use crate::sys::pidfd;
 
@@ -23,6 +24,7 @@ const REMOVE_MAX: usize = 4096;
 /// Dropping it leaves the directories: [`Group::remove`] takes them away.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Group {
+    name: Box<str>,
     directory: Option<Directory>,
     pub(super) legacy: Vec<Legacy>,
     pub(super) unenforced: Vec<String>,
@@ -34,13 +36,6 @@ struct Directory {
     #[serde(with = "crate::sys::kept")]
     fd: OwnedFd,
     above: Rc<Above>,
-    name: Box<str>,
-}
-
-impl Directory {
-    fn path(&self) -> PathBuf {
-        self.above.path.join(&*self.name)
-    }
 }
 
 /// The group in version 2 in which those of the units are; held once for all of them.
@@ -55,8 +50,8 @@ pub(super) struct Above {
 /// A group in a version 1 hierarchy.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Legacy {
-    pub controllers: Vec<String>,
-    pub path: PathBuf,
+    /// In which.
+    pub hierarchy: Rc<Hierarchy>,
     /// `cgroup.procs`, for the children that join.
     #[serde(with = "crate::sys::kept")]
     pub procs: OwnedFd,
@@ -68,21 +63,41 @@ impl Group {
         Self::default()
     }
 
-    pub(super) fn set_directory(&mut self, fd: OwnedFd, above: Rc<Above>, name: &str) {
-        self.directory = Some(Directory { fd, above, name: name.into() });
+    pub(super) fn named(name: &str) -> Self {
+        Self { name: name.into(), ..Self::default() }
     }
 
-    /// Names the group above by the one name that all have in common.
+    pub(super) fn set_directory(&mut self, fd: OwnedFd, above: Rc<Above>) {
+        self.directory = Some(Directory { fd, above });
+    }
+
+    /// Takes a version 1 group in, once it is made. There is seldom more than one.
+    pub(super) fn add_legacy(&mut self, legacy: Legacy) {
+        self.legacy.reserve_exact(1);
+        self.legacy.push(legacy);
+    }
+
+    /// Its directory in a version 1 hierarchy.
+    pub(super) fn legacy_path(&self, hierarchy: &Hierarchy) -> PathBuf {
+        hierarchy.own.join(&*self.name)
+    }
+
+    /// Names the groups above by the names that all have in common.
     pub fn share(&mut self, root: &Root) {
         if let Some(directory) = &mut self.directory {
             directory.above = Rc::clone(root.above());
+        }
+        for legacy in &mut self.legacy {
+            if let Some(common) = root.legacy.iter().find(|one| **one == legacy.hierarchy) {
+                legacy.hierarchy = Rc::clone(common);
+            }
         }
     }
 
     /// The directory in version 2; `None` when this host has no such tree: the unit's
     /// processes are then ended by its pid namespace or process group.
     pub fn path(&self) -> Option<PathBuf> {
-        self.directory.as_ref().map(Directory::path)
+        self.directory.as_ref().map(|it| it.above.path.join(&*self.name))
     }
 
     /// For `CLONE_INTO_CGROUP`.
@@ -160,14 +175,14 @@ impl Group {
         let text = read(Path::new(&format!("/proc/{pid}/cgroup")))?;
         let path = text.lines().find_map(|line| line.strip_prefix("0::"));
         Ok(path.is_some_and(|path| {
-            Path::new(path).starts_with(directory.above.seen_as.join(&*directory.name))
+            Path::new(path).starts_with(directory.above.seen_as.join(&*self.name))
         }))
     }
 
     /// Bytes of memory charged to it, where something counts them.
     pub fn memory(&self) -> Option<u64> {
         let file = match self.legacy_with("memory") {
-            Some(legacy) => legacy.path.join("memory.usage_in_bytes"),
+            Some(group) => group.join("memory.usage_in_bytes"),
             None => self.file("memory.current").ok()?,
         };
         read(&file).ok()?.trim().parse().ok()
@@ -177,7 +192,7 @@ impl Group {
     /// something counts that.
     pub fn oom_kills(&self) -> Option<u64> {
         let file = match self.legacy_with("memory") {
-            Some(legacy) => legacy.path.join("memory.oom_control"),
+            Some(group) => group.join("memory.oom_control"),
             None => self.file("memory.events").ok()?,
         };
         let text = read(&file).ok()?;
@@ -191,8 +206,8 @@ impl Group {
     /// `EBUSY` while there are processes.
     pub fn remove(&mut self) -> Result<(), Error> {
         while let Some(legacy) = self.legacy.last() {
-            let path = &legacy.path;
-            remove_tree(path).map_err(|error| Error::io("remove", path, error))?;
+            let path = self.legacy_path(&legacy.hierarchy);
+            remove_tree(&path).map_err(|error| Error::io("remove", &path, error))?;
             self.legacy.pop();
         }
         if let Some(path) = self.path() {
@@ -202,8 +217,9 @@ impl Group {
         Ok(())
     }
 
-    fn legacy_with(&self, controller: &str) -> Option<&Legacy> {
-        self.legacy.iter().find(|one| one.controllers.iter().any(|name| name == controller))
+    fn legacy_with(&self, controller: &str) -> Option<PathBuf> {
+        let legacy = self.legacy.iter().find(|one| one.hierarchy.has(controller))?;
+        Some(self.legacy_path(&legacy.hierarchy))
     }
 
     fn file(&self, name: &str) -> io::Result<PathBuf> {

@@ -2,10 +2,11 @@
 //! versions; and writing them.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use super::group::{self, Group, Legacy};
-use super::tree::{Hierarchy, Root, make_directory};
+use super::tree::{Root, make_directory};
 use super::{Error, read, write};
 
 /// Controllers that a limit can need.
@@ -205,13 +206,12 @@ fn is_busy(result: &io::Result<()>) -> bool {
 pub(super) fn apply(
     root: &Root,
     group: &mut Group,
-    name: &str,
     wanted: &[Wanted<'_>],
     strict: bool,
 ) -> Result<(), Error> {
     for Wanted { limit, line } in wanted {
         let row = row(*limit);
-        match set(root, group, name, &row) {
+        match set(root, group, &row) {
             Ok(()) => {}
             Err(Obstacle::Impossible(why)) if strict => {
                 return Err(Error::Unenforceable { limit: row.name, line: *line, why });
@@ -229,7 +229,7 @@ pub(super) fn apply(
 }
 
 /// Why a limit was not set.
-enum Obstacle {
+pub(super) enum Obstacle {
     /// This host has nothing for it.
     Impossible(String),
     /// What was written where, and the answer.
@@ -244,22 +244,13 @@ impl From<Error> for Obstacle {
     }
 }
 
-fn set(root: &Root, group: &mut Group, name: &str, row: &Row) -> Result<(), Obstacle> {
+fn set(root: &Root, group: &mut Group, row: &Row) -> Result<(), Obstacle> {
     let unified = root.controllers.iter().any(|known| known == row.unified.controller);
     if let (true, Some(path)) = (unified, group.path()) {
         return write_first(&path, &row.unified.choices);
     }
     let legacy = row.legacy.as_ref().map_err(|why| Obstacle::Impossible((*why).to_owned()))?;
-    let has = |one: &&Hierarchy| one.controllers.iter().any(|known| known == legacy.controller);
-    let Some(hierarchy) = root.legacy.iter().find(has) else {
-        let mut why = format!("no cgroup controller {} is available", row.unified.controller);
-        if let Some(obstacle) = &root.obstacle {
-            why.push_str(": ");
-            why.push_str(obstacle);
-        }
-        return Err(Obstacle::Impossible(why));
-    };
-    let path = join_legacy(group, hierarchy, name)?;
+    let path = legacy_group(root, group, legacy.controller, row.unified.controller)?;
     write_first(&path, &legacy.choices)
 }
 
@@ -276,25 +267,33 @@ fn write_first(group: &Path, choices: &[Setting]) -> Result<(), Obstacle> {
     Err(Obstacle::Impossible(format!("this kernel has no {missing}")))
 }
 
-/// The group's directory in a version 1 hierarchy, made now if it is the first limit
-/// there.
-fn join_legacy(
+/// The group's directory in the version 1 hierarchy of a controller (which version 2 calls
+/// `known_as`), made now if it is the first limit there.
+pub(super) fn legacy_group(
+    root: &Root,
     group: &mut Group,
-    hierarchy: &Hierarchy,
-    name: &str,
-) -> Result<std::path::PathBuf, Obstacle> {
-    let path = hierarchy.own.join(name);
-    if group.legacy.iter().any(|known| known.path == path) {
+    controller: &str,
+    known_as: &str,
+) -> Result<PathBuf, Obstacle> {
+    let Some(hierarchy) = root.legacy.iter().find(|one| one.has(controller)) else {
+        let mut why = format!("no cgroup controller {known_as} is available");
+        if let Some(obstacle) = &root.obstacle {
+            why.push_str(": ");
+            why.push_str(obstacle);
+        }
+        return Err(Obstacle::Impossible(why));
+    };
+    let path = group.legacy_path(hierarchy);
+    if group.legacy.iter().any(|known| Rc::ptr_eq(&known.hierarchy, hierarchy)) {
         return Ok(path);
     }
     let above = &hierarchy.own;
     make_directory(above).map_err(|error| unusable(above, &error))?;
     group::remove_tree(&path).map_err(|error| Error::io("remove", &path, error))?;
     make_directory(&path).map_err(|error| unusable(&path, &error))?;
-    let controllers = hierarchy.controllers.clone();
     let procs = group::open_procs(&path)?;
-    group.legacy.push(Legacy { controllers, path: path.clone(), procs });
-    if hierarchy.controllers.iter().any(|known| known == "cpuset") {
+    group.add_legacy(Legacy { hierarchy: hierarchy.clone(), procs });
+    if hierarchy.has("cpuset") {
         inherit_cpuset(above)?;
         inherit_cpuset(&path)?;
     }

@@ -3,9 +3,11 @@
 //! The tree of version 2 is the one that counts: a process is in the group of its unit
 //! there from its first moment (`CLONE_INTO_CGROUP`), and freezing, killing and "is it
 //! empty" are asked there. Limits go where their controller is bound; [`limits`] is the
-//! one table for that. Where no writable version 2 tree exists, everything else still
-//! works: a [`Group`] then has no directory, and says so.
+//! one table for that. Devices are a matter of their own: [`devices`]. Where no writable
+//! version 2 tree exists, everything else still works: a [`Group`] then has no directory,
+//! and says so.
 
+pub mod devices;
 pub mod group;
 pub mod limits;
 pub mod tree;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
+use super::devices::Programs;
 use super::group::{Above, Legacy};
 use super::{Error, Group, Wanted, group, limits, read};
 
@@ -28,6 +29,13 @@ pub(super) struct Hierarchy {
     pub own: PathBuf,
     /// Its path as in /proc/self/cgroup.
     pub path: PathBuf,
+}
+
+impl Hierarchy {
+    /// Whether a controller is bound to it.
+    pub fn has(&self, controller: &str) -> bool {
+        self.controllers.iter().any(|known| known == controller)
+    }
 }
 
 /// Where control groups can be made on this host.
@@ -83,10 +91,12 @@ impl Tree {
     /// None at present but those of reading the tree's own files.
     pub fn open(&self, id: &str) -> Result<Root, Error> {
         let name = format!("berth-{id}");
-        let legacy = self.legacy.iter().map(|one| Hierarchy {
-            controllers: one.controllers.clone(),
-            own: one.own.join(&name),
-            path: one.path.join(&name),
+        let legacy = self.legacy.iter().map(|one| {
+            Rc::new(Hierarchy {
+                controllers: one.controllers.clone(),
+                own: one.own.join(&name),
+                path: one.path.join(&name),
+            })
         });
         let mut root = Root {
             unified: Err(String::new()),
@@ -95,6 +105,7 @@ impl Tree {
             obstacle: None,
             moved_from: None,
             legacy: legacy.collect(),
+            programs: Programs::default(),
         };
         let Some(unified) = &self.unified else {
             root.unified = Err("no cgroup version 2 hierarchy is mounted".to_owned());
@@ -196,7 +207,10 @@ pub struct Root {
     /// Where this process was before it moved into a group of its own.
     moved_from: Option<PathBuf>,
     /// Its directory in the version 1 hierarchies; made when a limit needs it.
-    pub(super) legacy: Vec<Hierarchy>,
+    pub(super) legacy: Vec<Rc<Hierarchy>>,
+    /// Which devices its groups may use; made again when they are needed again.
+    #[serde(skip)]
+    pub(super) programs: Programs,
 }
 
 impl Root {
@@ -223,22 +237,18 @@ impl Root {
     /// # Errors
     /// As open(2).
     pub fn adopt(&self, name: &str, unenforced: Vec<String>) -> Result<Group, Error> {
-        let mut group = Group::absent();
+        let mut group = Group::named(name);
         group.unenforced = unenforced;
         let root = self
             .unified
             .as_ref()
             .map_err(|why| Error::io("open", Path::new(why), io::ErrorKind::Unsupported.into()))?;
-        group.set_directory(open_directory(&root.join(name))?, self.above.clone(), name);
+        group.set_directory(open_directory(&root.join(name))?, self.above.clone());
         for hierarchy in &self.legacy {
-            let path = hierarchy.own.join(name);
+            let path = group.legacy_path(hierarchy);
             if path.is_dir() {
                 let procs = group::open_procs(&path)?;
-                group.legacy.push(Legacy {
-                    controllers: hierarchy.controllers.clone(),
-                    path,
-                    procs,
-                });
+                group.add_legacy(Legacy { hierarchy: hierarchy.clone(), procs });
             }
         }
         Ok(group)
@@ -251,7 +261,7 @@ impl Root {
     /// A limit that is refused by the host, or not enforceable and `strict`. Nothing is
     /// left behind then.
     pub fn create(&self, name: &str, wanted: &[Wanted<'_>], strict: bool) -> Result<Group, Error> {
-        let mut group = Group::absent();
+        let mut group = Group::named(name);
         let done = self.fill(&mut group, name, wanted, strict);
         match done {
             Ok(()) => Ok(group),
@@ -282,9 +292,9 @@ impl Root {
                 }
                 other => other.map_err(|error| Error::io("make", &path, error))?,
             }
-            group.set_directory(open_directory(&path)?, self.above.clone(), name);
+            group.set_directory(open_directory(&path)?, self.above.clone());
         }
-        limits::apply(self, group, name, wanted, strict)
+        limits::apply(self, group, wanted, strict)
     }
 
     /// Removes the groups themselves, once those of the units are gone.

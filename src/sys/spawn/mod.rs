@@ -50,6 +50,8 @@ pub enum Call {
     NoGroups,
     /// chdir(2).
     Directory(CString),
+    /// As [`crate::sys::identity::new_session_keyring`], where there are keys.
+    Keyring,
     /// `PR_SET_NO_NEW_PRIVS`.
     NoNewPrivileges,
     /// No signal is blocked.

@@ -30,7 +30,7 @@ pub use mount::{Mount, MountSource, Propagation};
 pub use rare::{Rare, Unset};
 pub use seccomp::{Filter, Seccomp};
 pub use secret::{Secret, SecretSource, SecretUse, Secrets};
-pub use security::Security;
+pub use security::{Device, Security, Sysctl};
 pub use service::{
     ExitMatch, Id, Namespaces, Ready, Restart, RestartPolicy, Rootfs, Service, User, Writable,
 };

@@ -4,6 +4,8 @@
 //! What must always hold: the value of [`Unset`] is the safest that an ordinary daemon can
 //! live with.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 #[cfg(doc)]
@@ -35,6 +37,60 @@ pub struct Security {
     pub apparmor: Option<At<String>>,
     /// SELinux context, or its type alone; as inherited when `None`.
     pub selinux: Option<At<String>>,
+    /// Devices it may use besides the standard ones; `None`: not said, which matters only
+    /// without a mount namespace, where then nothing is kept from it.
+    pub devices: Option<Vec<At<Device>>>,
+    /// Settings of its own namespaces.
+    pub sysctls: Vec<At<Sysctl>>,
+}
+
+/// A device of the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Its node on the host, below `/dev`.
+    pub path: String,
+    /// Its node inside, below `/dev`.
+    pub target: String,
+    /// Whether it may be read.
+    pub read: bool,
+    /// Whether it may be written.
+    pub write: bool,
+    /// Whether further nodes of it may be made.
+    pub mknod: bool,
+}
+
+/// A setting of the kernel that each namespace has of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sysctl {
+    /// Where, below `/proc/sys`; without `..`, without a slash at either end.
+    pub path: String,
+    /// What is written there.
+    pub value: String,
+}
+
+impl fmt::Display for Device {
+    /// As a unit file says it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.path)?;
+        if self.target != self.path {
+            write!(f, ":{}", self.target)?;
+        }
+        let letters = [(self.read, "r"), (self.write, "w"), (self.mknod, "m")];
+        f.write_str(":")?;
+        letters.iter().filter(|(on, _)| *on).try_for_each(|(_, letter)| f.write_str(letter))
+    }
+}
+
+impl Sysctl {
+    /// Its name as sysctl(8) writes it.
+    pub fn name(&self) -> String {
+        let swapped = |c| match c {
+            '/' => '.',
+            '.' => '/',
+            c => c,
+        };
+        self.path.chars().map(swapped).collect()
+    }
 }
 
 impl Default for Security {
@@ -52,6 +108,8 @@ impl Unset for Security {
         seccomp: None,
         masked_paths: Vec::new(),
         read_only_paths: Vec::new(),
+        devices: None,
+        sysctls: Vec::new(),
         writable_paths: None,
         apparmor: None,
         selinux: None,
@@ -80,6 +138,8 @@ impl Security {
             seccomp: _,
             masked_paths,
             read_only_paths,
+            devices,
+            sysctls,
             writable_paths,
             apparmor,
             selinux,
@@ -87,6 +147,14 @@ impl Security {
         let lists = [masked_paths, read_only_paths].into_iter().chain(writable_paths);
         for path in lists.flatten().chain(apparmor).chain(selinux) {
             f(&mut path.value);
+        }
+        for device in devices.iter_mut().flatten() {
+            f(&mut device.value.path);
+            f(&mut device.value.target);
+        }
+        for sysctl in sysctls {
+            f(&mut sysctl.value.path);
+            f(&mut sysctl.value.value);
         }
     }
 }

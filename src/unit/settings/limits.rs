@@ -62,12 +62,18 @@ pub(super) const SETTINGS: &[Setting] = &[
     .help("The CPUs it may run on, as in cpuset(7).")
     .good(&["\"0-1,3\"", "\"0\""])
     .bad(&["\"\"", "\"1-0\"", "\"0,\"", "\"a\"", "\"9999\"", "0"]),
-    Setting::new(LIMITS, "pids", NUMBER, "none", |d, v, cx| {
-        let pids = value::number(v, 1, 4_194_304, cx);
+    Setting::new(LIMITS, "pids", "whole number | \"unlimited\"", "2048, see below", |d, v, cx| {
+        let pids = match &v.value {
+            Value::String(text) if text == "unlimited" => Some(u64::MAX),
+            _ => value::number(v, 1, 4_194_304, cx),
+        };
         value::put_at(&mut d.service.limits.pids, v, pids, cx);
     })
-    .help("The most processes and threads.")
-    .good(&["200"])
+    .help(
+        "The most processes and threads. By default a service with a mount namespace of its \
+         own has at most 2048, others as many as the host allows.",
+    )
+    .good(&["200", "\"unlimited\""])
     .bad(&["0", "\"200\"", "-1"]),
     Setting::new(LIMITS, "io-weight", NUMBER, "100", |d, v, cx| {
         let weight = value::number(v, 1, 10_000, cx);
@@ -93,14 +99,17 @@ pub(super) const SETTINGS: &[Setting] = &[
     .help("Processes of its user (`RLIMIT_NPROC`). `pids` is mostly what is meant.")
     .good(&["100", "\"unlimited\""])
     .bad(&["0", "\"many\""]),
-    Setting::new(LIMITS, "core", "size | \"unlimited\"", "as inherited", |d, v, cx| {
+    Setting::new(LIMITS, "core", "size | \"unlimited\"", "0", |d, v, cx| {
         let size = match &v.value {
             Value::String(text) if text == "unlimited" => Some(u64::MAX),
             _ => value::size(v, cx),
         };
         value::put_at(&mut d.service.limits.core, v, size, cx);
     })
-    .help("Largest core file (`RLIMIT_CORE`).")
+    .help(
+        "Largest core file (`RLIMIT_CORE`). A program that the host pipes core dumps to \
+         gets them whatever is set here.",
+    )
     .good(&["0", "\"unlimited\"", "\"1G\""])
     .bad(&["-1", "\"many\""]),
     Setting::new(LIMITS, "nice", NUMBER, "0", |d, v, cx| {

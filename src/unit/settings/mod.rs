@@ -6,6 +6,7 @@
 //! in it does not exist.
 
 mod common;
+mod devices;
 mod health;
 mod later;
 mod limits;
@@ -16,6 +17,7 @@ mod sandbox;
 pub mod secret;
 mod security;
 mod service;
+pub(super) mod sysctls;
 mod user_namespace;
 pub mod value;
 
@@ -282,6 +284,8 @@ pub fn all() -> impl Iterator<Item = &'static Setting> + Clone {
         mount::SETTINGS,
         limits::SETTINGS,
         security::SETTINGS,
+        devices::SETTINGS,
+        sysctls::SETTINGS,
         user_namespace::SETTINGS,
         health::SETTINGS,
         log::SETTINGS,

@@ -138,11 +138,6 @@ pub(super) const SETTINGS: &[Setting] = &[
     )
     .good(&["[\"/srv/www/.git\"]"])
     .bad(&["[\"proc\"]", "[\"/\"]", "[\"/a/../b\"]", "1"]),
-    Setting::new(SECURITY, "devices", "list of PATH:rwm", "[]", |_, v, cx| words(v, cx))
-        .help("Devices of the host it may use.")
-        .good(&["[\"/dev/fuse:rw\"]"])
-        .bad(&["\"/dev/fuse\""])
-        .later("access to devices"),
     Setting::new(SECURITY, "apparmor", "string", "as berth's own", |d, v, cx| {
         let name = label(v, "the name of a profile", cx);
         value::put_at(&mut d.service.security.apparmor, v, name, cx);
@@ -180,19 +175,14 @@ pub(super) const SETTINGS: &[Setting] = &[
     })
     .help(
         "For a container, all capabilities that berth has, any system call unless `seccomp` \
-         is set, and nothing of `/proc` and `/sys` is masked or read-only for its sake. So far that is all it does: \
+         is set, every device, and nothing of `/proc` and `/sys` is masked or read-only for its \
+         sake. Its `/dev` holds only the standard nodes and those of `devices`: a `bind` of the \
+         host's `/dev` brings them all. So far that is all it does: \
          namespaces, read-only trees and `no-new-privileges` stay as they are. \
          `berthctl status` marks it.",
     )
     .good(&["true", "false"])
     .bad(&["1"]),
-    Setting::new(SECURITY, "sysctls", "table", "{}", |_, v, cx| {
-        value::table(v, cx);
-    })
-    .help("Kernel settings of its own namespaces.")
-    .good(&["{ \"net.core.somaxconn\" = \"1024\" }"])
-    .bad(&["[]"])
-    .later("kernel settings"),
 ];
 
 /// Whether a list may hold `ALL`.
@@ -265,10 +255,6 @@ fn seccomp(node: &Node, cx: &mut Context<'_>) -> Option<Seccomp> {
             }
         }
     }
-}
-
-fn words(node: &Node, cx: &mut Context<'_>) {
-    value::strings(node, cx);
 }
 
 /// Paths inside the unit's root, and their lines; each becomes a mount.

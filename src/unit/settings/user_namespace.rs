@@ -28,8 +28,8 @@ pub(super) const SETTINGS: &[Setting] = &[Setting::new(
      (1879048192:268304384 unless it is set; ranges in `/etc/subuid` and `/etc/subgid` are \
      left out); a unit keeps its range. Its root tree, volumes and binds appear with the \
      owners they have on the disk, and what it writes there is owned on the disk by the \
-     numbers of the inside; nothing is changed there. Where the kernel, or a filesystem, \
-     cannot do that, it starts with the host's users, and `berthctl status` says why. \
+     numbers of the inside; nothing is changed there. Where the kernel, or a filesystem (such as that of a device which not everybody may \
+     use), cannot do that, it starts with the host's users, and `berthctl status` says why. \
      It is the \
      default of a service with a mount namespace of its own, unless it is privileged. \
      A table has lists of `INSIDE:HOST:COUNT`, `gid` as `uid` if it is left out, in which 0 of \

@@ -1,0 +1,36 @@
+//! Which devices a unit may use: from what its file says to rules about numbers.
+//!
+//! The only part of a start that looks at the host's tree from the supervisor itself: the
+//! rules must be there before the unit's first process is. It looks at nodes below `/dev`,
+//! which the kernel holds in memory, and opens none.
+
+use crate::sys::cgroup::devices::{ACCESS_ALL, DeviceRule, STANDARD};
+use crate::sys::path;
+use crate::unit::model::{At, Device, Service};
+
+/// The rules for a unit; `None`: nothing is kept from it.
+///
+/// # Errors
+/// What is wrong with a node of the host, and the line that named it.
+pub fn rules(service: &Service) -> Result<Option<Vec<DeviceRule>>, At<String>> {
+    let asked = &service.security.devices;
+    if service.security.privileged || (!service.namespaces.value.mount && asked.is_none()) {
+        return Ok(None);
+    }
+    let mut rules = STANDARD.to_vec();
+    for At { value: device, line } in asked.iter().flatten() {
+        let rule = rule(device).map_err(|error| {
+            let why = format!("the device {}: {error}", device.path);
+            At { value: why, line: *line }
+        })?;
+        rules.push(rule);
+    }
+    Ok(Some(rules))
+}
+
+fn rule(device: &Device) -> std::io::Result<DeviceRule> {
+    let path::Node { block, major, minor } = path::device(&device.path)?.1;
+    let letters = [(device.mknod, 1), (device.read, 2), (device.write, 4)];
+    let access = letters.iter().filter(|(on, _)| *on).fold(0, |all, (_, bit)| all | bit);
+    Ok(DeviceRule { block, major, minor: Some(minor), access: access & ACCESS_ALL })
+}
