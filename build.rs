@@ -1,10 +1,11 @@
 //! Builds the tiny init (`src/sys/init/main.rs`) into a static program of a few KiB that
-//! `container::launch` embeds.
+//! `container::launch` embeds, and leaves out of release binaries what they never use.
 
 use std::path::Path;
 use std::process::Command;
 use std::{env, error::Error};
 
+const NO_UNWIND: &str = ".cargo/no-unwind.ld";
 const SOURCE: &str = "src/sys/init/main.rs";
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -34,5 +35,16 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err(format!("{SOURCE} does not build: {status}").into());
     }
     println!("cargo::rustc-env=BERTH_INIT={}", output.display());
+    without_unwinding()
+}
+
+/// See the linker script. Other profiles unwind: the test harness catches panics.
+fn without_unwinding() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed={NO_UNWIND}");
+    if env::var("PROFILE")? == "release" {
+        let script = Path::new(&env::var("CARGO_MANIFEST_DIR")?).join(NO_UNWIND);
+        println!("cargo::rustc-link-arg-bins=-Wl,--no-eh-frame-hdr");
+        println!("cargo::rustc-link-arg-bins=-Wl,-T,{}", script.display());
+    }
     Ok(())
 }

@@ -61,7 +61,7 @@ fn main() {
         }
         _ => None,
     };
-    let context = Context { runtime: "/run/berth", state: "/var/lib/berth" };
+    let context = Context { runtime: "/run/berth", state: "/var/lib/berth", files: &[] };
     let plan = container::compile(&unit, &context).unwrap();
     let start = Instant::now();
     for _ in 0..count {
@@ -93,7 +93,7 @@ fn executed(child: &mut Child, plan: &Plan) {
         match child.status.read(plan) {
             Status::Executed => return,
             Status::WithoutUsers(why) | Status::Failed(why) => panic!("{why}"),
-            Status::Pending | Status::Socket(..) => {}
+            Status::Pending | Status::HasNetwork | Status::Socket(..) => {}
         }
     }
 }

@@ -18,11 +18,12 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass
 
+import boot
 import containers
 import processes
 import supervisors
 
-BENCHMARKS = ["up", "container", "restart", "size"]
+BENCHMARKS = ["up", "container", "restart", "size", "boot"]
 
 
 @dataclass
@@ -208,6 +209,20 @@ def bench_size(tools):
     return [Row(figure, "MiB", size, goal="static, < 4 MiB", met=static and size < 4)]
 
 
+def bench_boot(tools):
+    """An emulated machine: thirty services up, memory of the init system, and off."""
+    found = rounds(tools, "boot", {name: lambda name=name: boot.boot(tools, name) for name in boot.INITS})
+    berth = found.pop("berth")
+
+    def column(index):
+        return [f[index] for f in berth], {n: [f[index] for f in v] for n, v in found.items()}
+
+    up = compare("machine: 30 services ready after the handover", "s", *column(0), ("systemd",), 0.25)
+    memory = compare("machine: memory (PSS) of the init system", "MiB", *column(1), ("systemd",), 0.25)
+    off = compare("machine: power-off", "s", *column(2), ("systemd",), 0.2)
+    return up + memory + off
+
+
 def is_static(path):
     """Whether an ELF file names no interpreter (needs no dynamic linker)."""
     with open(path, "rb") as file:
@@ -246,7 +261,7 @@ def parse_arguments():
     parser.add_argument("--containers", type=int, default=100, help="a round (default 100)")
     parser.add_argument("--kills", type=int, default=50, help="for 'restart', a round (default 50)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument("what", nargs="*", metavar="BENCHMARK", help=f"of {', '.join(BENCHMARKS)}; default all")
+    parser.add_argument("what", nargs="*", metavar="BENCHMARK", help=f"of {', '.join(BENCHMARKS)}; default all but boot")
     options = parser.parse_args()
     for name in options.what:
         if name not in BENCHMARKS:
@@ -266,7 +281,7 @@ def main():
     tools = None
     try:
         tools = Tools(options, directory)
-        for name in options.what or BENCHMARKS:
+        for name in options.what or BENCHMARKS[:-1]:
             rows += globals()[f"bench_{name}"](tools)
     except (processes.BenchError, KeyboardInterrupt) as error:
         print(f"bench: {str(error) or 'interrupted'}", file=sys.stderr)

@@ -7,6 +7,7 @@ pub mod container;
 pub mod ctl;
 pub mod daemon;
 pub mod log;
+pub mod network;
 pub mod pid1;
 pub mod protocol;
 pub mod seccomp;

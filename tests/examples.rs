@@ -24,8 +24,8 @@ use rig::{Mode, Rig};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Every example, as the file is called; [`each_example_has_a_test`] compares.
-const TESTED: [&str; 6] =
-    ["hello", "isolation-none", "oneshots", "quickstart", "restart", "secrets"];
+const TESTED: [&str; 7] =
+    ["hello", "isolation-none", "networks", "oneshots", "quickstart", "restart", "secrets"];
 
 fn file(name: &str) -> PathBuf {
     Path::new(ROOT).join("examples").join(name).with_extension("toml")
@@ -78,6 +78,23 @@ fn isolation_none_is_a_plain_process_with_limits() {
     rig.ctl_ok(&["stop", "patient"]);
     assert_eq!(rig.state("patient"), "inactive");
     rig.wait_log("patient", "saving my work");
+    assert_eq!(rig.finish(), 0);
+}
+
+#[test]
+fn networks_connect_who_belongs_together() {
+    let mut rig = run("networks");
+    rig.wait_state("guest", "done");
+    let said = rig.logs("guest");
+    assert!(said.contains("web") && said.contains("no store here"), "{said}");
+    let (_, page) = rig.on_host("curl -s http://127.0.0.1:8089/");
+    assert_eq!(page, "the store says treasure\n");
+    let listed = rig.ctl_ok(&["network", "ls"]);
+    assert!(listed.contains("front") && listed.contains("back"), "{listed}");
+    let shown = rig.ctl_ok(&["network", "show", "back"]);
+    assert!(shown.contains("vault") && shown.contains("store"), "{shown}");
+    assert_eq!(rig.ctl(&["network", "show", "bakc"]).code, 1);
+    assert_eq!(rig.status("web")["ports"][0], "127.0.0.1:8089:80");
     assert_eq!(rig.finish(), 0);
 }
 

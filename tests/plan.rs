@@ -25,7 +25,7 @@ fn unit(name: &str, change: impl FnOnce(&mut Service)) -> Unit {
 
 fn list(unit: &Unit) -> String {
     let (runtime, state) = ("/run/berth", "/var/lib/berth");
-    let context = Context { runtime, state };
+    let context = Context { runtime, state, files: &[] };
     let plan = compile(unit, &context).expect("a service");
     let mut text = String::new();
     for (name, steps) in
@@ -297,7 +297,7 @@ fn the_hosts_network_brings_the_hosts_sys() {
 
 #[test]
 fn what_is_below_a_private_directory_needs_no_hiding() {
-    let context = Context { runtime: "/tmp/run", state: "/data/" };
+    let context = Context { runtime: "/tmp/run", state: "/data/", files: &[] };
     let plan = compile(&unit("web", |_| {}), &context).expect("a service");
     let hidden = plan.sandbox.iter().find_map(|step| match &step.op {
         Op::Hide { paths } => Some(paths.clone()),
@@ -315,7 +315,7 @@ fn the_sources_are_opened_before_and_attached_after_the_root_changes() {
         let mount = Mount { source, target: "/v".into(), read_only: true };
         s.mounts = vec![At { value: mount, line: 1 }];
     });
-    let context = Context { runtime: "/run/berth", state: "/state" };
+    let context = Context { runtime: "/run/berth", state: "/state", files: &[] };
     let plan = compile(&unit, &context).expect("a service");
     let place = |wanted: fn(&Op) -> bool| plan.sandbox.iter().position(|step| wanted(&step.op));
     let order = [
@@ -336,7 +336,7 @@ fn the_sources_are_opened_before_and_attached_after_the_root_changes() {
 #[test]
 fn a_filter_comes_with_the_kind_of_unit_or_its_line() {
     let compiled = |change: &dyn Fn(&mut Service)| {
-        let context = Context { runtime: "/run/berth", state: "/var/lib/berth" };
+        let context = Context { runtime: "/run/berth", state: "/var/lib/berth", files: &[] };
         compile(&unit("web", change), &context).expect("a service")
     };
     let filter =

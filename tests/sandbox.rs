@@ -2,7 +2,7 @@
 //!
 //! Every test runs in a process of its own, made by fork from this one thread: launching
 //! is only allowed from a process with one thread. Before and after each test the state
-//! of the host (mounts, control groups, descriptors, children) is compared.
+//! of the host (see `host`) is compared.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -46,6 +46,8 @@ mod escape_user;
 mod express;
 #[path = "sandbox/failures.rs"]
 mod failures;
+#[path = "sandbox/host.rs"]
+mod host;
 #[path = "sandbox/init.rs"]
 mod init;
 #[path = "sandbox/labels.rs"]
@@ -106,5 +108,6 @@ fn main() {
         express::TESTS,
         probes::TESTS,
         system::TESTS,
+        host::TESTS,
     ]);
 }

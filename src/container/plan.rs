@@ -29,6 +29,8 @@ pub struct Context<'a> {
     pub runtime: &'a str,
     /// Absolute path of the state directory; likewise.
     pub state: &'a str,
+    /// Files that it sees in place of those of its root tree, path and text.
+    pub files: &'a [(String, String)],
 }
 
 /// How the processes of a unit are made.
@@ -40,6 +42,8 @@ pub struct Plan {
     pub file: String,
     /// Which namespaces are its own.
     pub namespaces: Namespaces,
+    /// Whether its network is that of another unit, into which the sandbox goes.
+    pub shares_network: bool,
     /// Whether the tiny init is process 1.
     pub init: bool,
     /// In sight of the host, every process.
@@ -92,6 +96,7 @@ pub fn compile(unit: &Unit, context: &Context<'_>) -> Option<Plan> {
         unit: unit.name.clone(),
         file: unit.file.clone(),
         namespaces,
+        shares_network: service.network_owner().is_some(),
         init: service.has_init(),
         outside: outside(service),
         sandbox: sandbox.steps,
@@ -266,10 +271,14 @@ impl Sandbox<'_> {
             return;
         }
         self.push(Op::JoinGroups);
+        if self.service.network_owner().is_some() {
+            // Before the tree, whose /sys shows it, and as root of the host: it is another's.
+            self.push(Op::ShareNetwork);
+        }
         if own.mount {
             self.tree();
         } else {
-            self.push(Op::Namespaces(own));
+            self.namespaces();
             self.sysctls();
         }
         if own.uts {
@@ -279,11 +288,28 @@ impl Sandbox<'_> {
             };
             self.steps.push(Step { op: Op::HostName(host_name(name)), line });
         }
-        if own.network {
+        if self.has_new_network() {
             self.push(Op::Loopback);
+        }
+        if !self.service.networking.memberships.is_empty() {
+            // Last: meanwhile they are made.
+            self.push(Op::AwaitNetwork);
         }
         if self.service.has_init() {
             self.push(Op::Disarm);
+        }
+    }
+
+    /// Whether it has a network namespace that is not another service's.
+    fn has_new_network(&self) -> bool {
+        self.service.namespaces.value.network && self.service.network_owner().is_none()
+    }
+
+    fn namespaces(&mut self) {
+        let network = self.has_new_network();
+        self.push(Op::Namespaces(Namespaces { network, ..self.service.namespaces.value }));
+        if !self.service.networking.memberships.is_empty() {
+            self.push(Op::AnnounceNetwork);
         }
     }
 
@@ -297,10 +323,13 @@ impl Sandbox<'_> {
         let proc = self.fresh(Fresh::Proc);
         let nodes = self.fresh(Fresh::Devices);
         let queues = (!own.ipc).then(|| self.fresh(Fresh::Queues));
-        self.push(Op::Namespaces(own));
+        // That of a network which is another's can be made by root of the host only.
+        let shared = own.network && !self.has_new_network();
+        let ready_sys = host_sys.or_else(|| shared.then(|| self.fresh(Fresh::Sys)));
+        self.namespaces();
         self.push(Op::PrivateMounts);
         // As long as the host's is in sight: the kernel shows no more of it than that does.
-        let sys = host_sys.unwrap_or_else(|| self.fresh(Fresh::Sys));
+        let sys = ready_sys.unwrap_or_else(|| self.fresh(Fresh::Sys));
         self.push(Op::ChangeRoot);
         self.push(Op::Proc { slot: proc });
         // Before anything of the unit's can be mounted there.
@@ -315,6 +344,11 @@ impl Sandbox<'_> {
             self.private_directories();
         }
         self.mounts(&slots);
+        let files = self.context.files.iter().filter(|(path, _)| !self.is_mounted(path));
+        let files: Vec<(String, String)> = files.cloned().collect();
+        if !files.is_empty() {
+            self.push(Op::Files(files));
+        }
         let seen = self.state_in_binds();
         if !seen.is_empty() {
             self.push(Op::Hide { paths: seen });

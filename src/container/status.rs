@@ -197,6 +197,29 @@ pub fn send_without_users(channel: BorrowedFd<'_>, why: &str) -> io::Result<()> 
     socket::send(channel, &message, &[]).map(drop)
 }
 
+/// Child: its network namespace is there.
+///
+/// # Errors
+/// As sendmsg(2).
+pub fn send_has_network(channel: BorrowedFd<'_>) -> io::Result<()> {
+    socket::send(channel, b"W", &[]).map(drop)
+}
+
+/// Child: waits for the supervisor's leave to go on, and takes what comes with it.
+///
+/// # Errors
+/// As recvmsg(2); `UnexpectedEof` when the supervisor has gone.
+pub fn await_leave(channel: BorrowedFd<'_>) -> io::Result<Option<OwnedFd>> {
+    loop {
+        crate::sys::fd::readable_within(channel, -1)?;
+        let Some(mut message) = socket::receive(channel, &mut [0; 1])? else { continue };
+        if message.length == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        return Ok(message.fds.pop());
+    }
+}
+
 /// What the supervisor reads from the channel.
 #[derive(Debug)]
 pub enum Status {
@@ -207,6 +230,8 @@ pub enum Status {
     /// It was not, and the child has ended or is about to. One phrase with the step, the
     /// errno and the line, to follow "cannot start web: ". Final.
     Failed(String),
+    /// Its network namespace is there to be filled; ask again.
+    HasNetwork,
     /// The unit goes on without a user namespace, and why; ask again.
     WithoutUsers(String),
     /// A socket came; ask again.
@@ -259,6 +284,15 @@ impl Channel {
         self.executing
     }
 
+    /// Gives the child leave to go on after [`await_leave`].
+    ///
+    /// # Errors
+    /// As sendmsg(2): it has ended.
+    pub fn give_leave(&self, with: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        let with: Vec<BorrowedFd<'_>> = with.into_iter().collect();
+        socket::send(self.fd.as_fd(), b"G", &with).map(drop)
+    }
+
     /// Reads the next message, without waiting.
     pub fn read(&mut self, plan: &Plan) -> Status {
         // The supervisor's own hold on the child's end would hide that it was closed.
@@ -282,6 +316,7 @@ impl Channel {
             (Some(b'N'), Some(fd)) => Status::Socket(SocketKind::Notify, fd),
             (Some(b'L'), Some(fd)) => Status::Socket(SocketKind::Syslog, fd),
             (Some(b'T'), Some(fd)) => Status::Socket(SocketKind::Terminal, fd),
+            (Some(b'W'), _) => Status::HasNetwork,
             (Some(b'H'), _) => {
                 let why = bytes.get(1..).unwrap_or_default();
                 Status::WithoutUsers(String::from_utf8_lossy(why).into_owned())

@@ -271,6 +271,14 @@ pub enum Op {
     HostName(String),
     /// `lo`.
     Loopback,
+    /// Enter the network of another unit, whose process comes by the status channel.
+    ShareNetwork,
+    /// Wait until the supervisor says that the devices of its networks are there.
+    AwaitNetwork,
+    /// Say that its network namespace is there to be filled.
+    AnnounceNetwork,
+    /// Files of berth's own over those of the root tree: path and text.
+    Files(Vec<(String, String)>),
     /// The init needs no capability, nor does anything it could execute.
     Disarm,
     /// For a process with a terminal: a `/dev/pts` that no other process of the unit sees.
@@ -369,6 +377,10 @@ impl fmt::Display for Op {
             Self::ReadOnlyRoot => write!(f, "make the root tree read-only"),
             Self::HostName(name) => write!(f, "set the host name to {name}"),
             Self::Loopback => write!(f, "bring the loopback device up"),
+            Self::ShareNetwork => write!(f, "enter the network it shares"),
+            Self::AnnounceNetwork => write!(f, "say that its network is there"),
+            Self::AwaitNetwork => write!(f, "wait for its networks"),
+            Self::Files(_) => write!(f, "make its hosts, hostname and resolv.conf"),
             Self::Disarm => write!(f, "give up the init's capabilities"),
             Self::Session => write!(f, "begin a session"),
             Self::Keyring => write!(f, "make a session keyring"),

@@ -165,6 +165,12 @@ pub enum Verb {
         #[arg(long)]
         reverse: bool,
     },
+    /// Show networks: who is in them, with which addresses, names and ports
+    Network {
+        /// What of them
+        #[command(subcommand)]
+        verb: NetworkVerb,
+    },
     /// Secrets: which there are; keep or forget the value of one
     Secret {
         /// What to do
@@ -191,6 +197,26 @@ pub enum Verb {
     },
     /// Print the versions of berthctl and of the supervisor
     Version,
+}
+
+/// What to show of networks.
+#[derive(Debug, Subcommand)]
+pub enum NetworkVerb {
+    /// List the networks that are there
+    Ls {
+        /// Print a JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one: units, addresses, ports, rules
+    Show {
+        /// Network
+        #[arg(value_name = "NETWORK")]
+        name: String,
+        /// Print a JSON object
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// What to do with secrets.

@@ -18,6 +18,7 @@ pub mod failure;
 pub mod jobs;
 pub mod list;
 pub mod logs;
+pub mod network;
 pub mod render;
 pub mod secret;
 pub mod show;
@@ -138,6 +139,7 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
         Verb::Show { unit, json } => show::run(context, unit, json),
         Verb::Audit { unit, json } => audit::run(context, unit.as_deref(), json),
         Verb::Deps { unit, reverse } => deps::run(context, unit, reverse),
+        Verb::Network { verb } => network::run(context, verb),
         Verb::Secret { verb } => secret::run(context, verb),
         Verb::Shutdown { how } => shutdown::run(context, how),
         Verb::Upgrade { program } => upgrade::run(context, program),
@@ -174,6 +176,10 @@ fn doing(verb: &Verb) -> String {
         Verb::Audit { unit: Some(unit), .. } => format!("audit {unit}"),
         Verb::Audit { unit: None, .. } => "audit the units".to_owned(),
         Verb::Deps { unit, .. } => format!("show the dependencies of {unit}"),
+        Verb::Network { verb: args::NetworkVerb::Ls { .. } } => "list the networks".to_owned(),
+        Verb::Network { verb: args::NetworkVerb::Show { name, .. } } => {
+            format!("show the network {name}")
+        }
         Verb::Secret { verb } => match verb {
             SecretVerb::Ls { .. } => "list the secrets".to_owned(),
             SecretVerb::Set { secret } => format!("set the secret {secret}"),

@@ -233,6 +233,7 @@ impl Daemon {
             unenforced: live.group.unenforced().to_vec(),
             numbers: live.numbers.clone(),
             maps: self.ranges.maps(id, live),
+            network: live.network.clone(),
         })
     }
 
@@ -273,6 +274,8 @@ impl Daemon {
                 }
             }
         }
+        // With what those have that were taken over; the rest is removed.
+        self.tidy_networks();
         self.think(&mut Vec::new());
         again.extend(self.without_their_own());
         for id in again {
@@ -314,6 +317,7 @@ impl Daemon {
                 format!("a user namespace for its further processes cannot be made: {error}")
             })?;
         }
+        live.network = entry.network.map(|network| Box::new(network.taken_over()));
         self.adopt_output(&mut live, service, streams)?;
         self.lives.insert(id, Box::new(live));
         if let Some(socket) = notify {

@@ -127,6 +127,7 @@ fn start(mut options: Options, clock: Clock, troubles: Vec<String>) -> Result<Da
         clock,
         poller,
         signals,
+        network: super::network::Network::default(),
         control: Control::new(group),
         console: None,
         host,

@@ -70,6 +70,7 @@ impl Daemon {
             }
             live.group.remove().err().map(|error| error.to_string())
         });
+        let obstacle = obstacle.or_else(|| self.leave_networks(id, run));
         match obstacle {
             None => self.cleaned(id, run),
             Some(obstacle) => self.wait_for_empty(id, run, &obstacle),

@@ -37,7 +37,7 @@ impl Daemon {
             Action::Clean { unit, run } => self.clean(unit, run),
             Action::Freeze { unit, run, on } => self.freeze(unit, run, on),
             Action::Announce(notice) => self.announce(&notice),
-            Action::JobDone { job, result } => self.job_done(job, result),
+            Action::JobDone { job, result } => self.job_ended(job, result),
             Action::Removed { unit, name } => self.removed(unit, &name),
             Action::ShutdownDone => self.shutdown_done(),
         }
@@ -61,10 +61,27 @@ impl Daemon {
         let mut live = Live::new(run, unit.clone(), group);
         live.numbers = numbers;
         let prepared = self.open_output(&mut live, service, id);
-        let has_init = service.has_init();
         self.lives.insert(id, Box::new(live));
         prepared?;
-        if !has_init {
+        if self.ask_for_networks(id, run, &unit) {
+            return Ok(true);
+        }
+        self.try_prepare_sandbox(id, run)
+    }
+
+    /// The second half, once the unit has its addresses.
+    pub(super) fn prepare_sandbox(&mut self, id: UnitId, run: Run) {
+        match self.try_prepare_sandbox(id, run) {
+            Ok(true) => {}
+            Ok(false) => self.fact(id, run, Fact::Prepared),
+            Err(text) => self.fact(id, run, Fact::SetupFailed(text)),
+        }
+    }
+
+    /// As [`Self::try_prepare`].
+    fn try_prepare_sandbox(&mut self, id: UnitId, run: Run) -> Result<bool, String> {
+        let unit = self.machine.unit(id).cloned().ok_or("the unit has gone")?;
+        if !unit.service().is_some_and(Service::has_init) {
             return Ok(false);
         }
         let plan = self.plan(id).ok_or("its preparation is gone")?;
@@ -72,7 +89,8 @@ impl Daemon {
         let users = self.ranges.users(id, live);
         let child = container::sandbox(&self.host, &plan, &live.group, users)
             .map_err(|error| error.to_string())?;
-        self.started(id, run, Role::Sandbox, child).map(|()| true)
+        self.started(id, run, Role::Sandbox, child)?;
+        self.share_network(id, run, Role::Sandbox).map(|()| true)
     }
 
     /// The two pipes and the logger's ends of them, as the log driver says.
@@ -152,12 +170,14 @@ impl Daemon {
         let stdio = Stdio { named: &named, ..live.stdio() };
         let users = self.ranges.users(id, live);
         let place = Where { group: &live.group, inside: live.world()?, users };
+        let makes_its_world = place.inside.is_none();
         let child = container::process(&self.host, &plan, place, Program::Main, &stdio)
             .map_err(|error| error.to_string())?;
         if !hooks::any(service) {
             live.output = None;
         }
-        self.started(id, run, Role::Main, child)
+        self.started(id, run, Role::Main, child)?;
+        if makes_its_world { self.share_network(id, run, Role::Main) } else { Ok(()) }
     }
 
     fn run_hook(&mut self, id: UnitId, run: Run, hook: Hook) {
@@ -307,6 +327,7 @@ impl Daemon {
         };
         self.journal.say(&line);
         self.broadcast(event);
+        self.publish_as(notice.unit, notice.state);
     }
 
     /// One line about a unit in the journal.
@@ -318,14 +339,15 @@ impl Daemon {
     /// The steps of a live run. Compiled whenever a process is made, which takes far less
     /// than that: kept, they would be a third of what a running service takes here.
     pub(super) fn plan(&self, id: UnitId) -> Option<Plan> {
-        self.compile(&self.lives.get(&id)?.unit)
+        self.compile(&self.lives.get(&id)?.unit, self.files_of(id))
     }
 
     /// The steps of a unit.
-    pub(super) fn compile(&self, unit: &Unit) -> Option<Plan> {
+    pub(super) fn compile(&self, unit: &Unit, files: &[(String, String)]) -> Option<Plan> {
         let context = Context {
             runtime: self.options.runtime_dir.to_str()?,
             state: self.options.state_dir.to_str()?,
+            files,
         };
         container::compile(unit, &context)
     }

@@ -18,6 +18,7 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use super::live::Numbers;
+use super::network::Attachment;
 use crate::log::record::Stream;
 use crate::unit::model::{IdMaps, Unit};
 
@@ -73,6 +74,8 @@ pub struct Entry {
     pub numbers: Numbers,
     /// Which they are, if its own.
     pub maps: Option<IdMaps>,
+    /// What it has of networks.
+    pub network: Option<Box<Attachment>>,
 }
 
 /// One line.
@@ -248,6 +251,7 @@ mod tests {
             unenforced: Vec::new(),
             numbers: Numbers::Own,
             maps: Some(IdMaps::one(100_000, 65_536)),
+            network: None,
         }
     }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::network::Attachment;
 use super::poller::{Role, Watched};
 use crate::container::{self, Channel, Stdio};
 use crate::supervisor::{Hook, Run, Time};
@@ -115,6 +116,8 @@ pub struct Live {
     pub foreign_main: Option<Foreign>,
     /// Tokens of its streams at the logger.
     pub streams: Vec<u64>,
+    /// What it has of networks.
+    pub network: Option<Box<Attachment>>,
     /// Process 1 of the pid namespace of a run that an earlier supervisor has started: no
     /// child of this one.
     #[serde(with = "crate::sys::kept")]
@@ -192,6 +195,7 @@ impl Live {
             early: false,
             foreign_main: None,
             streams: Vec::new(),
+            network: None,
             inherited_init: None,
             cleaning: None,
         }

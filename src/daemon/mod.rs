@@ -21,6 +21,7 @@ mod ledger;
 mod live;
 mod logger;
 mod messages;
+mod network;
 mod notify;
 mod options;
 pub mod poller;
@@ -53,6 +54,7 @@ use journal::Journal;
 use ledger::Ledger;
 use live::Live;
 use logger::Logger;
+use network::Network;
 use poller::{Poller, ReadySource, Role, Source, Watched};
 use ranges::Ranges;
 use reader::Reader;
@@ -89,6 +91,8 @@ enum Owner {
     Run(UnitId, Run, Role),
     /// The logger.
     Logger,
+    /// The keeper of networks.
+    Keeper,
     /// A unit reader.
     Reader,
     /// What shows output in `berth up`.
@@ -115,6 +119,7 @@ struct Daemon {
     signals: Watched,
     journal: Journal,
     logger: Logger,
+    network: Network,
     control: Control,
     console: Option<Console>,
     host: Host,
@@ -220,6 +225,7 @@ impl Daemon {
             self.machine.deadline(),
             self.cleaning_deadline(),
             self.logger.deadline(),
+            self.network.deadline(),
             self.control.deadline(),
             self.reader.as_ref().and_then(Reader::deadline),
             self.phase.deadline(),
@@ -233,6 +239,7 @@ impl Daemon {
         match ready.source {
             Source::Signals => self.take_signals(),
             Source::Logger => self.logger_ready(ready),
+            Source::Keeper => self.keeper_ready(ready),
             Source::Listener => self.control.accept(&mut self.poller, self.clock.now()),
             Source::Client(number) => self.client_ready(number, ready),
             Source::Reader(number) => self.reader_ready(number),
@@ -253,6 +260,9 @@ impl Daemon {
         }
         if due(self.logger.deadline()) {
             self.start_logger();
+        }
+        if due(self.network.deadline()) {
+            self.start_keeper();
         }
         if due(self.control.deadline()) {
             self.drop_overdue_clients();

@@ -25,6 +25,8 @@ pub enum Source {
     Signals,
     /// The logger's socket.
     Logger,
+    /// The socket of the keeper of networks.
+    Keeper,
     /// The control socket's listener.
     Listener,
     /// A control client, by number.

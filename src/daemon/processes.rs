@@ -65,6 +65,10 @@ impl Daemon {
                     self.take_socket(id, run, kind, fd);
                     continue;
                 }
+                Status::HasNetwork => {
+                    self.connect(id, run);
+                    continue;
+                }
                 Status::WithoutUsers(why) => {
                     self.without_users(id, why);
                     continue;
@@ -184,6 +188,7 @@ impl Daemon {
         match owner {
             Some(Owner::Run(id, run, role)) => self.process_ended(id, run, role, pid, exit),
             Some(Owner::Logger) => self.logger_ended(),
+            Some(Owner::Keeper) => self.keeper_ended(),
             Some(Owner::Helper) => {
                 self.control.helpers = self.control.helpers.saturating_sub(1);
             }

@@ -263,6 +263,7 @@ impl Daemon {
         if !same {
             // The one that runs is of the old program and may speak another language.
             self.logger.replace(&self.poller);
+            self.replace_keeper();
         }
         let Some(upgrade) = self.upgrade.take() else { return };
         let Stage::Done { from } = upgrade.stage else { return };

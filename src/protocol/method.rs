@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::error::Error;
-use super::types::{Dependency, Event, LogEntry, Secret, ShutdownHow, Unit, UnitStatus};
+use super::types::{Dependency, Event, LogEntry, Network, Secret, ShutdownHow, Unit, UnitStatus};
 
 /// Parameters of one method; the type of the reply hangs on it.
 pub trait Method: Serialize + DeserializeOwned {
@@ -87,6 +87,8 @@ calls! {
     Show = "org.berth.Control.Show" -> ShowReply,
     /// Dependencies.
     Deps = "org.berth.Control.Deps" -> DepsReply,
+    /// Networks and who is in them.
+    Networks = "org.berth.Control.Networks" -> NetworksReply,
     /// Up.
     Start = "org.berth.Control.Start" -> JobReply,
     /// Down.
@@ -149,6 +151,8 @@ parameters! {
         /// What depends on it.
         reverse: bool,
     }
+    /// See [`NetworksReply`].
+    Networks {}
     /// Answered by one [`JobReply`] a unit.
     Start {
         /// Which; not empty.
@@ -321,6 +325,11 @@ replies! {
     DepsReply {
         /// Direct ones and those through others.
         dependencies: Vec<Dependency>,
+    }
+    /// Networks, a page of them.
+    NetworksReply {
+        /// Sorted by name.
+        networks: Vec<Network>,
     }
     /// One unit's job has ended (or, without `wait`, was taken).
     JobReply {

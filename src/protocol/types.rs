@@ -167,6 +167,44 @@ pub struct Dependency {
     pub state: State,
 }
 
+/// A network that is there. One of many units comes in several parts of the same name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// Unique.
+    pub name: String,
+    /// `bridge`, `macvlan` or `ipvlan`.
+    pub driver: String,
+    /// The bridge's name on the host.
+    pub device: Option<String>,
+    /// Whether nothing leads out of it.
+    pub internal: bool,
+    /// Its addresses.
+    pub subnets: Vec<String>,
+    /// The way out of each subnet.
+    pub gateways: Vec<String>,
+    /// Who is in it.
+    pub units: Vec<NetworkUnit>,
+    /// What it and these units have in the rules, as nft(8) writes it.
+    pub rules: Vec<String>,
+}
+
+/// A unit in a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkUnit {
+    /// Which.
+    pub unit: String,
+    /// Its device inside.
+    pub device: String,
+    /// Its addresses, which are leased to it.
+    pub addresses: Vec<String>,
+    /// Its further names.
+    pub aliases: Vec<String>,
+    /// Ports of the host that lead to it by this network.
+    pub ports: Vec<String>,
+    /// Whether its names and ports are published: it is ready.
+    pub published: bool,
+}
+
 /// Where a line of output was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -100,16 +100,50 @@ pub fn clone3(namespaces: u64, cgroup: Option<BorrowedFd<'_>>, files: Files) -> 
     // SAFETY: the structure has the layout of `struct clone_args`, version 2 (88 bytes), and
     // lives through the call, as does `pidfd`. No CLONE_VM and no stack is given: the child
     // goes on in a copy of this memory, as after fork.
-    let result = super::check_long(unsafe {
+    let made = super::check_long(unsafe {
         libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<Arguments>())
-    })?;
+    });
+    let (result, joins) = match made {
+        // The profile of a container around this one, which cannot look at what the
+        // arguments point to, and so lets nobody use it.
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
+            (clone(arguments.flags & !CLONE_INTO_CGROUP, &mut pidfd)?, cgroup)
+        }
+        other => (other?, None),
+    };
     if result == 0 {
+        if let Some(cgroup) = joins
+            && join(cgroup).is_err()
+        {
+            // Outside of its group it would be out of reach.
+            exit(PANICKED);
+        }
         return Ok(Side::Child);
     }
     // SAFETY: in the parent the kernel has stored a new descriptor, owned by nobody else.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     let pid = i32::try_from(result).map_err(|_| io::Error::from_raw_os_error(libc::EOVERFLOW))?;
     Ok(Side::Parent(Process { pid, pidfd }))
+}
+
+/// clone(2) in place of clone3(2): the same but for the cgroup.
+fn clone(flags: u64, pidfd: &mut libc::c_int) -> io::Result<libc::c_long> {
+    let flags = flags | u64::from(libc::SIGCHLD.unsigned_abs());
+    let none = std::ptr::null_mut::<libc::c_void>();
+    // SAFETY: no CLONE_VM and no stack: the child goes on in a copy of this memory, as after
+    // fork. With CLONE_PIDFD the kernel stores the descriptor where the third argument says.
+    super::check_long(unsafe {
+        libc::syscall(libc::SYS_clone, flags, none, std::ptr::from_mut(pidfd), none, none)
+    })
+}
+
+/// The calling process moves into a group.
+fn join(cgroup: BorrowedFd<'_>) -> io::Result<()> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let procs = rustix::fs::openat(cgroup, "cgroup.procs", flags, Mode::empty())?;
+    rustix::io::write(&procs, b"0")?;
+    Ok(())
 }
 
 /// Ends a child at once: no destructors, no buffers, no exit handlers of the parent.

@@ -22,6 +22,7 @@ pub mod memory;
 pub mod mount;
 pub mod namespace;
 pub mod net;
+pub mod netlink;
 pub mod oom;
 pub mod path;
 pub mod peer;

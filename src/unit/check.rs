@@ -7,11 +7,12 @@
 use std::path::Path;
 
 use super::diagnostic::Mistake;
-use super::draft::{Draft, Isolation, Network, Reference, Relation};
+use super::draft::{Draft, Isolation, Join, Network, Reference, Relation};
 use super::model::{
-    At, Capabilities, CapabilitySet, Kind, Namespaces, Ready, RestartPolicy, Rootfs, SecretSource,
-    Secrets, Security, Unit, UserNamespace, Writable, secret as secret_model,
+    At, Capabilities, CapabilitySet, Kind, Namespaces, Port, Ready, RestartPolicy, Rootfs,
+    SecretSource, Secrets, Security, Unit, UserNamespace, Writable, secret as secret_model,
 };
+use super::nets;
 use super::settings::value::Context;
 use super::settings::{Section, sysctls};
 use super::text::Place;
@@ -25,6 +26,10 @@ pub struct Checked {
     pub header: Place,
     /// Whom it names, and where.
     pub references: Vec<Reference>,
+    /// The networks it names, and where.
+    pub joins: Vec<Join>,
+    /// The ports it publishes, and where.
+    pub ports: Vec<(Place, Port)>,
     /// Where each of its secrets is listed.
     pub secrets: Vec<Place>,
 }
@@ -68,6 +73,7 @@ pub fn service(mut draft: Draft, header: Place, cx: &mut Context<'_>) -> Checked
             draft.service.restart.delay_max = draft.service.restart.delay;
         }
     }
+    nets::service(&mut draft, cx);
     draft.service.mounts =
         draft.mounts.drain(..).map(|(place, mount)| cx.at(place, mount)).collect();
     if !draft.secrets.is_empty() {
@@ -86,9 +92,9 @@ pub fn target(mut draft: Draft, header: Place) -> Checked {
 
 fn done(mut draft: Draft, header: Place) -> Checked {
     draft.relate();
-    let Draft { unit, references, secrets, .. } = draft;
+    let Draft { unit, references, joins, ports, secrets, .. } = draft;
     let secrets = secrets.into_iter().map(|(place, _)| place).collect();
-    Checked { unit, header, references, secrets }
+    Checked { unit, header, references, joins, ports, secrets }
 }
 
 /// Checks a draft that is a secret; where its value is.
@@ -106,7 +112,7 @@ pub fn secret(draft: &Draft, cx: &mut Context<'_>) -> SecretSource {
 }
 
 /// Refuses a key that another one rules out.
-fn conflict(draft: &Draft, key: &str, text: &str, other: &str, cx: &mut Context<'_>) {
+pub(super) fn conflict(draft: &Draft, key: &str, text: &str, other: &str, cx: &mut Context<'_>) {
     let Some(place) = draft.place(Section::Service, key) else { return };
     let mistake = Mistake::new(place, text);
     cx.out.push(match draft.place(Section::Service, other) {
@@ -128,7 +134,7 @@ fn namespaces(draft: &mut Draft, cx: &mut Context<'_>) {
             let text = "network = \"host\" and a network namespace of its own exclude each other";
             conflict(draft, "network", text, "isolation", cx);
         }
-        (Isolation::List(set), Some(Network::Own)) if !set.network => {
+        (Isolation::List(set), Some(Network::Own | Network::Service)) if !set.network => {
             let text = "this needs \"network\" in the list of `isolation`";
             conflict(draft, "network", text, "isolation", cx);
         }
@@ -140,8 +146,17 @@ fn namespaces(draft: &mut Draft, cx: &mut Context<'_>) {
 
 /// A plain child process has nothing of a sandbox.
 fn plain_process(draft: &Draft, cx: &mut Context<'_>) {
-    const SANDBOX: [&str; 7] =
-        ["rootfs", "rootfs-mode", "writable", "mounts", "hostname", "network", "init"];
+    const SANDBOX: [&str; 9] = [
+        "rootfs",
+        "rootfs-mode",
+        "writable",
+        "mounts",
+        "hostname",
+        "network",
+        "networks",
+        "ports",
+        "init",
+    ];
     for key in SANDBOX {
         let text = format!("`{key}` does not go with isolation = \"none\"");
         conflict(draft, key, &text, "isolation", cx);
@@ -177,6 +192,7 @@ fn needs_namespace(draft: &Draft, cx: &mut Context<'_>) {
         ("writable", "mount", set.mount),
         ("mounts", "mount", set.mount),
         ("hostname", "uts", set.uts),
+        ("networks", "network", set.network || draft.network == Some(Network::Host)),
         ("init", "pid", set.pid),
     ];
     for (key, namespace, _) in needs.into_iter().filter(|(_, _, has)| !has) {
@@ -337,12 +353,13 @@ fn user_namespace(draft: &Draft, cx: &mut Context<'_>) {
         Capabilities::Changed { add, .. } => ("capabilities-add", add.value),
     };
     let useless = if named == CapabilitySet::ALL { named } else { named.within(network) };
-    if own.network || useless.is_empty() {
+    let own_network = own.network && service.network_owner().is_none();
+    if own_network || useless.is_empty() {
         return;
     }
     if let Some(place) = draft.place(Section::Security, key) {
         let text = format!(
-            "on the host's network a service in a user namespace has no use for {}",
+            "on a network that is not its own a service in a user namespace has no use for {}",
             useless.within(network).words().join(" ")
         );
         let help = "write user-namespace = \"none\", or give it a network of its own";

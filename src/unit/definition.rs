@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::model::Unset;
 use super::model::{
     At, Capabilities, CapabilitySet, ExitMatch, Health, HealthCheck, Id, IdRange, Kind, Limits,
-    Log, LogDriver, Mount, MountSource, Namespaces, Propagation, Ready, Restart, RestartPolicy,
-    Rootfs, Seccomp, SecretUse, Security, Service, Unit, User, UserNamespace, Writable,
+    Log, LogDriver, Membership, Mount, MountSource, Namespaces, Networking, Propagation, Ready,
+    Restart, RestartPolicy, Rootfs, Seccomp, SecretUse, Security, Service, Unit, User,
+    UserNamespace, Writable,
 };
 use super::names;
 
@@ -112,9 +114,10 @@ fn run(service: &Service, table: &mut Table) {
         limits,
         health,
         log,
+        networking,
     } = service;
     table.at("command", command, command.value.as_slice());
-    isolation(namespaces, table);
+    isolation(namespaces, networking, table);
     if namespaces.value.mount {
         root(rootfs, *writable, table);
         let mounts: Vec<Value> = mounts.iter().map(|at| placed(at, mount(&at.value))).collect();
@@ -254,7 +257,11 @@ fn securing(security: &Security, own: Namespaces) -> Value {
     Value::Object(table.0)
 }
 
-fn isolation(at: &At<Namespaces>, table: &mut Table) {
+fn isolation(at: &At<Namespaces>, networking: &Networking, table: &mut Table) {
+    let private = *networking == *Networking::UNSET;
+    if !private {
+        neighbours(networking, table);
+    }
     let all_but_network = Namespaces { network: false, ..Namespaces::ALL };
     let Namespaces { mount, pid, ipc, uts, cgroup, network } = at.value;
     if at.value == Namespaces::NONE {
@@ -262,7 +269,10 @@ fn isolation(at: &At<Namespaces>, table: &mut Table) {
     }
     if at.value == Namespaces::ALL || at.value == all_but_network {
         table.at("isolation", at, "container");
-        return table.put("network", if network { "private" } else { "host" });
+        if private {
+            table.put("network", if network { "private" } else { "host" });
+        }
+        return;
     }
     let flags = [
         ("mount", mount),
@@ -274,6 +284,33 @@ fn isolation(at: &At<Namespaces>, table: &mut Table) {
     ];
     let list: Vec<&str> = flags.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
     table.at("isolation", at, list);
+}
+
+fn neighbours(networking: &Networking, table: &mut Table) {
+    let Networking { memberships, ports, owner } = networking;
+    if let Some(owner) = owner {
+        return table.at("network", owner, format!("service:{}", owner.value));
+    }
+    let member = |membership: &Membership| {
+        let Membership { network, fixed, aliases } = membership;
+        let mut table = Table::default();
+        for address in fixed {
+            table.put(if address.is_ipv4() { "ip" } else { "ip6" }, address.to_string());
+        }
+        table.put("aliases", aliases.as_slice());
+        (network.value.name.clone(), Value::Object(table.0))
+    };
+    let plain = |it: &Membership| it.fixed.is_empty() && it.aliases.is_empty();
+    table.put(
+        "networks",
+        if memberships.iter().all(plain) {
+            memberships.iter().map(|it| it.network.value.name.as_str()).collect()
+        } else {
+            Value::Object(memberships.iter().map(member).collect())
+        },
+    );
+    let ports: Vec<Value> = ports.iter().map(|at| placed(at, at.value.to_string())).collect();
+    table.put("ports", ports);
 }
 
 fn root(rootfs: &At<Rootfs>, writable: Writable, table: &mut Table) {

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use super::model::{
-    At, Health, HealthCheck, Mount, Namespaces, Propagation, SecretUse, Service, Unit, Writable,
+    At, Health, HealthCheck, Mount, Namespaces, Port, Propagation, SecretUse, Service, Unit,
+    Writable,
 };
 use super::settings::Section;
 use super::settings::secret::UseDraft;
@@ -59,6 +60,21 @@ pub enum Network {
     Own,
     /// The host's.
     Host,
+    /// Another service's.
+    Service,
+}
+
+/// An entry of `networks`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Join {
+    /// Name of the network.
+    pub name: String,
+    /// Where it is named.
+    pub place: Place,
+    /// Fixed addresses and where they stand.
+    pub fixed: Vec<(Place, std::net::IpAddr)>,
+    /// Further names.
+    pub aliases: Vec<String>,
 }
 
 /// `isolation = …`
@@ -119,6 +135,14 @@ pub struct Draft {
     pub isolation: Isolation,
     /// `network`.
     pub network: Option<Network>,
+    /// Whose network it shares.
+    pub owner: Option<(Place, String)>,
+    /// `networks`.
+    pub joins: Vec<Join>,
+    /// `ports`, with their places.
+    pub ports: Vec<(Place, Port)>,
+    /// The network being read, if it is one.
+    pub bridge: super::model::Network,
     /// `writable`.
     pub writable: Option<Writable>,
     /// `rootfs-mode = "direct"`.
@@ -153,6 +177,10 @@ impl Draft {
             wanted_by_default: true,
             isolation: Isolation::Container,
             network: None,
+            owner: None,
+            joins: Vec::new(),
+            ports: Vec::new(),
+            bridge: super::model::Network::new(name),
             writable: None,
             direct: false,
             mount: MountDraft::default(),

@@ -12,7 +12,8 @@ use super::diagnostic::{Diagnostic, Mistake};
 use super::draft::Draft;
 use super::files::{self, Source};
 use super::layers::{Raw, Raws, Space};
-use super::model::{MountSource, Secret, SecretSource, Unit, UnitSet};
+use super::model::{MountSource, Network, Secret, SecretSource, Unit, UnitSet};
+use super::nets::{self, Nets};
 use super::pool::Pool;
 use super::seccomp::Profiles;
 use super::secrets::Declared;
@@ -81,6 +82,8 @@ pub fn read(sources: &[Source], previous: &Previous) -> Loaded {
         everything || lost.contains(file) || lost.contains(directory)
     });
     pool.instances(&mut report.mistakes);
+    named.networks.keep_lost(&previous.set.networks, !lost.is_empty() || everything);
+    nets::join(&mut named.networks, &mut pool, &mut found.files, &mut report.mistakes);
     pool.secrets(&named.secrets, &mut found.files, &mut report.mistakes);
     pool.settle(&mut found.files, &mut report.mistakes);
     report.trim(&found.files);
@@ -98,6 +101,7 @@ pub fn read(sources: &[Source], previous: &Previous) -> Loaded {
     broken_files.sort();
     broken_files.dedup();
     let set = assemble(pool, named.volumes, named.secrets.into_list(earlier));
+    let set = UnitSet { networks: named.networks.into_list(), ..set };
     Loaded { set, diagnostics, suppressed, broken, kept, broken_files, unusable: false }
 }
 
@@ -105,6 +109,7 @@ pub fn read(sources: &[Source], previous: &Previous) -> Loaded {
 #[derive(Default)]
 struct Named {
     volumes: BTreeSet<String>,
+    networks: Nets,
     secrets: Declared,
 }
 
@@ -114,6 +119,8 @@ enum Table {
     Unit(Box<Checked>),
     /// A secret.
     Secret(SecretSource),
+    /// A network.
+    Network(Box<Network>),
     /// A volume, or of a kind that does not work yet.
     Name,
 }
@@ -225,6 +232,10 @@ fn check_all(
             (Space::Own(Section::Secret), _) => {
                 named.secrets.wrong.insert(name);
             }
+            (Space::Own(_), Table::Network(network)) if !spoilt => {
+                named.networks.insert(*network, raw.header);
+            }
+            (Space::Own(Section::Network), _) => named.networks.fail(&name),
             (Space::Own(_), _) => {}
         }
     }
@@ -235,6 +246,7 @@ fn check_all(
                 named.secrets.right.remove(&name);
                 named.secrets.wrong.insert(name);
             }
+            Space::Own(Section::Network) => named.networks.fail(&name),
             Space::Own(_) => {}
         }
     }
@@ -265,6 +277,7 @@ fn check_one(
         Section::Service => Table::Unit(Box::new(check::service(draft, raw.header, &mut cx))),
         Section::Target => Table::Unit(Box::new(check::target(draft, raw.header))),
         Section::Secret => Table::Secret(check::secret(&draft, &mut cx)),
+        Section::Network => Table::Network(Box::new(nets::network(draft, &mut cx))),
         _ => Table::Name,
     }
 }
@@ -297,6 +310,7 @@ fn assemble(pool: Pool<'_>, mut volumes: BTreeSet<String>, secrets: Vec<Secret>)
     UnitSet {
         units: units.into_iter().map(Arc::new).collect(),
         volumes: volumes.into_iter().collect(),
+        networks: Vec::new(),
         secrets,
         templates: pool.templates.into_values().map(|checked| checked.unit).collect(),
     }

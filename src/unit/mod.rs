@@ -22,6 +22,7 @@ pub mod limits;
 pub mod load;
 pub mod model;
 pub mod names;
+mod nets;
 pub mod pool;
 pub mod reference;
 mod seccomp;

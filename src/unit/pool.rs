@@ -104,7 +104,8 @@ impl<'a> Pool<'a> {
         });
         let references = references.collect();
         self.kept.insert(old.name.clone());
-        self.insert(Checked { unit: old, header: place, references, secrets: Vec::new() });
+        let (joins, ports, secrets) = (Vec::new(), Vec::new(), Vec::new());
+        self.insert(Checked { unit: old, header: place, references, joins, ports, secrets });
     }
 
     /// Keeps every earlier unit that is gone because its file could not be used.

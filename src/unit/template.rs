@@ -5,8 +5,10 @@
 //! Instance names cannot bring `/` or `..` into a path, and what a substitution can still
 //! break (lengths, numbers, regular expressions) is checked again.
 
+use super::model::Unset;
 use super::model::{
-    At, HealthCheck, Id, Kind, MountSource, Ready, Rootfs, SecretUse, Security, Service, Unit, User,
+    At, HealthCheck, Id, Kind, MountSource, Networking, Ready, Rootfs, SecretUse, Security,
+    Service, Unit, User,
 };
 use super::names;
 use super::settings::{secret, value};
@@ -100,6 +102,11 @@ fn checked(mut unit: Unit) -> Result<Unit, String> {
     {
         return wrong("`ready`".to_owned(), "this is not a regular expression any more");
     }
+    for alias in service.networking.memberships.iter().flat_map(|membership| &membership.aliases) {
+        if let Some(problem) = names::problem(alias) {
+            return wrong("`aliases`".to_owned(), problem);
+        }
+    }
     for mount in &service.mounts {
         let problem = match &mount.value.source {
             MountSource::Volume { name } => names::problem(name),
@@ -181,6 +188,7 @@ fn service_strings(service: &mut Service, f: &mut dyn FnMut(&mut String)) {
         limits: _,
         health,
         log: _,
+        networking,
     } = service;
     let commands = std::iter::once(command).chain(reload_command).chain(stop_command);
     for command in commands.chain(start_pre).chain(start_post).chain(stop_post) {
@@ -219,6 +227,13 @@ fn service_strings(service: &mut Service, f: &mut dyn FnMut(&mut String)) {
             MountSource::Bind { path, .. } => f(path),
             MountSource::Volume { name } => f(name),
             MountSource::Tmpfs { .. } => {}
+        }
+    }
+    if **networking != *Networking::UNSET {
+        let Networking { memberships, ports: _, owner } = &mut **networking;
+        memberships.iter_mut().flat_map(|it| &mut it.aliases).for_each(&mut *f);
+        if let Some(owner) = owner {
+            f(&mut owner.value);
         }
     }
     match ready {

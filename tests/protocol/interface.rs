@@ -131,6 +131,26 @@ fn status() -> t::UnitStatus {
     }
 }
 
+fn network() -> t::Network {
+    t::Network {
+        name: text(),
+        driver: text(),
+        device: Some(text()),
+        internal: true,
+        subnets: names(),
+        gateways: names(),
+        units: vec![t::NetworkUnit {
+            unit: text(),
+            device: text(),
+            addresses: names(),
+            aliases: names(),
+            ports: names(),
+            published: true,
+        }],
+        rules: names(),
+    }
+}
+
 #[test]
 fn every_method_is_as_described() {
     let job = m::JobReply { unit: text(), error: Some(text()) };
@@ -202,6 +222,7 @@ fn every_method_is_as_described() {
             &m::Deps { unit: text(), reverse: true },
             &m::DepsReply { dependencies: vec![dependency] },
         ),
+        method(&m::Networks {}, &m::NetworksReply { networks: vec![network()] }),
         method(&m::Start { units: units(), wait: true }, &job),
         method(&m::Stop { units: units(), wait: true }, &job),
         method(&m::Restart { units: units(), wait: true }, &job),

@@ -1,7 +1,6 @@
 //! The rig: a runner of tests in forked children, and a small supervisor for one unit.
 
 use std::cell::Cell;
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -18,6 +17,7 @@ use berth::sys::reap::{self, Dead, Ended};
 use berth::sys::{fd, fork, pidfd};
 use berth::unit::model::{At, Mount, Rootfs, Service, Unit, Writable};
 
+use super::host::host_state;
 pub use super::numbers::first_user;
 use super::numbers::{WITHOUT_USERS, user_namespace};
 pub use super::units::{service, unit};
@@ -33,6 +33,7 @@ pub fn main(lists: &[&[Test]]) {
         std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let wanted = |name: &str| filters.is_empty() || filters.iter().any(|f| name.contains(f));
     reap::become_subreaper().unwrap();
+    super::host::own_world();
     let (mut good, mut bad) = (0, Vec::new());
     for (name, test) in lists.iter().copied().flatten().filter(|(name, _)| wanted(name)) {
         match run(*test) {
@@ -94,18 +95,6 @@ fn remove_directories(pid: u32) {
             std::fs::remove_dir_all(path).unwrap();
         }
     }
-}
-
-/// What a test must leave as it was.
-fn host_state() -> BTreeSet<String> {
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let mut state: BTreeSet<String> = mounts.lines().map(str::to_owned).collect();
-    for entry in std::fs::read_dir("/proc/self/fd").unwrap() {
-        state.insert(format!("fd {}", entry.unwrap().file_name().display()));
-    }
-    let children = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
-    state.extend(children.split(' ').filter(|c| !c.is_empty()).map(|c| format!("child {c}")));
-    state
 }
 
 /// The groups of a test's rig, in every hierarchy. Those of other test runs are theirs.
@@ -171,7 +160,7 @@ impl Rig {
 
     pub fn plan(&self, unit: &Unit) -> Plan {
         let (runtime, state) = (self.path("runtime"), self.path("state"));
-        let context = Context { runtime: &runtime, state: &state };
+        let context = Context { runtime: &runtime, state: &state, files: &[] };
         let mut plan = container::compile(unit, &context).unwrap();
         let without = self.without.get();
         plan.sandbox.retain(|step| !without(&step.op));
@@ -412,7 +401,7 @@ pub fn executed(
     loop {
         assert!(fd::readable_within(channel.as_fd(), 20_000).unwrap(), "no status");
         match channel.read(plan) {
-            Status::Pending => {}
+            Status::Pending | Status::HasNetwork => {}
             Status::WithoutUsers(why) => WITHOUT_USERS.set(Some(why)),
             Status::Executed => return Ok(()),
             Status::Failed(why) => return Err(why),

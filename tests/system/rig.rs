@@ -344,6 +344,20 @@ impl Rig {
         code
     }
 
+    /// Runs a shell command in the rig's network and mounts; what it wrote, and whether it
+    /// succeeded.
+    pub fn on_host(&self, command: &str) -> (bool, String) {
+        let pid = self.berth_pid().to_string();
+        let output = Command::new("timeout")
+            .args(["--signal=KILL", "30", "nsenter", "--net", "--mount", "--pid", "-t", &pid])
+            .args(["sh", "-c", command])
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.success(), text)
+    }
+
     /// The pid of berth itself, as this process sees it.
     pub fn berth_pid(&self) -> i32 {
         self.find_berth().expect("there is no berth")
@@ -356,9 +370,16 @@ impl Rig {
             if name.trim() == "berth" {
                 return Some(pid);
             }
-            // What a killed one left has become the shell's, and is older.
+            // What a killed one left has become the shell's, and is older; what a test
+            // leaves in the background is not called so.
             let children = format!("/proc/{pid}/task/{pid}/children");
-            pid = fs::read_to_string(children).ok()?.split_whitespace().last()?.parse().ok()?;
+            let children = fs::read_to_string(children).ok()?;
+            let is_berth = |child: &&str| {
+                let name = fs::read_to_string(format!("/proc/{child}/comm")).unwrap_or_default();
+                name.trim() == "berth"
+            };
+            let found = children.split_whitespace().rfind(is_berth);
+            pid = found.or_else(|| children.split_whitespace().last())?.parse().ok()?;
         }
     }
 

@@ -15,5 +15,6 @@
 
 mod boots;
 mod ends;
+mod failures;
 mod rescues;
 mod rig;

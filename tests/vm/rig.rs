@@ -48,6 +48,12 @@ impl Setup {
         self
     }
 
+    /// Unit files for `/etc/berth`.
+    pub fn units(mut self, directory: &Path) -> Self {
+        self.option("--units", directory.to_str().unwrap());
+        self
+    }
+
     /// Another disk.
     pub fn drive(mut self, file: &Path) -> Self {
         self.option("--drive", file.to_str().unwrap());

@@ -7,6 +7,7 @@ mod kernel;
 mod label;
 mod mounts;
 mod namespaces;
+mod network;
 mod overlay;
 mod paths;
 mod process;
@@ -40,6 +41,8 @@ pub struct State<'a> {
     root: Option<root::Tree>,
     /// Copies of the host's further mounts and where they go, until the root changes.
     host_mounts: Vec<(String, OwnedFd)>,
+    /// Whether it has entered the network that it shares.
+    in_network: bool,
     /// Directories of volumes that were made by this process.
     new_volumes: Vec<String>,
     /// The unit's user namespace.
@@ -70,6 +73,7 @@ impl<'a> State<'a> {
             slots: (0..plan.slots).map(|_| None).collect(),
             root: None,
             host_mounts: Vec::new(),
+            in_network: false,
             new_volumes: Vec::new(),
             users: Membership::default(),
             covers: paths::Covers::default(),
@@ -139,6 +143,15 @@ impl<'a> State<'a> {
             Op::ReadOnlyRoot => root::read_only(),
             Op::HostName(name) => Ok(namespace::set_host_name(name)?),
             Op::Loopback => Ok(net::loopback_up()?),
+            // When it had to begin again it is in there already.
+            Op::ShareNetwork if self.in_network => Ok(()),
+            Op::ShareNetwork => {
+                self.in_network = true;
+                network::share(self.channel)
+            }
+            Op::AnnounceNetwork => Ok(status::send_has_network(self.channel)?),
+            Op::AwaitNetwork => network::wait(self.channel),
+            Op::Files(files) => network::files(files),
             Op::Disarm => self.disarm(),
             Op::Session => self.session(),
             Op::Keyring => process::keyring(),

@@ -67,6 +67,7 @@ pub fn only_looks(call: &Call) -> bool {
         | Call::Status(_)
         | Call::Show(_)
         | Call::Deps(_)
+        | Call::Networks(_)
         | Call::Events(_)
         | Call::GetInfo(_)
         | Call::GetInterfaceDescription(_) => true,
@@ -94,7 +95,7 @@ pub fn refusal(call: &Call) -> String {
     let verb = call.name().rsplit('.').next().unwrap_or_default().to_lowercase();
     format!(
         "{verb} is for root: members of the control group may only look \
-         (status, list, show, deps, events, version)"
+         (status, list, show, deps, network, events, version)"
     )
 }
 

@@ -7,7 +7,7 @@ use crate::daemon::Daemon;
 use crate::daemon::poller::ReadySource;
 use crate::protocol::message::{encode_error, encode_reply};
 use crate::protocol::method::{EventsReply, JobReply, UpgradeReply};
-use crate::protocol::types::{Dependency, Event};
+use crate::protocol::types::Event;
 use crate::protocol::{Error, FrameError, Mode, Page, Rejection, Request};
 use crate::supervisor::request::{Request as Wanted, Wish};
 use crate::supervisor::{JobId, UnitId};
@@ -132,8 +132,12 @@ impl Daemon {
                 (page, (!left.is_empty()).then_some(Phase::Units { full, left }))
             }
             Phase::Dependencies(mut left) => {
-                let page = dependency_page(&mut left);
+                let page = page_of("dependencies", &mut left);
                 (page, (!left.is_empty()).then_some(Phase::Dependencies(left)))
+            }
+            Phase::Networks { mut list, all: true } => {
+                let page = page_of("networks", &mut list);
+                (page, (!list.is_empty()).then_some(Phase::Networks { list, all: true }))
             }
             Phase::Events(events) => return self.send_events(number, events),
             Phase::Jobs { left, ended } => return self.send_jobs(number, left, ended),
@@ -199,11 +203,35 @@ impl Daemon {
             | Phase::Upgrade
             | Phase::Events(_)
             | Phase::Units { .. }
+            | Phase::Networks { .. }
             | Phase::Dependencies(_) => {}
         }
         // Not at once: this is called while the machine's orders are carried out, and the
         // client's next call may be a wish.
         self.control.served_next.insert(number);
+    }
+
+    /// One network for a client that asked; an empty text: these were all.
+    pub(in crate::daemon) fn network_shown(&mut self, number: u64, text: &str) {
+        let Some(client) = self.control.clients.get_mut(&number) else { return };
+        let Phase::Networks { list, all } = &mut client.phase else { return };
+        if let Ok(network) = serde_json::from_str(text) {
+            list.push_back(network);
+        } else {
+            *all = true;
+            self.control.served_next.insert(number);
+        }
+    }
+
+    /// Nobody tells of networks (any more): what was told is all.
+    pub(in crate::daemon) fn no_more_networks(&mut self) {
+        let clients = &mut self.control.clients;
+        for (number, client) in clients.iter_mut() {
+            if let Phase::Networks { all, .. } = &mut client.phase {
+                *all = true;
+                self.control.served_next.insert(*number);
+            }
+        }
     }
 
     /// What a client waited for has ended.
@@ -283,10 +311,14 @@ impl Daemon {
 }
 
 /// The next page of a list of dependencies.
-fn dependency_page(left: &mut VecDeque<Dependency>) -> Result<Page, Error> {
-    let mut page = Page::new("dependencies");
+/// As many elements as a page has room for.
+fn page_of<T: serde::Serialize>(
+    field: &'static str,
+    left: &mut VecDeque<T>,
+) -> Result<Page, Error> {
+    let mut page = Page::new(field);
     while let Some(next) = left.front() {
-        if !page.push(next).map_err(|error| too_large(Some(next.unit.clone()), &error))? {
+        if !page.push(next).map_err(|error| too_large(None, &error))? {
             break;
         }
         left.pop_front();

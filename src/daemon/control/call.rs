@@ -52,6 +52,10 @@ impl Daemon {
                 let left = self.dependencies(&call.unit, call.reverse)?;
                 self.set_phase(number, Phase::Dependencies(left));
             }
+            Call::Networks(_) => {
+                self.set_phase(number, Phase::Networks { list: VecDeque::new(), all: false });
+                self.show_networks(number);
+            }
             Call::Start(call) => self.start(number, &call.units, call.wait, Wish::Start)?,
             Call::Stop(call) => self.stop(number, &call.units, call.wait)?,
             Call::Restart(call) => self.start(number, &call.units, call.wait, Wish::Restart)?,

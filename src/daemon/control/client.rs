@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Access;
 use crate::daemon::poller::{Poller, Source, Watched};
 use crate::protocol::method::{ApplyReply, JobReply};
-use crate::protocol::types::{Dependency, Event};
+use crate::protocol::types::{Dependency, Event, Network};
 use crate::protocol::{FrameError, Inbox, MESSAGE_MAX, Mode, OUTBOX_MAX, Outbox};
 use crate::supervisor::{Time, UnitId};
 
@@ -41,6 +41,13 @@ pub enum Phase {
         full: bool,
         /// Those to come.
         left: VecDeque<UnitId>,
+    },
+    /// Networks, as the keeper tells of them; pages are made when it has told of all.
+    Networks {
+        /// Those to be said.
+        list: VecDeque<Network>,
+        /// Whether these are all.
+        all: bool,
     },
     /// Pages of dependencies, made when there is room.
     Dependencies(VecDeque<Dependency>),
@@ -194,6 +201,7 @@ impl Client {
     pub fn owes_more(&self) -> bool {
         match &self.phase {
             Phase::Units { .. } | Phase::Dependencies(_) => true,
+            Phase::Networks { all, .. } => *all,
             Phase::Events(events) => !events.is_empty(),
             Phase::Jobs { ended, .. } => !ended.is_empty(),
             Phase::Idle | Phase::Apply(_) | Phase::Upgrade => false,

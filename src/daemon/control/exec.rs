@@ -139,13 +139,14 @@ impl Daemon {
         loop {
             let Some(setup) = self.control.setting_up(number) else { return };
             let definition = Arc::clone(&setup.definition);
-            let Some(plan) = self.compile(&definition) else { return };
+            let Some(plan) = self.compile(&definition, &[]) else { return };
             let Some(setup) = self.control.setting_up(number) else { return };
             match setup.status.get_mut().read(&plan) {
                 Status::Pending => return,
                 Status::Socket(SocketKind::Terminal, fd) => setup.ends = Ends::Terminal(fd),
                 // Only who makes a unit's namespaces can send that.
                 Status::Socket(SocketKind::Notify | SocketKind::Syslog, _)
+                | Status::HasNetwork
                 | Status::WithoutUsers(_) => {}
                 Status::Executed => return self.relay(number),
                 Status::Failed(text) => return self.refuse_exec(number, &text),

@@ -47,7 +47,7 @@ impl Daemon {
             result: view.result.map(|result| result.word().to_owned()),
             cgroup: live.and_then(|live| live.group.path().map(|path| path.display().to_string())),
             memory: live.and_then(|live| live.group.memory()),
-            ports: None,
+            ports: self.ports_of(id),
             why: view.why,
             status_text: view.status_text,
             run: view.run.map(|run| run.0),

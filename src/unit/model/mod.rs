@@ -10,6 +10,7 @@ mod health;
 mod limits;
 mod log;
 mod mount;
+mod network;
 mod rare;
 mod seccomp;
 pub mod secret;
@@ -27,6 +28,7 @@ pub use health::{Health, HealthCheck};
 pub use limits::Limits;
 pub use log::{Log, LogDriver};
 pub use mount::{Mount, MountSource, Propagation};
+pub use network::{Driver, Membership, Network, Networking, PORTS_MAX, Port, Protocol, Subnet};
 pub use rare::{Rare, Unset};
 pub use seccomp::{Filter, Seccomp};
 pub use secret::{Secret, SecretSource, SecretUse, Secrets};
@@ -70,6 +72,8 @@ pub struct UnitSet {
     pub units: Vec<Arc<Unit>>,
     /// Named volumes, sorted; those only mentioned in a mount are here too.
     pub volumes: Vec<String>,
+    /// Networks, sorted by name.
+    pub networks: Vec<Network>,
     /// Secrets, sorted by name, also those that no service uses.
     pub secrets: Vec<Secret>,
     /// Templates (`name@`), from which an instance `name@x` is made when it is asked for.

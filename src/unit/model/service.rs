@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{At, Health, Limits, Log, LogDriver, Mount, Rare, Secrets, Security, UserNamespace};
+use super::{
+    At, Health, Limits, Log, LogDriver, Mount, Networking, Rare, Secrets, Security, UserNamespace,
+};
 
 /// A service: how to start, watch and stop it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -76,6 +78,8 @@ pub struct Service {
     pub health: Option<Health>,
     /// Where its output goes.
     pub log: Log,
+    /// Networks and ports.
+    pub networking: Rare<Networking>,
 }
 
 impl Service {
@@ -114,7 +118,13 @@ impl Service {
             limits: Rare::default(),
             health: None,
             log: Log::default(),
+            networking: Rare::default(),
         }
+    }
+
+    /// Whose network it shares, if another service's.
+    pub fn network_owner(&self) -> Option<&str> {
+        self.networking.owner.as_ref().map(|owner| owner.value.as_str())
     }
 
     /// Whether the tiny init runs: it is asked for and there is a pid namespace for it.

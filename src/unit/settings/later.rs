@@ -3,12 +3,11 @@
 
 use super::value::{self, Context};
 use super::{Section, Setting};
-use crate::unit::syntax::{Node, Value};
+use crate::unit::syntax::Node;
 
 const SERVICE: &[Section] = &[Section::Service];
 const SOCKET: &[Section] = &[Section::Socket];
 const TIMER: &[Section] = &[Section::Timer];
-const NETWORK: &[Section] = &[Section::Network];
 const STARTERS: &[Section] = &[Section::Socket, Section::Timer];
 
 /// The settings.
@@ -18,18 +17,6 @@ pub(super) const SETTINGS: &[Setting] = &[
         .good(&["\"docker.io/library/nginx:1\""])
         .bad(&["1"])
         .later("images"),
-    Setting::new(SERVICE, "networks", "list of names", "[]", |_, v, cx| strings(v, cx))
-        .help("Networks it is part of.")
-        .good(&["[\"front\", \"back\"]"])
-        .bad(&["\"front\"", "[1]"])
-        .later("networks between services"),
-    Setting::new(SERVICE, "ports", "list of [ADDRESS:]HOST:INSIDE[/udp]", "[]", |_, v, cx| {
-        strings(v, cx);
-    })
-    .help("Ports of the host that lead to it.")
-    .good(&["[\"443:443\", \"127.0.0.1:8080:80\", \"53:53/udp\"]"])
-    .bad(&["443", "[443]"])
-    .later("published ports"),
     Setting::new(SERVICE, "replicas", "whole number", "1", |_, v, cx| {
         value::integer(v, 0, 1000, cx);
     })
@@ -61,41 +48,6 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(TIMER, "persistent", "true | false", "false", |_, v, cx| flag(v, cx))
         .good(&["true"])
         .bad(&["1"]),
-    Setting::new(
-        NETWORK,
-        "driver",
-        "\"bridge\" | \"macvlan\" | \"ipvlan\"",
-        "\"bridge\"",
-        |_, v, cx| {
-            value::choice(v, &[("bridge", ()), ("macvlan", ()), ("ipvlan", ())], cx);
-        },
-    )
-    .good(&["\"bridge\""])
-    .bad(&["\"brigde\"", "1"]),
-    Setting::new(NETWORK, "subnet", "string", "chosen", |_, v, cx| string(v, cx))
-        .good(&["\"10.1.0.0/24\""])
-        .bad(&["10"]),
-    Setting::new(NETWORK, "gateway", "string", "chosen", |_, v, cx| string(v, cx))
-        .good(&["\"10.1.0.1\""])
-        .bad(&["10"]),
-    Setting::new(NETWORK, "ipv6", "true | false | subnet", "false", |_, v, cx| {
-        if !matches!(v.value, Value::Bool(_) | Value::String(_)) {
-            cx.expected::<()>(v, "true, false or a subnet");
-        }
-    })
-    .good(&["true", "\"fd00::/64\""])
-    .bad(&["6"]),
-    Setting::new(NETWORK, "internal", "true | false", "false", |_, v, cx| flag(v, cx))
-        .good(&["true"])
-        .bad(&["1"]),
-    Setting::new(NETWORK, "mtu", "whole number", "1500", |_, v, cx| {
-        value::integer(v, 68, 65535, cx);
-    })
-    .good(&["1500"])
-    .bad(&["0", "\"1500\""]),
-    Setting::new(NETWORK, "parent", "string", "none", |_, v, cx| string(v, cx))
-        .good(&["\"eth0\""])
-        .bad(&["0"]),
 ];
 
 fn string(node: &Node, cx: &mut Context<'_>) {

@@ -12,6 +12,7 @@ mod later;
 mod limits;
 mod log;
 mod mount;
+mod network;
 mod process;
 mod sandbox;
 pub mod secret;
@@ -55,6 +56,8 @@ pub enum Section {
     Timer,
     /// `[network.NAME]`
     Network,
+    /// `networks = { NAME = { … } }`
+    Membership,
     /// `[secret.NAME]`
     Secret,
     /// An entry of `secrets`.
@@ -89,7 +92,7 @@ pub struct SectionInfo {
 
 impl Section {
     /// All sections, in the order of the reference.
-    pub const ALL: [SectionInfo; 15] = [
+    pub const ALL: [SectionInfo; 16] = [
         section(Self::Service, "[service.NAME]", Some("service"), "A service runs a command."),
         section(
             Self::RestartLimit,
@@ -158,7 +161,20 @@ impl Section {
         ),
         not_yet(Self::Socket, "[socket.NAME]", "socket", "socket activation"),
         not_yet(Self::Timer, "[timer.NAME]", "timer", "timers"),
-        not_yet(Self::Network, "[network.NAME]", "network", "networks between services"),
+        section(
+            Self::Network,
+            "[network.NAME]",
+            Some("network"),
+            "A network that services join with `networks`. It is made for the first of them, and \
+         removed with the last.",
+        ),
+        section(
+            Self::Membership,
+            "networks",
+            None,
+            "Part of `[service.NAME]`: `networks = { front = { ip = \"10.89.0.5\" } }`. A list of \
+         names is short for tables without keys.",
+        ),
         not_yet(Self::Image, "[image.NAME]", "image", "images"),
     ];
 
@@ -281,6 +297,7 @@ pub fn all() -> impl Iterator<Item = &'static Setting> + Clone {
         secret::SETTINGS,
         common::SETTINGS,
         service::SETTINGS,
+        network::SETTINGS,
         mount::SETTINGS,
         limits::SETTINGS,
         security::SETTINGS,

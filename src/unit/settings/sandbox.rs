@@ -1,8 +1,8 @@
 //! What a service sees: its root, its namespaces, its names, its mounts.
 
 use super::value::{self, Context, put};
-use super::{Section, Setting, unsupported};
-use crate::unit::draft::{Isolation, Network};
+use super::{Section, Setting};
+use crate::unit::draft::{Draft, Isolation, Network};
 use crate::unit::model::{Namespaces, Rootfs, Writable};
 use crate::unit::names;
 use crate::unit::syntax::{Node, Value};
@@ -90,18 +90,20 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(
         SERVICE,
         "network",
-        "\"private\" | \"none\" | \"host\"",
+        "\"private\" | \"none\" | \"host\" | \"service:NAME\"",
         "\"private\"",
         |d, v, cx| {
-            value::put_some(&mut d.network, network(v, cx));
+            let network = network(v, d, cx);
+            value::put_some(&mut d.network, network);
         },
     )
     .help(
         "`private`, `none`: a network of its own that has only `lo`. `host`: the \
-         host's.",
+         host's. `service:NAME`: that of another service, which it then requires. See \
+         `networks` for how to reach others.",
     )
-    .good(&["\"host\"", "\"none\"", "\"private\""])
-    .bad(&["\"hosts\"", "\"service:db\"", "\"service:\"", "[]"]),
+    .good(&["\"host\"", "\"none\"", "\"private\"", "\"service:other\""])
+    .bad(&["\"hosts\"", "\"service:db\"", "\"service:\"", "\"service:x\"", "[]"]),
     Setting::new(SERVICE, "hostname", "string", "the unit's name", |d, v, cx| {
         let hostname = value::text(v, cx).and_then(|text| {
             let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '%');
@@ -168,15 +170,19 @@ fn isolation(node: &Node, cx: &mut Context<'_>) -> Option<Isolation> {
     read.map(|_| Isolation::List(set))
 }
 
-fn network(node: &Node, cx: &mut Context<'_>) -> Option<Network> {
+fn network(node: &Node, draft: &mut Draft, cx: &mut Context<'_>) -> Option<Network> {
     if let Value::String(text) = &node.value
         && let Some(name) = text.strip_prefix("service:")
     {
-        if let Some(problem) = names::problem(name) {
+        let sample = if cx.template { name.replace("%i", "i") } else { name.to_owned() };
+        if let Some(problem) = names::problem(&sample) {
             return cx.advise(node, format!("{} is not a unit name", quote(name)), problem);
         }
-        cx.out.push(unsupported(node.place, "service:NAME", "sharing another service's network"));
-        return None;
+        if name == draft.unit.name {
+            return cx.refuse(node, format!("{} names itself here", quote(name)));
+        }
+        draft.owner = Some((node.place, name.to_owned()));
+        return Some(Network::Service);
     }
     let words = [("private", Network::Own), ("none", Network::Own), ("host", Network::Host)];
     value::choice(node, &words, cx)

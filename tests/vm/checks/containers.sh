@@ -46,3 +46,28 @@ check_a_killed_service_comes_back() {
     until_ok again
     berthctl stop lively
 }
+
+check_berth_inside_berth() {
+    mkdir -p /srv/nested
+    cat >/srv/nested/inside.toml <<-END
+	[service.inside]
+	isolation = "none"
+	command = ["sh", "-c", "trap 'echo inside ended; exit 0' TERM; echo inside is \$\$; while :; do sleep 0.2; done"]
+	END
+    unit outside <<-END
+	[service.outside]
+	command   = ["/sbin/berth", "--config", "/srv/nested"]
+	init      = false
+	wanted-by = []
+	mounts    = [{ type = "bind", source = "/srv/nested", target = "/srv/nested", read-only = true }]
+	END
+    berthctl start outside
+    # Its services' output is its own, with their names.
+    until_ok log_has outside 'inside.*| inside is'
+    # It is process 1 there, sees no other process, and could not write down its state.
+    berthctl exec outside -- sh -c '[ "$(cat /proc/1/comm)" = berth ] && [ -z "$(pidof agetty)" ]'
+    log_has outside 'logs and volumes are in memory'
+    berthctl stop outside
+    log_has outside 'inside ended'
+    [ "$(field outside result)" = success ]
+}

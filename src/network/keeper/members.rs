@@ -1,0 +1,280 @@
+//! Units in their networks: from what they want to what they have, and back to nothing.
+
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, OwnedFd};
+
+use super::{Keeper, ports};
+use crate::network::plan::names::{self, Tag};
+use crate::network::plan::rules::{self, Element};
+use crate::network::plan::step::{self, Undo};
+use crate::network::plan::{Interface, World, files};
+use crate::network::resolver::zone::{Known, Place};
+use crate::network::wire::{Stage, Ticket, Wants};
+use crate::unit::model::Membership;
+
+/// Most of the host's `resolv.conf` that is read.
+const RESOLV_MAX: u64 = 16 * 1024;
+
+/// What the host's `resolv.conf` says.
+pub(super) fn host_resolv() -> String {
+    use std::io::Read;
+    let mut text = String::new();
+    // Without one nobody is asked.
+    let _ = std::fs::File::open("/etc/resolv.conf")
+        .and_then(|file| file.take(RESOLV_MAX).read_to_string(&mut text));
+    text
+}
+
+/// A unit that has something.
+#[derive(Debug)]
+pub struct Member {
+    /// What it wants.
+    pub wants: Wants,
+    /// What it has got.
+    pub world: World,
+    /// How far it has come.
+    pub stage: Stage,
+    /// What undoes its devices.
+    devices: Vec<Undo>,
+    /// What undoes its published ports.
+    published: Vec<Undo>,
+    /// Its ports of the host.
+    reserved: Vec<OwnedFd>,
+}
+
+impl Member {
+    fn new(wants: Wants) -> Self {
+        Self {
+            wants,
+            world: World::default(),
+            stage: Stage::Assigned,
+            devices: Vec::new(),
+            published: Vec::new(),
+            reserved: Vec::new(),
+        }
+    }
+
+    /// Elements of the rules for its ports.
+    fn doors(&self) -> Vec<Element> {
+        let addresses = self.world.entrance().map(|interface| interface.addresses.as_slice());
+        rules::of_ports(&self.wants.ports, addresses.unwrap_or_default())
+    }
+
+    /// Its names, for the resolver.
+    fn known(&self) -> Known {
+        let Wants { name, hostname, .. } = &self.wants;
+        let places = self.world.interfaces.iter().map(|interface| {
+            let names = [name, hostname].into_iter().chain(&interface.aliases).cloned();
+            Place {
+                network: interface.made.number,
+                names: names.collect(),
+                addresses: interface.addresses.clone(),
+                open: !interface.made.network.internal,
+            }
+        });
+        Known { places: places.collect(), ready: self.stage == Stage::Published }
+    }
+
+    /// What of it is in the rules and among the devices.
+    pub fn leaves(
+        &self,
+        tag: &Tag,
+        elements: &mut BTreeSet<Element>,
+        devices: &mut BTreeSet<String>,
+    ) {
+        for interface in self.world.interfaces.iter().filter(|_| self.stage != Stage::Assigned) {
+            elements.extend(rules::of_interface(tag, interface));
+            devices.insert(tag.port(interface.port));
+        }
+        if self.stage == Stage::Published {
+            elements.extend(self.doors());
+        }
+    }
+}
+
+impl Keeper {
+    /// Whether a network that it wants is there with another definition.
+    pub(super) fn must_wait(&self, wants: &Wants) -> bool {
+        wants.memberships.iter().any(|membership| {
+            let definition = &membership.network.value;
+            let there = self.networks.get(&definition.name);
+            there.is_some_and(|there| there.made.network != *definition)
+        })
+    }
+
+    /// Gives a unit addresses and ports.
+    pub(super) fn admit(&mut self, ticket: Ticket, wants: &Wants) -> Result<World, String> {
+        self.let_go(ticket);
+        self.members.insert(ticket, Member::new(wants.clone()));
+        self.mark();
+        let result = self.try_admit(ticket, wants);
+        if result.is_err() {
+            self.let_go(ticket);
+        }
+        result
+    }
+
+    fn try_admit(&mut self, ticket: Ticket, wants: &Wants) -> Result<World, String> {
+        let reserved = ports::reserve(&wants.ports)?;
+        if let Some(member) = self.members.get_mut(&ticket) {
+            member.reserved = reserved;
+        }
+        for membership in &wants.memberships {
+            let interface = self.occupy(&wants.name, membership)?;
+            let Some(member) = self.members.get_mut(&ticket) else { continue };
+            member.world.interfaces.push(interface);
+        }
+        let Some(member) = self.members.get_mut(&ticket) else {
+            return Err("it has gone".to_owned());
+        };
+        for (number, interface) in member.world.interfaces.iter_mut().enumerate() {
+            interface.device = format!("eth{number}");
+        }
+        let out = member.world.interfaces.iter_mut().find(|it| !it.made.network.internal);
+        if let Some(interface) = out {
+            interface.way_out = true;
+        }
+        let host = host_resolv();
+        member.world.files = files::files(&member.world, &wants.hostname, &host);
+        let (known, world) = (member.known(), member.world.clone());
+        self.names.unit(ticket, known)?;
+        Ok(world)
+    }
+
+    /// A place in one network.
+    fn occupy(&mut self, unit: &str, membership: &Membership) -> Result<Interface, String> {
+        let definition = &membership.network.value;
+        let made = self.enter(definition)?;
+        let mut addresses = Vec::new();
+        for part in &made.subnets {
+            let fixed = membership.fixed.iter().find(|it| it.is_ipv4() == part.subnet.is_ipv4());
+            let leases = self.leases(&definition.name);
+            match leases.take(unit, part.subnet, part.gateway, fixed.copied()) {
+                Ok(address) => addresses.push(address),
+                Err(text) => {
+                    let leases = self.leases(&definition.name);
+                    for address in addresses {
+                        leases.give_back(address);
+                    }
+                    self.exit(&definition.name);
+                    return Err(format!("network {}: {text}", definition.name));
+                }
+            }
+        }
+        if let Err(text) = self.write_leases(&definition.name) {
+            // What is not written down is only forgotten by the next supervisor.
+            self.complain(text);
+        }
+        let mac = addresses.first().map_or([0; 6], |address| names::mac(*address));
+        let aliases = membership.aliases.clone();
+        let (device, port) = (String::new(), self.free_port());
+        Ok(Interface { made, port, device, mac, addresses, aliases, way_out: false })
+    }
+
+    /// A number that no port has.
+    fn free_port(&self) -> u32 {
+        let members = self.members.values().flat_map(|member| &member.world.interfaces);
+        let used: BTreeSet<u32> = members.map(|interface| interface.port).collect();
+        (0..u32::MAX).find(|number| !used.contains(number)).unwrap_or(u32::MAX)
+    }
+
+    /// Makes its devices.
+    pub(super) fn join(&mut self, ticket: Ticket, process: Option<OwnedFd>) -> Result<(), String> {
+        let process = process.ok_or("there is no process to connect")?;
+        let member = self.members.get(&ticket).ok_or("it has no addresses yet")?;
+        let (unit, interfaces) = (member.wants.name.clone(), member.world.interfaces.clone());
+        let inside = self.host.look_inside(process.as_fd());
+        let mut inside = inside.map_err(|error| format!("cannot enter its network: {error}"))?;
+        for step in interfaces.iter().flat_map(|it| step::interface(&self.tag, &unit, it)) {
+            let done = self.host.carry_out(&step, Some(&mut inside));
+            done.map_err(|error| format!("cannot {step}: {error}"))?;
+            if let Some(member) = self.members.get_mut(&ticket) {
+                member.devices.extend(step.undo());
+            }
+        }
+        if let Some(member) = self.members.get_mut(&ticket) {
+            member.stage = Stage::Joined;
+        }
+        Ok(())
+    }
+
+    /// Its names are answered and its ports lead to it.
+    pub(super) fn publish(&mut self, ticket: Ticket) -> Result<(), String> {
+        let Some(member) = self.members.get_mut(&ticket) else {
+            return Err("it has gone".to_owned());
+        };
+        if member.stage == Stage::Published {
+            return Ok(());
+        }
+        let doors = member.doors();
+        if !doors.is_empty() {
+            let step = step::Step::Rules(doors);
+            self.host.carry_out(&step, None)?;
+            member.published.extend(step.undo());
+        }
+        member.stage = Stage::Published;
+        let known = member.known();
+        self.names.unit(ticket, known)
+    }
+
+    /// And no longer.
+    pub(super) fn withdraw(&mut self, ticket: Ticket) {
+        let Some(member) = self.members.get_mut(&ticket) else { return };
+        if member.stage == Stage::Published {
+            member.stage = Stage::Joined;
+            let known = member.known();
+            // Without a resolver nobody is told anything.
+            let _ = self.names.unit(ticket, known);
+        }
+        let Some(member) = self.members.get_mut(&ticket) else { return };
+        let mut published = std::mem::take(&mut member.published);
+        self.undo_all(&mut published);
+    }
+
+    /// Gives back all that a unit has, from any point.
+    pub(super) fn let_go(&mut self, ticket: Ticket) {
+        self.withdraw(ticket);
+        let Some(mut member) = self.members.remove(&ticket) else { return };
+        self.names.gone(ticket);
+        self.undo_all(&mut member.devices);
+        for interface in &member.world.interfaces {
+            let network = interface.made.network.name.clone();
+            let leases = self.leases(&network);
+            for address in &interface.addresses {
+                leases.give_back(*address);
+            }
+            self.exit(&network);
+        }
+        self.mark();
+    }
+
+    /// Takes over what an earlier keeper has given to a unit.
+    pub(super) fn adopt(&mut self, ticket: Ticket, wants: Wants, world: World, stage: Stage) {
+        let mut member = Member::new(wants);
+        for interface in &world.interfaces {
+            self.adopt_network(&interface.made);
+            let leases = self.leases(&interface.made.network.name);
+            for address in &interface.addresses {
+                leases.hold(&member.wants.name, *address);
+            }
+            let steps = step::interface(&self.tag, &member.wants.name, interface);
+            if stage != Stage::Assigned {
+                member.devices.extend(steps.iter().filter_map(step::Step::undo));
+            }
+        }
+        member.world = world;
+        member.stage = stage;
+        if stage == Stage::Published {
+            let doors = Some(member.doors()).filter(|doors| !doors.is_empty());
+            member.published.extend(doors.map(Undo::Rules));
+        }
+        match ports::reserve(&member.wants.ports) {
+            Ok(reserved) => member.reserved = reserved,
+            Err(text) => self.complain(format!("{}: {text}", member.wants.name)),
+        }
+        if let Err(text) = self.names.unit(ticket, member.known()) {
+            self.complain(text);
+        }
+        self.members.insert(ticket, member);
+    }
+}

@@ -1,0 +1,237 @@
+//! The keeper: a child of the supervisor that owns everything of networks on this host.
+//!
+//! One process, one order after the other; each may wait for the kernel or for nft(8). It
+//! keeps nothing that could not be told anew: when it is killed, the next one is told of
+//! every unit (`Adopt`), removes what belongs to none (`Settled`) and goes on. What must
+//! hold: whatever a unit was given is in its [`Member`], and [`Keeper::let_go`] gives all of
+//! it back from any point.
+
+mod host;
+mod links;
+mod members;
+mod names;
+mod networks;
+mod nft;
+mod ports;
+mod settings;
+mod show;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use super::plan::leases::Leases;
+use super::plan::names::Tag;
+use super::plan::rules::Element;
+use super::wire::{self, Order, Received, Report, Ticket, Wants};
+use host::Host;
+use members::Member;
+use names::Names;
+use networks::Network;
+
+/// What a keeper is started with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The supervisor's runtime directory.
+    pub runtime: String,
+}
+
+impl Config {
+    /// Where leases and settings are written down.
+    pub fn directory(&self) -> PathBuf {
+        PathBuf::from(&self.runtime).join("network")
+    }
+
+    /// Whether an earlier supervisor has left something that is to be put right.
+    pub fn was_left(&self) -> bool {
+        self.directory().join(ACTIVE).exists()
+    }
+}
+
+/// There while something is made on the host.
+const ACTIVE: &str = "active";
+
+/// The keeper's books.
+struct Keeper {
+    tag: Tag,
+    directory: PathBuf,
+    socket: OwnedFd,
+    host: Host,
+    names: Names,
+    networks: BTreeMap<String, Network>,
+    leases: BTreeMap<String, Leases>,
+    members: BTreeMap<Ticket, Member>,
+    /// Units that wait for a network to be made anew, as it is defined now.
+    waiting: VecDeque<(Ticket, Wants)>,
+}
+
+/// The whole life of the keeper; its exit code.
+pub fn run(socket: OwnedFd, config: &Config) -> i32 {
+    let mut keeper = match Keeper::new(socket, config) {
+        Ok(keeper) => keeper,
+        Err((socket, text)) => {
+            // Without an answer the supervisor tells of its end.
+            let _ = wire::send(socket.as_fd(), &Report::Trouble(text), None);
+            return 1;
+        }
+    };
+    match keeper.serve() {
+        Ok(()) => 0,
+        Err(_) => 1,
+    }
+}
+
+impl Keeper {
+    fn new(socket: OwnedFd, config: &Config) -> Result<Self, (OwnedFd, String)> {
+        let directory = config.directory();
+        let tag = Tag::of(&config.runtime);
+        let host =
+            std::fs::create_dir_all(&directory).and_then(|()| Host::new(tag.clone(), &directory));
+        match host {
+            Ok(host) => Ok(Self {
+                tag,
+                directory,
+                socket,
+                host,
+                names: Names::default(),
+                networks: BTreeMap::new(),
+                leases: BTreeMap::new(),
+                members: BTreeMap::new(),
+                waiting: VecDeque::new(),
+            }),
+            Err(error) => Err((socket, format!("networks cannot be used: {error}"))),
+        }
+    }
+
+    /// Until the supervisor has gone or lets go.
+    fn serve(&mut self) -> io::Result<()> {
+        loop {
+            self.wait()?;
+            match wire::receive::<Order>(self.socket.as_fd()) {
+                Ok(Received::Message(order, descriptor)) => self.obey(order, descriptor)?,
+                Ok(Received::Nothing) => {}
+                Ok(Received::Closed) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Waits for an order; a resolver that ends meanwhile is replaced.
+    fn wait(&mut self) -> io::Result<()> {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let mut fds = vec![PollFd::new(&self.socket, PollFlags::IN)];
+        // One that ends as soon as it begins is not started without a pause.
+        let pause = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+        let mut timeout = self.names.is_missing().then_some(&pause);
+        let recent = self.names.is_young();
+        match self.names.end_of_child() {
+            Some(_) if recent => timeout = Some(&pause),
+            Some(end) => fds.push(PollFd::from_borrowed_fd(end, PollFlags::IN)),
+            None => {}
+        }
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if let Err(text) = self.names.revive() {
+            self.complain(text);
+        }
+        Ok(())
+    }
+
+    fn report(&self, report: &Report) -> io::Result<()> {
+        wire::send(self.socket.as_fd(), report, None)
+    }
+
+    /// Says what went wrong where nothing can be done about it.
+    fn complain(&self, text: String) {
+        // Without the supervisor nobody is there to hear it.
+        let _ = self.report(&Report::Trouble(text));
+    }
+
+    fn obey(&mut self, order: Order, descriptor: Option<OwnedFd>) -> io::Result<()> {
+        match order {
+            Order::Adopt { ticket, wants, world, stage } => {
+                self.adopt(ticket, wants, world, stage);
+                Ok(())
+            }
+            Order::Settled => {
+                self.settle();
+                Ok(())
+            }
+            Order::Assign { ticket, wants } => self.assign(ticket, wants),
+            Order::Join { ticket } => {
+                let result = self.join(ticket, descriptor);
+                self.report(&Report::Joined { ticket, result })
+            }
+            Order::Publish { ticket } => {
+                let result = self.publish(ticket);
+                self.report(&Report::Published { ticket, result })
+            }
+            Order::Withdraw { ticket } => {
+                self.withdraw(ticket);
+                Ok(())
+            }
+            Order::Leave { ticket } => {
+                self.waiting.retain(|(other, _)| *other != ticket);
+                self.let_go(ticket);
+                self.report(&Report::Left { ticket })?;
+                self.wake()
+            }
+            Order::Show { client } => self.show(client),
+        }
+    }
+
+    /// Reserves what a unit wants, or has it wait for others to leave.
+    fn assign(&mut self, ticket: Ticket, wants: Wants) -> io::Result<()> {
+        if self.must_wait(&wants) {
+            self.waiting.push_back((ticket, wants));
+            return Ok(());
+        }
+        let result = self.admit(ticket, &wants);
+        self.report(&Report::Assigned { ticket, result })
+    }
+
+    /// Those who may go on now that somebody has left.
+    fn wake(&mut self) -> io::Result<()> {
+        for (ticket, wants) in std::mem::take(&mut self.waiting) {
+            self.assign(ticket, wants)?;
+        }
+        Ok(())
+    }
+
+    /// Everything that was there has been told.
+    fn settle(&mut self) {
+        let mut elements: BTreeSet<Element> = BTreeSet::new();
+        let mut devices: BTreeSet<String> = BTreeSet::new();
+        for network in self.networks.values() {
+            network.leaves(&self.tag, &mut elements, &mut devices);
+        }
+        for member in self.members.values() {
+            member.leaves(&self.tag, &mut elements, &mut devices);
+        }
+        if let Err(text) = self.host.settle(elements, &devices) {
+            self.complain(text);
+        }
+        self.mark();
+    }
+
+    /// Leaves a mark while there is something that a later supervisor would have to remove.
+    fn mark(&self) {
+        let path = self.directory.join(ACTIVE);
+        let marked = if self.networks.is_empty() && self.members.is_empty() {
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                other => other,
+            }
+        } else if path.exists() {
+            Ok(())
+        } else {
+            std::fs::write(&path, "")
+        };
+        if let Err(error) = marked {
+            self.complain(format!("cannot write {}: {error}", path.display()));
+        }
+    }
+}

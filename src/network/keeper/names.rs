@@ -1,0 +1,199 @@
+//! The keeper's side of the resolver: its sockets, what it was told, and a new one if it
+//! dies.
+//!
+//! The sockets stay open here, so that questions wait while one resolver follows another.
+//! What must hold: when a call returns, what it told is in force; a resolver that does not
+//! answer is replaced.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use crate::network::plan::Made;
+use crate::network::resolver::zone::Known;
+use crate::network::resolver::{self, Heard, Say};
+use crate::network::wire::{self, Received, Ticket};
+use crate::sys::{fd, fork, pidfd, reap, signal, socket};
+use crate::unit::model::Subnet;
+
+/// How long the resolver may take to hear, in milliseconds.
+const PATIENCE: i32 = 2000;
+
+/// Where names are asked for.
+const PORT: u16 = 53;
+
+/// A network's sockets.
+#[derive(Debug)]
+struct Listening {
+    subnets: Vec<Subnet>,
+    /// Each with whether it is for connections.
+    sockets: Vec<(OwnedFd, bool)>,
+}
+
+/// A resolver that runs.
+#[derive(Debug)]
+struct Child {
+    pid: i32,
+    pidfd: OwnedFd,
+    socket: OwnedFd,
+    since: Instant,
+}
+
+/// A resolver that ends sooner than this after its start is replaced only after this time.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// All that the resolver knows.
+#[derive(Debug, Default)]
+pub struct Names {
+    child: Option<Child>,
+    networks: BTreeMap<u32, Listening>,
+    units: BTreeMap<Ticket, Known>,
+}
+
+fn bind(address: IpAddr) -> io::Result<[(OwnedFd, bool); 2]> {
+    let place = SocketAddr::new(address, PORT);
+    let datagrams = UdpSocket::bind(place)?;
+    let connections = TcpListener::bind(place)?;
+    Ok([(datagrams.into(), false), (connections.into(), true)])
+}
+
+impl Names {
+    /// Answers at the gateways of a network.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub fn listen(&mut self, made: &Made) -> Result<(), String> {
+        let mut sockets = Vec::new();
+        for part in &made.subnets {
+            let bound = bind(part.gateway).map_err(|error| match error.kind() {
+                io::ErrorKind::AddrInUse => format!(
+                    "port 53 of {} is taken: a server of names on this host listens on all \
+                     addresses",
+                    part.gateway
+                ),
+                _ => format!("cannot listen on port 53 of {}: {error}", part.gateway),
+            })?;
+            sockets.extend(bound);
+        }
+        let subnets = made.subnets.iter().map(|part| part.subnet).collect();
+        let listening = Listening { subnets, sockets };
+        for (socket, stream) in &listening.sockets {
+            let (subnets, stream) = (listening.subnets.clone(), *stream);
+            let say = Say::Listen { network: made.number, subnets, stream };
+            tell(self.child.as_ref(), &say, Some(socket.as_fd()));
+        }
+        self.networks.insert(made.number, listening);
+        self.revive()
+    }
+
+    /// No longer.
+    pub fn deaf(&mut self, network: u32) {
+        if self.networks.remove(&network).is_some() {
+            tell(self.child.as_ref(), &Say::Deaf { network }, None);
+        }
+        if self.networks.is_empty() {
+            self.end();
+        }
+    }
+
+    /// Tells of a unit.
+    ///
+    /// # Errors
+    /// One sentence: there is no resolver.
+    pub fn unit(&mut self, ticket: Ticket, known: Known) -> Result<(), String> {
+        let say = Say::Unit { ticket, known: known.clone() };
+        self.units.insert(ticket, known);
+        if self.networks.is_empty() {
+            return Ok(());
+        }
+        if tell(self.child.as_ref(), &say, None) { Ok(()) } else { self.restart() }
+    }
+
+    /// A unit has gone.
+    pub fn gone(&mut self, ticket: Ticket) {
+        if self.units.remove(&ticket).is_some() {
+            tell(self.child.as_ref(), &Say::Gone { ticket }, None);
+        }
+    }
+
+    /// Whether one is needed and there is none.
+    pub fn is_missing(&self) -> bool {
+        !self.networks.is_empty() && self.child.is_none()
+    }
+
+    /// Whether the resolver was started only just now.
+    pub fn is_young(&self) -> bool {
+        self.child.as_ref().is_some_and(|child| child.since.elapsed() < PAUSE)
+    }
+
+    /// Becomes readable when the resolver has ended.
+    pub fn end_of_child(&self) -> Option<BorrowedFd<'_>> {
+        self.child.as_ref().map(|child| child.pidfd.as_fd())
+    }
+
+    /// A new resolver, if there is none and one is needed.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub fn revive(&mut self) -> Result<(), String> {
+        let ended = |child: &Child| pidfd::has_ended(child.pidfd.as_fd()).unwrap_or(true);
+        if self.networks.is_empty() || self.child.as_ref().is_some_and(|child| !ended(child)) {
+            return Ok(());
+        }
+        self.restart()
+    }
+
+    fn restart(&mut self) -> Result<(), String> {
+        self.end();
+        let child = start().map_err(|error| format!("cannot start the resolver: {error}"))?;
+        let child = Some(child);
+        let mut heard = true;
+        for (&network, listening) in &self.networks {
+            for (socket, stream) in &listening.sockets {
+                let (subnets, stream) = (listening.subnets.clone(), *stream);
+                let say = Say::Listen { network, subnets, stream };
+                heard &= tell(child.as_ref(), &say, Some(socket.as_fd()));
+            }
+        }
+        for (&ticket, known) in &self.units {
+            heard &= tell(child.as_ref(), &Say::Unit { ticket, known: known.clone() }, None);
+        }
+        self.child = child;
+        if heard { Ok(()) } else { Err("the resolver does not answer".to_owned()) }
+    }
+
+    /// Ends the resolver.
+    pub fn end(&mut self) {
+        let Some(child) = self.child.take() else { return };
+        // It may have ended by itself.
+        let _ = pidfd::send_signal(child.pidfd.as_fd(), libc::SIGKILL);
+        let _ = fd::readable_within(child.pidfd.as_fd(), PATIENCE);
+        let _ = reap::reap(child.pid);
+    }
+}
+
+fn start() -> io::Result<Child> {
+    let (ours, theirs) = socket::seqpacket_pair()?;
+    let keep = [theirs.as_fd()];
+    let options = fork::Options { keep: &keep, die_with_parent: true, ..fork::Options::default() };
+    let process = fork::child(&options, || {
+        // For people who look at `ps`; nothing depends on it.
+        let _ = rustix::thread::set_name(c"berth-resolver");
+        match signal::ignore_all().and_then(|()| theirs.try_clone()) {
+            Ok(socket) => resolver::run(socket),
+            Err(_) => 1,
+        }
+    })?;
+    Ok(Child { pid: process.pid, pidfd: process.pidfd, socket: ours, since: Instant::now() })
+}
+
+/// Tells the resolver and waits until it has heard; false if it has not.
+fn tell(child: Option<&Child>, say: &Say, descriptor: Option<BorrowedFd<'_>>) -> bool {
+    let Some(child) = child else { return false };
+    let socket = child.socket.as_fd();
+    wire::send(socket, say, descriptor).is_ok()
+        && fd::readable_within(socket, PATIENCE).unwrap_or(false)
+        && matches!(wire::receive::<Heard>(socket), Ok(Received::Message(..)))
+}

@@ -1,0 +1,364 @@
+//! The rules of the packet filter: one table of berth's for IP, one for bridges.
+//!
+//! The chains are always the same ([`chains`]); what changes with networks and units is
+//! what the sets and maps hold, [`Element`] by element. So a unit that comes or goes is one
+//! small transaction, and no rule is ever looked for.
+//!
+//! What must hold: what is not berth's passes as if these tables were not there; a unit
+//! sends nothing but from its own addresses; what arrives for a unit is an answer, was
+//! sent to a published port, or comes from its own network.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use super::names::{Tag, link_local, mac_text};
+use super::{Interface, Made};
+use crate::unit::model::{Port, Protocol, Subnet};
+
+/// Something that a set or map holds.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Element {
+    /// A bridge of berth's.
+    Bridge(String),
+    /// One from which units get out.
+    Open(String),
+    /// One that others which say so reach.
+    Loose(String),
+    /// Units of one bridge reach each other, also where bridges are filtered as routers.
+    Same(String),
+    /// Whose addresses are a bridge's.
+    Own(String, Subnet),
+    /// Addresses that are masked on their way out.
+    Masked(Subnet),
+    /// Where the resolver answers: bridge and gateway.
+    Door(String, IpAddr),
+    /// The hardware address of a port's unit.
+    Mac(String, [u8; 6]),
+    /// An address of a port's unit.
+    From(String, IpAddr),
+    /// A published port.
+    Published {
+        /// Of which address of the host; of all when `None`.
+        address: Option<IpAddr>,
+        /// Of what.
+        protocol: Protocol,
+        /// Which.
+        port: u16,
+        /// Where it leads.
+        to: IpAddr,
+        /// To which port there.
+        inside: u16,
+    },
+}
+
+/// What a network needs.
+pub fn of_network(tag: &Tag, made: &Made) -> Vec<Element> {
+    if !made.has_bridge() {
+        return Vec::new();
+    }
+    let bridge = tag.bridge(made.number);
+    let mut all = vec![Element::Bridge(bridge.clone()), Element::Same(bridge.clone())];
+    if !made.network.internal {
+        all.push(Element::Open(bridge.clone()));
+    }
+    if !made.network.isolate {
+        all.push(Element::Loose(bridge.clone()));
+    }
+    for part in &made.subnets {
+        all.push(Element::Door(bridge.clone(), part.gateway));
+        all.push(Element::Own(bridge.clone(), part.subnet));
+        if !made.network.internal && is_private(part.subnet) {
+            all.push(Element::Masked(part.subnet));
+        }
+    }
+    all
+}
+
+/// Whether nobody outside could answer these addresses: all of IPv4 that a network is given,
+/// and the unique local ones of IPv6 (RFC 4193).
+fn is_private(subnet: Subnet) -> bool {
+    match subnet.address {
+        IpAddr::V4(_) => true,
+        IpAddr::V6(address) => address.is_unique_local(),
+    }
+}
+
+/// What a unit's device needs.
+pub fn of_interface(tag: &Tag, interface: &Interface) -> Vec<Element> {
+    if !interface.made.has_bridge() {
+        return Vec::new();
+    }
+    let port = tag.port(interface.port);
+    let mut all = vec![Element::Mac(port.clone(), interface.mac)];
+    let addresses = interface.addresses.iter();
+    all.extend(addresses.map(|address| Element::From(port.clone(), *address)));
+    if interface.addresses.iter().any(IpAddr::is_ipv6) {
+        all.push(Element::From(port, link_local(interface.mac)));
+    }
+    all
+}
+
+/// What published ports need, which lead to these addresses.
+pub fn of_ports(ports: &[Port], addresses: &[IpAddr]) -> Vec<Element> {
+    let mut all = Vec::new();
+    for published in ports {
+        let fits = |to: &&IpAddr| published.address.is_none_or(|it| it.is_ipv4() == to.is_ipv4());
+        for to in addresses.iter().filter(fits) {
+            all.extend(published.pairs().map(|(port, inside)| Element::Published {
+                address: published.address,
+                protocol: published.protocol,
+                port,
+                to: *to,
+                inside,
+            }));
+        }
+    }
+    all
+}
+
+impl Element {
+    /// The sets it is in: family, name, and itself as nft writes it.
+    fn places(&self) -> Vec<(&'static str, String, String)> {
+        let inet = |set: &str, text: String| vec![("inet", set.to_owned(), text)];
+        let family = |address: &IpAddr| if address.is_ipv4() { 4 } else { 6 };
+        match self {
+            Self::Bridge(bridge) => inet("bridges", format!("\"{bridge}\"")),
+            Self::Open(bridge) => inet("open", format!("\"{bridge}\"")),
+            Self::Loose(bridge) => inet("loose", format!("\"{bridge}\"")),
+            Self::Same(bridge) => inet("same", format!("\"{bridge}\" . \"{bridge}\"")),
+            Self::Door(bridge, gateway) => {
+                inet(&format!("doors{}", family(gateway)), format!("\"{bridge}\" . {gateway}"))
+            }
+            Self::Own(bridge, subnet) => {
+                let set = format!("own{}", family(&subnet.address));
+                inet(&set, format!("\"{bridge}\" . {subnet}"))
+            }
+            Self::Masked(subnet) => {
+                inet(&format!("masked{}", family(&subnet.address)), subnet.to_string())
+            }
+            Self::Mac(port, mac) => {
+                let text = format!("\"{port}\" . {}", mac_text(*mac));
+                vec![("bridge", "macs".to_owned(), text)]
+            }
+            Self::From(port, address) => {
+                let text = format!("\"{port}\" . {address}");
+                let mut all = vec![("bridge", format!("from{}", family(address)), text)];
+                if let IpAddr::V6(address) = address {
+                    // As the bytes of a neighbour advertisement.
+                    let target = format!("\"{port}\" . 0x{:032x}", u128::from(*address));
+                    all.push(("bridge", "told6".to_owned(), target));
+                }
+                all
+            }
+            Self::Published { address, protocol, port, to, inside } => {
+                let family = family(to);
+                let (set, key) = match address {
+                    Some(address) => (format!("at{family}"), format!("{address} . ")),
+                    None => (format!("any{family}"), String::new()),
+                };
+                inet(&set, format!("{key}{protocol} . {port} : {to} . {inside}"))
+            }
+        }
+    }
+}
+
+/// Adds elements, or takes them out.
+pub fn change(tag: &Tag, verb: &str, elements: &[Element]) -> String {
+    let mut text = String::new();
+    for (family, set, element) in elements.iter().flat_map(Element::places) {
+        let _ = writeln!(text, "{verb} element {family} {} {set} {{ {element} }}", tag.table());
+    }
+    text
+}
+
+/// Whether the host forwarded packets before berth made it do so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Router {
+    /// Of IPv4.
+    pub ipv4: bool,
+    /// Of IPv6.
+    pub ipv6: bool,
+}
+
+/// Both tables anew, holding nothing, in place of what is there.
+pub fn chains(tag: &Tag, router: Router) -> String {
+    let table = tag.table();
+    // What berth's forwarding has opened to others than its units stays closed.
+    let mut strangers = String::new();
+    for (was_on, family) in [(router.ipv4, "ipv4"), (router.ipv6, "ipv6")] {
+        if !was_on {
+            let _ = writeln!(strangers, "    meta nfproto {family} drop");
+        }
+    }
+    format!(
+        "{}{}{}",
+        removal(tag),
+        INET.replace("@TABLE@", &table).replace("@STRANGERS@", &strangers),
+        BRIDGE.replace("@TABLE@", &table).replace("@PORTS@", &tag.ports()),
+    )
+}
+
+/// Both tables gone, whether they are there or not.
+pub fn removal(tag: &Tag) -> String {
+    let table = tag.table();
+    ["inet", "bridge"]
+        .map(|family| format!("table {family} {table}\ndelete table {family} {table}\n"))
+        .concat()
+}
+
+const INET: &str = "\
+table inet @TABLE@ {
+  set bridges { type ifname; }
+  set open { type ifname; }
+  set loose { type ifname; }
+  set same { type ifname . ifname; }
+  set own4 { type ifname . ipv4_addr; flags interval; }
+  set own6 { type ifname . ipv6_addr; flags interval; }
+  set masked4 { type ipv4_addr; flags interval; }
+  set masked6 { type ipv6_addr; flags interval; }
+  set doors4 { type ifname . ipv4_addr; }
+  set doors6 { type ifname . ipv6_addr; }
+  map at4 { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }
+  map any4 { type inet_proto . inet_service : ipv4_addr . inet_service; }
+  map at6 { type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }
+  map any6 { type inet_proto . inet_service : ipv6_addr . inet_service; }
+
+  # The way back from a published port of the loopback device must not be a way to it.
+  chain early {
+    type filter hook prerouting priority raw; policy accept;
+    iifname @bridges ip daddr 127.0.0.0/8 drop
+    iifname @bridges ip saddr 127.0.0.0/8 drop
+  }
+  chain inward {
+    type nat hook prerouting priority dstnat; policy accept;
+    iifname @bridges iifname != @open accept
+    fib daddr type local jump published
+  }
+  chain own {
+    type nat hook output priority -100; policy accept;
+    fib daddr type local jump published
+  }
+  chain published {
+    dnat ip to ip daddr . meta l4proto . th dport map @at4
+    dnat ip to meta l4proto . th dport map @any4
+    dnat ip6 to ip6 daddr . meta l4proto . th dport map @at6
+    dnat ip6 to meta l4proto . th dport map @any6
+  }
+  # Who is outside keeps its address. Masked are: a unit that reaches its own network by a
+  # published port, the host's loopback, and private addresses on their way out.
+  chain outward {
+    type nat hook postrouting priority srcnat; policy accept;
+    ct status dnat oifname . ip saddr @own4 masquerade
+    ct status dnat oifname . ip6 saddr @own6 masquerade
+    oifname @bridges ip saddr 127.0.0.0/8 masquerade
+    oifname @bridges ip6 saddr ::1 masquerade
+    oifname != @bridges ip saddr @masked4 masquerade
+    oifname != @bridges ip6 saddr @masked6 masquerade
+  }
+  chain host {
+    type filter hook input priority filter; policy accept;
+    iifname != @bridges accept
+    ct state established,related accept
+    iifname @open accept
+    icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
+    iifname . ip daddr @doors4 meta l4proto { tcp, udp } th dport 53 accept
+    iifname . ip6 daddr @doors6 meta l4proto { tcp, udp } th dport 53 accept
+    drop
+  }
+  chain through {
+    type filter hook forward priority filter; policy accept;
+    iifname . oifname @same accept
+    iifname @bridges jump leaving
+    oifname @bridges jump arriving
+@STRANGERS@  }
+  chain leaving {
+    iifname != @open drop
+    ct state established,related accept
+    oifname != @bridges accept
+    ct status dnat accept
+    iifname @loose oifname @loose accept
+    drop
+  }
+  chain arriving {
+    ct state established,related accept
+    ct status dnat accept
+    drop
+  }
+}
+";
+
+const BRIDGE: &str = "\
+table bridge @TABLE@ {
+  set macs { type ifname . ether_addr; }
+  set from4 { type ifname . ipv4_addr; }
+  set from6 { type ifname . ipv6_addr; }
+  set told6 { typeof meta iifname . @th,64,128; }
+
+  # What a unit sends: from its own hardware address, from its own addresses, about its own
+  # addresses; nothing but IP.
+  chain sent {
+    type filter hook prerouting priority -300; policy accept;
+    iifname != \"@PORTS@*\" accept
+    iifname . ether saddr != @macs drop
+    ether type arp jump resolution
+    ether type ip jump four
+    ether type ip6 jump six
+    drop
+  }
+  chain resolution {
+    iifname . arp saddr ether != @macs drop
+    arp saddr ip 0.0.0.0 arp operation request accept
+    iifname . arp saddr ip @from4 accept
+    drop
+  }
+  chain four {
+    iifname . ip saddr @from4 accept
+    drop
+  }
+  chain six {
+    icmpv6 type { nd-router-advert, nd-redirect } drop
+    icmpv6 type nd-neighbor-advert meta iifname . @th,64,128 != @told6 drop
+    ip6 saddr :: icmpv6 type { nd-neighbor-solicit, mld-listener-report, mld2-listener-report } accept
+    iifname . ip6 saddr @from6 accept
+    drop
+  }
+}
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn published_ports_lead_to_each_family_they_can() {
+        let port = |text: &str| text.parse::<Port>().unwrap();
+        let to = ["10.89.0.2".parse().unwrap(), "fd00::2".parse().unwrap()];
+        let tag = Tag::of("/run/berth");
+        let rules = |text: &str| change(&tag, "add", &of_ports(&[port(text)], &to));
+        let table = tag.table();
+        assert_eq!(
+            rules("8080:80"),
+            format!(
+                "add element inet {table} any4 {{ tcp . 8080 : 10.89.0.2 . 80 }}\n\
+                 add element inet {table} any6 {{ tcp . 8080 : fd00::2 . 80 }}\n"
+            )
+        );
+        assert_eq!(
+            rules("127.0.0.1:53-54:1053-1054/udp"),
+            format!(
+                "add element inet {table} at4 {{ 127.0.0.1 . udp . 53 : 10.89.0.2 . 1053 }}\n\
+                 add element inet {table} at4 {{ 127.0.0.1 . udp . 54 : 10.89.0.2 . 1054 }}\n"
+            )
+        );
+    }
+
+    #[test]
+    fn only_what_forwarding_opened_is_closed() {
+        let tag = Tag::of("/run/berth");
+        let text = |ipv4, ipv6| chains(&tag, Router { ipv4, ipv6 });
+        assert!(!text(true, true).contains("meta nfproto ipv4 drop"));
+        assert!(text(false, true).contains("meta nfproto ipv4 drop"));
+        assert!(!text(false, true).contains("meta nfproto ipv6 drop"));
+        assert!(!text(false, false).contains('@') || !text(false, false).contains("@TABLE@"));
+    }
+}

@@ -1,0 +1,240 @@
+//! Netlink: requests to the kernel's networking, answered before the call returns.
+//!
+//! A [`Message`] is bytes in the kernel's layout (netlink(7)): a header of the family and
+//! attributes, which may hold attributes. A [`Socket`] belongs to the network namespace it
+//! was made in, wherever its owner goes. What must hold: every request is answered once
+//! (`NLM_F_ACK`), and the answer is awaited.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+
+/// `NLM_F_CREATE | NLM_F_EXCL`: make it, it must not be there.
+pub const CREATE: u16 = 0x600;
+/// `NLM_F_ROOT | NLM_F_MATCH`: all there are.
+const DUMP: u16 = 0x300;
+/// `NLM_F_REQUEST | NLM_F_ACK`.
+const REQUEST: u16 = 0x5;
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const HEADER: usize = 16;
+/// Room for one datagram of answers; the kernel makes none larger for a dump.
+const ANSWER: usize = 64 * 1024;
+/// `NLA_F_NESTED`.
+const NESTED: u16 = 0x8000;
+
+/// A request.
+#[derive(Debug, Clone)]
+pub struct Message {
+    kind: u16,
+    flags: u16,
+    body: Vec<u8>,
+}
+
+impl Message {
+    /// A request of this kind; `header` is what its family begins with.
+    pub fn new(kind: u16, flags: u16, header: &[u8]) -> Self {
+        Self { kind, flags, body: header.to_vec() }
+    }
+
+    /// Adds an attribute.
+    #[must_use]
+    pub fn with(mut self, kind: u16, value: &[u8]) -> Self {
+        self.put(kind, value);
+        self
+    }
+
+    /// Adds an attribute that is a string, ended by a zero.
+    #[must_use]
+    pub fn with_text(self, kind: u16, text: &str) -> Self {
+        let mut value = text.as_bytes().to_vec();
+        value.push(0);
+        self.with(kind, &value)
+    }
+
+    /// Adds an attribute that is a number.
+    #[must_use]
+    pub fn with_number(self, kind: u16, number: u32) -> Self {
+        self.with(kind, &number.to_ne_bytes())
+    }
+
+    /// Adds an attribute whose value is what `fill` adds.
+    #[must_use]
+    pub fn with_nested(mut self, kind: u16, fill: impl FnOnce(Self) -> Self) -> Self {
+        let inner = fill(Self::new(0, 0, &[]));
+        self.put(kind | NESTED, &inner.body);
+        self
+    }
+
+    /// Adds bytes as they are, such as a header within an attribute.
+    #[must_use]
+    pub fn with_bytes(mut self, bytes: &[u8]) -> Self {
+        self.body.extend_from_slice(bytes);
+        self.pad();
+        self
+    }
+
+    fn put(&mut self, kind: u16, value: &[u8]) {
+        let length = u16::try_from(value.len().saturating_add(4)).unwrap_or(u16::MAX);
+        self.body.extend_from_slice(&length.to_ne_bytes());
+        self.body.extend_from_slice(&kind.to_ne_bytes());
+        self.body.extend_from_slice(value);
+        self.pad();
+    }
+
+    fn pad(&mut self) {
+        let whole = self.body.len().next_multiple_of(4);
+        self.body.resize(whole, 0);
+    }
+
+    fn encode(&self, flags: u16, sequence: u32) -> Vec<u8> {
+        let length = u32::try_from(self.body.len().saturating_add(HEADER)).unwrap_or(u32::MAX);
+        let mut bytes = length.to_ne_bytes().to_vec();
+        bytes.extend_from_slice(&self.kind.to_ne_bytes());
+        bytes.extend_from_slice(&(self.flags | flags).to_ne_bytes());
+        bytes.extend_from_slice(&sequence.to_ne_bytes());
+        bytes.extend_from_slice(&[0; 4]);
+        bytes.extend_from_slice(&self.body);
+        bytes
+    }
+}
+
+/// A piece of an answer: what follows the netlink header.
+pub type Piece = Vec<u8>;
+
+/// A socket of one network namespace.
+#[derive(Debug)]
+pub struct Socket {
+    fd: OwnedFd,
+    sequence: u32,
+}
+
+impl Socket {
+    /// A socket for links, addresses and routes, in the caller's network namespace.
+    ///
+    /// # Errors
+    /// As socket(2).
+    pub fn route() -> io::Result<Self> {
+        // Protocol 0 is NETLINK_ROUTE.
+        let flags = SocketFlags::CLOEXEC;
+        let (family, kind) = (AddressFamily::NETLINK, SocketType::RAW);
+        let fd = rustix::net::socket_with(family, kind, flags, None)?;
+        Ok(Self { fd, sequence: 0 })
+    }
+
+    /// Carries out a request.
+    ///
+    /// # Errors
+    /// The kernel's errno.
+    pub fn request(&mut self, message: &Message) -> io::Result<()> {
+        self.exchange(message, REQUEST).map(drop)
+    }
+
+    /// Asks about one thing.
+    ///
+    /// # Errors
+    /// The kernel's errno.
+    pub fn ask(&mut self, message: &Message) -> io::Result<Option<Piece>> {
+        Ok(self.exchange(message, REQUEST)?.into_iter().next())
+    }
+
+    /// Asks for a list; at most a few thousand pieces are kept.
+    ///
+    /// # Errors
+    /// The kernel's errno.
+    pub fn dump(&mut self, message: &Message) -> io::Result<Vec<Piece>> {
+        self.exchange(message, REQUEST | DUMP)
+    }
+
+    fn exchange(&mut self, message: &Message, flags: u16) -> io::Result<Vec<Piece>> {
+        const MOST: usize = 16 * 1024;
+        self.sequence = self.sequence.wrapping_add(1);
+        let bytes = message.encode(flags, self.sequence);
+        rustix::net::send(&self.fd, &bytes, SendFlags::empty())?;
+        let mut buffer = vec![0; ANSWER];
+        let mut pieces = Vec::new();
+        loop {
+            let count = match rustix::net::recv(&self.fd, buffer.as_mut_slice(), RecvFlags::empty())
+            {
+                Ok((count, _)) => count,
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            let mut rest = buffer.get(..count).unwrap_or_default();
+            while let Some((kind, sequence, body, after)) = split(rest) {
+                rest = after;
+                match kind {
+                    // The answer to something that was given up.
+                    _ if sequence != self.sequence => {}
+                    NLMSG_ERROR | NLMSG_DONE => {
+                        let errno = body.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
+                        return match errno {
+                            0.. => Ok(pieces),
+                            _ => Err(io::Error::from_raw_os_error(errno.saturating_neg())),
+                        };
+                    }
+                    _ if pieces.len() < MOST => pieces.push(body.to_vec()),
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+/// Kind, sequence and body of the first message, and what follows it.
+fn split(bytes: &[u8]) -> Option<(u16, u32, &[u8], &[u8])> {
+    let length = usize::try_from(u32::from_ne_bytes(*bytes.first_chunk()?)).ok()?;
+    let kind = u16::from_ne_bytes(*bytes.get(4..6)?.first_chunk()?);
+    let sequence = u32::from_ne_bytes(*bytes.get(8..12)?.first_chunk()?);
+    let body = bytes.get(HEADER..length)?;
+    let after = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+    Some((kind, sequence, body, after))
+}
+
+/// The attributes of a piece, behind a header of this many bytes: kind and value.
+pub fn attributes(piece: &[u8], header: usize) -> impl Iterator<Item = (u16, &[u8])> {
+    let mut rest = piece.get(header..).unwrap_or_default();
+    std::iter::from_fn(move || {
+        let length = usize::from(u16::from_ne_bytes(*rest.first_chunk()?));
+        let kind = u16::from_ne_bytes(*rest.get(2..4)?.first_chunk()?);
+        let value = rest.get(4..length)?;
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind & !NESTED, value))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_are_padded_and_nested() {
+        let message = Message::new(16, CREATE, &[0; 4])
+            .with_text(3, "b0")
+            .with_nested(18, |it| it.with_number(1, 7));
+        let bytes = message.encode(REQUEST, 1);
+        assert_eq!(bytes.len(), HEADER + 4 + 8 + 12);
+        assert_eq!(u32::from_ne_bytes(*bytes.first_chunk().unwrap()) as usize, bytes.len());
+        let (_, _, body, rest) = split(&bytes).unwrap();
+        assert!(rest.is_empty());
+        let found: Vec<_> = attributes(body, 4).collect();
+        assert_eq!(found[0], (3, &b"b0\0"[..]));
+        assert_eq!(found[1].0, 18);
+        assert_eq!(attributes(found[1].1, 0).next(), Some((1, &7_u32.to_ne_bytes()[..])));
+    }
+
+    #[test]
+    fn a_cut_answer_is_the_end_of_it() {
+        assert!(split(&[0; 15]).is_none());
+        assert_eq!(attributes(&[9, 0, 1, 0, 1], 0).count(), 0);
+        // A length of nothing would never end.
+        assert_eq!(attributes(&[0, 0, 1, 0, 0, 0, 0, 0], 0).count(), 0);
+    }
+
+    #[test]
+    fn the_kernel_lists_its_links() {
+        let links = Socket::route().unwrap().dump(&Message::new(18, 0, &[0; 16])).unwrap();
+        assert!(links.iter().any(|link| attributes(link, 16).any(|it| it == (3, b"lo\0"))));
+    }
+}
