@@ -31,7 +31,7 @@ total=0
 for path in /proc/[0-9]*; do
     read -r name <$path/comm || continue
     case $name in
-        sleep | sh | beacon | collect | agetty | getty | login | systemd-udevd | udevd | udevadm | pgrep) continue ;;
+        sleep | sh | beacon | collect | agetty | getty | login | *udev* | pgrep) continue ;;
     esac
     pss=$(sed -n 's/^Pss: *\\([0-9]*\\) kB/\\1/p' $path/smaps_rollup 2>/dev/null)
     [ -z "$pss" ] || total=$((total + pss))
@@ -62,10 +62,10 @@ def systemd_files():
 
 
 def runit_files():
-    files = {f"/etc/service/bench-{n}/run": f"#!/bin/sh\nexec /srv/beacon {n}\n" for n in range(SERVICES)}
-    files["/etc/service/collect/run"] = "#!/bin/sh\nexec /srv/collect\n"
+    files = {f"/srv/sv/bench-{n}/run": f"#!/bin/sh\nexec /srv/beacon {n}\n" for n in range(SERVICES)}
+    files["/srv/sv/collect/run"] = "#!/bin/sh\nexec /srv/collect\n"
     # The device manager that the others have.
-    files["/etc/service/udev/run"] = (
+    files["/srv/sv/udev/run"] = (
         "#!/bin/sh\n(sleep 1; udevadm trigger --action=add) &\nexec /lib/systemd/systemd-udevd\n"
     )
     # Debian's own stages run init scripts that are not installed; these mount and go on.
@@ -75,9 +75,9 @@ def runit_files():
         "mkdir -p /dev/pts /etc/runit; mount -t devpts pts /dev/pts\n: >/etc/runit/stopit\n"
         "chmod 0 /etc/runit/stopit\nexit 0\n"
     )
-    files["/etc/runit/2"] = "#!/bin/sh\nexport PATH=/usr/sbin:/usr/bin:/sbin:/bin\nexec runsvdir -P /etc/service\n"
+    files["/etc/runit/2"] = "#!/bin/sh\nexport PATH=/usr/sbin:/usr/bin:/sbin:/bin\nexec runsvdir -P /srv/sv\n"
     files["/etc/runit/3"] = (
-        "#!/bin/sh\nexport PATH=/usr/sbin:/usr/bin:/sbin:/bin\nsv -w 5 force-stop /etc/service/*\n"
+        "#!/bin/sh\nexport PATH=/usr/sbin:/usr/bin:/sbin:/bin\nsv -w 5 force-stop /srv/sv/*\n"
         "umount -a -r\nmount -o remount,ro /\nexit 0\n"
     )
     return files, "init 0"

@@ -148,6 +148,7 @@ fn start(mut options: Options, clock: Clock, troubles: Vec<String>) -> Result<Da
         stopped,
         ranges,
         children: false,
+        rest: None,
         program: own_path,
         upgrade: None,
         ledger,

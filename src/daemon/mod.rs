@@ -157,6 +157,8 @@ struct Daemon {
     stderr: Rc<OwnedFd>,
     /// Whether a child may be waiting to be reaped.
     children: bool,
+    /// When memory is given back, unless something happens before: see [`memory::REST`].
+    rest: Option<Time>,
     /// This program's file, as it was called when it began.
     program: PathBuf,
     upgrade: Option<Upgrade>,
@@ -180,6 +182,9 @@ impl Daemon {
             let timeout = self.timeout();
             if let Err(error) = self.poller.wait(timeout, &mut ready) {
                 self.journal.say(&format!("cannot wait for events: {error}"));
+            }
+            if !ready.is_empty() {
+                self.rest = self.clock.now().0.checked_add(memory::REST).map(Time);
             }
             for one in &ready {
                 if self.poller.still_there(one) {
@@ -230,6 +235,7 @@ impl Daemon {
             self.reader.as_ref().and_then(Reader::deadline),
             self.phase.deadline(),
             self.upgrade_deadline(),
+            self.rest,
         ];
         let nearest = deadlines.into_iter().flatten().min()?;
         Some(nearest.0.saturating_sub(self.clock.now().0))
@@ -270,6 +276,10 @@ impl Daemon {
         }
         if let Some(reader) = self.reader.as_mut().filter(|reader| due(reader.deadline())) {
             reader.give_up();
+        }
+        if due(self.rest) {
+            self.rest = None;
+            memory::trim();
         }
         if due(self.upgrade_deadline()) {
             self.upgrade_is_late();

@@ -12,6 +12,7 @@ use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -20,6 +21,7 @@ use rustix::io::Errno;
 
 use super::merge::{Lines, Merge};
 use super::read::{Entry, LogError, Query, names};
+use crate::sys::memory;
 
 /// Lines handed out before the kernel is asked for news again, so that a flood of one
 /// unit does not keep the others from being merged in.
@@ -95,9 +97,15 @@ impl Follow {
     fn wait(&self) -> Result<bool, LogError> {
         let mut polled = vec![PollFd::new(&self.inotify, PollFlags::IN)];
         polled.extend(self.until.as_ref().map(|until| PollFd::new(until, PollFlags::IN)));
-        let at_once = Timespec::default();
-        let timeout = self.merge.has_more().then_some(&at_once);
-        match poll(&mut polled, timeout) {
+        let more = self.merge.has_more();
+        let patience = if more { Duration::ZERO } else { memory::REST };
+        let patience = Timespec::try_from(patience).unwrap_or_default();
+        let mut found = poll(&mut polled, Some(&patience));
+        if found == Ok(0) && !more {
+            memory::trim();
+            found = poll(&mut polled, None);
+        }
+        match found {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(self.failed(errno)),
         }

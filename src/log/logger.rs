@@ -22,6 +22,7 @@ use super::pump::{Output, Pump, Turn};
 use super::source::{Line, Parting, Source};
 use super::watch::Watch;
 use crate::sys::fd::set_nonblocking;
+use crate::sys::memory;
 use crate::unit::model;
 
 /// Tokens from here on are the logger's own.
@@ -119,13 +120,8 @@ impl Logger {
             if self.is_done() {
                 return Ok(());
             }
-            let timeout = self.until_retry();
             events.clear();
-            let room = rustix::buffer::spare_capacity(&mut events);
-            match epoll::wait(&self.epoll, room, timeout.as_ref()) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(errno) => return Err(errno.into()),
-            }
+            self.wait(&mut events)?;
             for event in &events {
                 match event.data.u64() {
                     BERTH => self.hear(),
@@ -136,6 +132,22 @@ impl Logger {
             }
             self.retry_due();
         }
+    }
+
+    /// Waits for something to do; when there is nothing for a while, with less memory.
+    fn wait(&self, events: &mut Vec<epoll::Event>) -> io::Result<()> {
+        let rest = Timespec::try_from(memory::REST).unwrap_or_default();
+        let retry = self.until_retry();
+        let first = retry.filter(|retry| *retry < rest).unwrap_or(rest);
+        for timeout in [Some(first), retry] {
+            let room = rustix::buffer::spare_capacity(events);
+            match epoll::wait(&self.epoll, room, timeout.as_ref()) {
+                Ok(0) if timeout == Some(rest) => memory::trim(),
+                Ok(_) | Err(rustix::io::Errno::INTR) => return Ok(()),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(())
     }
 
     /// Once no pipe is left, nobody is left who could say something on a datagram socket

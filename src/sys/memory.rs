@@ -1,6 +1,7 @@
 //! Memory that this process holds and does not need.
 
 use std::ffi::c_void;
+use std::time::Duration;
 
 unsafe extern "C" {
     /// Where the program begins in memory, by the linker.
@@ -8,6 +9,10 @@ unsafe extern "C" {
     /// Where its code ends.
     static etext: u8;
 }
+
+/// How long a process that stays has had nothing to do before it calls [`trim`]: what it
+/// did last is then not what it does next, and nobody waits for it.
+pub const REST: Duration = Duration::from_millis(250);
 
 /// For moments after which much less is needed than before: gives free pages, also those
 /// between others in use, back to the kernel (`malloc_trim(3)`), and lets go of the
