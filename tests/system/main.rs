@@ -42,6 +42,7 @@ mod restart;
 mod rig;
 mod secrets;
 mod stopping;
+mod traces;
 mod upgrade;
 mod users;
 mod verbs;
