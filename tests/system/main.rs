@@ -42,7 +42,6 @@ mod restart;
 mod rig;
 mod secrets;
 mod stopping;
-mod traces;
 mod upgrade;
 mod users;
 mod verbs;

@@ -1,13 +1,16 @@
 //! A supervisor in namespaces of its own, and hands to work it with.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::traces::{is_descendant, remove_groups};
+#[path = "traces.rs"]
+mod traces;
+
+use traces::{is_descendant, remove_groups};
 
 /// Longest wait for a condition. Generous: the machine may be busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(30);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
-use crate::rig::{PATIENCE, pause};
+use super::{PATIENCE, pause};
 
 /// Whether a process descends from another.
 pub fn is_descendant(pid: i32, ancestor: u32) -> bool {
