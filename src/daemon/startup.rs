@@ -269,9 +269,11 @@ fn record(lock: &mut File, root: &Root) -> io::Result<()> {
         text.push_str(&path.display().to_string());
         text.push('\n');
     }
+    // In this order: killed in between, it still names the groups, in which units may run
+    // that were taken over. What is then left of the older text names none.
     lock.rewind()?;
-    lock.set_len(0)?;
-    lock.write_all(text.as_bytes())
+    lock.write_all(text.as_bytes())?;
+    lock.set_len(u64::try_from(text.len()).unwrap_or(u64::MAX))
 }
 
 /// Removes what is only there while a supervisor runs.
