@@ -25,7 +25,9 @@ mod network;
 mod notify;
 mod options;
 pub mod poller;
+mod pool;
 mod processes;
+mod ranges;
 mod reader;
 mod stage;
 mod startup;
@@ -34,6 +36,7 @@ mod upgrade;
 
 pub use boot::{check, run};
 pub use options::{First, Options, Sources};
+pub use pool::Pool;
 pub use upgrade::{rehearse, resume};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -53,6 +56,7 @@ use live::Live;
 use logger::Logger;
 use network::Network;
 use poller::{Poller, ReadySource, Role, Source, Watched};
+use ranges::Ranges;
 use reader::Reader;
 use serde::{Deserialize, Serialize};
 use stage::Stage;
@@ -99,6 +103,8 @@ enum Owner {
     Helper,
     /// Writes down which units stay down.
     Stopped,
+    /// Writes down which unit has which user numbers.
+    Ranges,
     /// A new program that reads what it would be handed.
     Rehearsal,
 }
@@ -144,6 +150,7 @@ struct Daemon {
     /// Instances of templates that somebody started by name.
     instances: Vec<String>,
     stopped: Stopped,
+    ranges: Ranges,
     #[serde(with = "crate::sys::kept")]
     stdout: Rc<OwnedFd>,
     #[serde(with = "crate::sys::kept")]
@@ -193,6 +200,7 @@ impl Daemon {
             }
             self.on_time();
             self.think(&mut actions);
+            self.write_ranges();
             self.serve_next();
             self.look_for_an_end();
             self.slim(&mut actions);

@@ -344,18 +344,23 @@ impl Daemon {
         }
     }
 
-    /// The process whose network namespace is to be filled is there. One that shares
-    /// another's gets that.
-    pub(super) fn connect(&mut self, id: UnitId, run: Run, role: Role) -> Result<(), String> {
+    /// The network namespace that is to be filled is there.
+    pub(super) fn connect(&mut self, id: UnitId, run: Run) {
+        let live = self.lives.get_mut(&id).filter(|live| live.run == run);
+        let attachment = live.and_then(|live| live.network.as_mut());
+        if let Some(attachment) = attachment.filter(|it| it.step == Step::Assigned) {
+            attachment.step = Step::Joining;
+            self.order(Order::Join { ticket: ticket(id, run) });
+        }
+    }
+
+    /// A process that shares another's network gets that.
+    pub(super) fn share_network(&mut self, id: UnitId, run: Run, role: Role) -> Result<(), String> {
         let Some(live) = self.lives.get_mut(&id).filter(|live| live.run == run) else {
             return Ok(());
         };
         let unit = live.unit.clone();
-        let owner = unit.service().and_then(|service| service.network_owner());
-        if let Some(attachment) = live.network.as_mut().filter(|it| it.step == Step::Assigned) {
-            attachment.step = Step::Joining;
-            self.order(Order::Join { ticket: ticket(id, run) });
-        } else if let Some(owner) = owner {
+        if let Some(owner) = unit.service().and_then(|service| service.network_owner()) {
             let holder = self.machine.find(owner).and_then(|owner| self.lives.get(&owner));
             let holder = holder.and_then(|live| live.holder()?.try_clone_to_owned().ok());
             let holder =

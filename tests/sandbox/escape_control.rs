@@ -9,7 +9,7 @@ use berth::container::step::Op;
 use berth::sys::peer::{self, Home, Place};
 use berth::unit::model::{Namespaces, Service};
 
-use super::rig::{Rig, Test, bind, service, unit};
+use super::rig::{Rig, Test, bind, first_user, service, unit};
 
 pub const TESTS: &[Test] = &[
     ("the_runtime_directory_is_hidden", the_runtime_directory_is_hidden),
@@ -59,7 +59,7 @@ fn place_of(rig: &Rig, argv: &[&str], change: impl FnOnce(&mut Service)) -> Plac
     assert_eq!(running.line(), "connected");
     let (socket, _) = listener.accept().unwrap();
     let who = peer::credentials(socket.as_fd()).unwrap();
-    assert_eq!(who.uid, 0);
+    assert_eq!(who.uid, if running.users().is_some() { first_user(rig.runs()) } else { 0 });
     let place = Home::own().unwrap().place(socket.as_fd(), who).unwrap();
     running.down();
     place
@@ -67,6 +67,8 @@ fn place_of(rig: &Rig, argv: &[&str], change: impl FnOnce(&mut Service)) -> Plac
 
 fn a_container_with_the_socket() {
     let rig = Rig::new();
+    // Its pid namespace alone is enough.
+    rig.host_users.set(true);
     let (runtime, argv) =
         (rig.path("runtime"), ["perl", "-e", CONNECT, "/mnt/control.sock", "stay"]);
     let place = place_of(&rig, &argv, |s| s.mounts.push(bind(&runtime, "/mnt")));

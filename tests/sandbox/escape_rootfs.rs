@@ -10,7 +10,7 @@ use berth::container::step::Op;
 use berth::unit::model::{At, Id, Service, Sysctl, User, Writable};
 
 use super::attempt::{ESCAPED, naive};
-use super::rig::{Rig, Test, on_tree};
+use super::rig::{Rig, Test, on_tree, service, unit};
 
 pub const TESTS: &[Test] = &[
     ("etc_is_an_absolute_link", || linked_etc(str::to_owned)),
@@ -147,6 +147,12 @@ fn the_number_that_is_none_is_not_root() {
 
 fn the_highest_numbers_are_what_they_say() {
     let rig = Rig::new();
+    let mut far = unit("web", &["true"]);
+    let user = User { user: Id::Number(65_536), group: None };
+    service(&mut far).user = Some(At { value: user, line: 4 });
+    let text = rig.up(&far).err().unwrap();
+    assert!(text.contains("the unit's user namespace has no such number"), "{text}");
+    rig.host_users.set(true);
     for number in [1_u32 << 31, u32::MAX - 1, 65_535, 65_536] {
         let output = rig.shell("id -u; id -g", |s| {
             let id = Id::Number(number);
@@ -195,7 +201,7 @@ fn dev_console_and_pts_are_links() {
     assert_eq!(output.good(), "tmpfs\ndevpts\ntmpfs\n");
     assert_eq!(std::fs::read_to_string(&victim).unwrap(), "");
     // The control: whose /dev is that of the tree.
-    rig.without.set(|op| matches!(op, Op::Dev | Op::Socket(_) | Op::Mask(_)));
+    rig.without.set(|op| matches!(op, Op::Dev { .. } | Op::Socket(_) | Op::Mask(_)));
     let text = rig.failure(|s| on_tree(s, &tree, Writable::Direct));
     assert!(text.contains("/dev/null"), "{text}");
     naive(&format!("echo escaped > {tree}/dev/console"));
@@ -241,7 +247,7 @@ fn a_setting_of_the_tree_is_not_written() {
     });
     assert_eq!(output.good(), "1234\n");
     // Not even if that was forgotten: what is there must be a procfs.
-    rig.without.set(|op| matches!(op, Op::Proc));
+    rig.without.set(|op| matches!(op, Op::Proc { .. }));
     let text = rig.failure(|s| {
         on_tree(s, &tree, Writable::Direct);
         setting(s);
