@@ -15,6 +15,8 @@
 
 #[path = "system/rig.rs"]
 mod rig;
+#[path = "examples/wordpress.rs"]
+mod wordpress;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -27,13 +27,17 @@ copy_tree('/var/lib/wordpress/wp-content', $content);
 function wp_new_blog_notification() {
 }
 
-// WordPress answers a missing database with a page and exit code 0, so look first.
+// WordPress answers a missing database with a page and exit code 0, so look first. Later
+// starts have ended above, so it is only this one that waits for the database.
 mysqli_report(MYSQLI_REPORT_OFF);
 $password = trim(file_get_contents('/run/secrets/db-password'));
-$database = @mysqli_connect('mariadb', 'wordpress', $password, 'wordpress');
-if (!$database) {
-    fwrite(STDERR, 'the database cannot be reached: ' . mysqli_connect_error() . "\n");
-    exit(75);
+$deadline = time() + 50;
+while (!($database = @mysqli_connect('mariadb', 'wordpress', $password, 'wordpress'))) {
+    if (time() > $deadline) {
+        fwrite(STDERR, 'the database cannot be reached: ' . mysqli_connect_error() . "\n");
+        exit(75);
+    }
+    usleep(100000);
 }
 mysqli_close($database);
 
