@@ -62,6 +62,9 @@ fn wordpress_lives_in_containers() {
     let first = start(&mut rig);
     rig.wait_state("default", "running");
     the_site_is_whole(&rig);
+    for name in ["mariadb", "nginx"] {
+        rig.wait_for("a healthy verdict", |rig| rig.status(name)["health"] == "healthy");
+    }
     each_that_dies_comes_back(&rig);
     without_its_stores(&rig);
     let stopped = stop_all(&rig);
