@@ -150,7 +150,7 @@ fn each_that_dies_comes_back(rig: &Rig) {
     }
 }
 
-/// Without Redis the site is slower, without MariaDB it says so; nobody is restarted for it.
+/// Without Redis the site is slower, without its database it says so; nobody is restarted for it.
 fn without_its_stores(rig: &Rig) {
     let (nginx, wordpress) = (rig.main_pid("nginx"), rig.main_pid("wordpress"));
     rig.ctl_ok(&["stop", "redis"]);
