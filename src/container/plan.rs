@@ -349,7 +349,7 @@ impl Sandbox<'_> {
         if !files.is_empty() {
             self.push(Op::Files(files));
         }
-        let seen = self.state_in_binds();
+        let seen = self.own_in_binds();
         if !seen.is_empty() {
             self.push(Op::Hide { paths: seen });
         }
@@ -503,9 +503,10 @@ impl Sandbox<'_> {
             .collect()
     }
 
-    /// Where a directory of the host that the unit is shown has berth's state somewhere below:
-    /// nobody asked for that. What is bound by its own path, or shared with the host, is left.
-    fn state_in_binds(&self) -> Vec<String> {
+    /// Where a directory of the host that the unit is shown has berth's own directories somewhere
+    /// below: nobody asked for that. What is bound by its own path, or shared with the host, is
+    /// left.
+    fn own_in_binds(&self) -> Vec<String> {
         let mut seen = Vec::new();
         for At { value: mount, .. } in &self.service.mounts {
             let MountSource::Bind { path, propagation, .. } = &mount.source else { continue };
@@ -513,8 +514,8 @@ impl Sandbox<'_> {
                 continue;
             }
             let top = path.trim_end_matches('/');
-            for state in [self.context.state, DEFAULT_STATE] {
-                let below = state.strip_prefix(top).filter(|rest| rest.starts_with('/'));
+            for own in [self.context.runtime, self.context.state, DEFAULT_STATE] {
+                let below = own.strip_prefix(top).filter(|rest| rest.starts_with('/'));
                 let inside = below.map(|rest| format!("{}{rest}", mount.target));
                 seen.extend(inside.filter(|path| !seen.contains(path)));
             }

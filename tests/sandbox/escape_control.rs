@@ -13,6 +13,7 @@ use super::rig::{Rig, Test, bind, first_user, service, unit};
 
 pub const TESTS: &[Test] = &[
     ("the_runtime_directory_is_hidden", the_runtime_directory_is_hidden),
+    ("a_directory_above_the_runtime_directory_shows_no_socket", a_directory_above),
     ("a_container_with_the_socket_is_known_as_one", a_container_with_the_socket),
     ("root_of_a_user_namespace_is_known_as_such", root_of_a_user_namespace),
     ("abstract_sockets_are_out_of_reach", abstract_sockets),
@@ -47,6 +48,25 @@ fn the_runtime_directory_is_hidden() {
     let rig = Rig::new();
     let _listener = listen(&rig);
     is_hidden(&rig, &rig.path("runtime/control.sock"));
+}
+
+/// A unit that is shown a directory of the host for another reason: what is below for berth's
+/// own use is not for it, and what was bound by its own path is.
+fn a_directory_above() {
+    let rig = Rig::new();
+    let _listener = listen(&rig);
+    let runtime = rig.path("runtime");
+    let above = runtime.strip_suffix("/runtime").unwrap();
+    let look = |source: &str, path: &str| {
+        let mut unit = unit("web", &["perl", "-e", "print -S $ARGV[0] ? 'seen' : 'no'", path]);
+        service(&mut unit).mounts.push(bind(source, "/host"));
+        rig.run(&unit).output
+    };
+    assert_eq!(look(above, "/host/runtime/control.sock"), "no");
+    assert_eq!(look(&runtime, "/host/control.sock"), "seen");
+    rig.without.set(|op| matches!(op, Op::Hide { .. }));
+    assert_eq!(look(above, "/host/runtime/control.sock"), "seen");
+    rig.without.set(|_| false);
 }
 
 /// Where the supervisor sees a peer that connects from a unit.
