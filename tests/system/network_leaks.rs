@@ -100,3 +100,21 @@ fn a_new_supervisor_goes_on_with_what_a_killed_one_left_and_removes_the_rest() {
     rig.wait_for("the host as it was", |rig| state(rig) == before);
     assert!(!rig.path("run/network/active").exists());
 }
+
+#[test]
+fn the_first_unit_makes_its_network_once() {
+    let rig =
+        Rig::up("[network.n]\n[service.a]\ncommand = \"sleep infinity\"\nnetworks = [\"n\"]\n");
+    rig.wait_state("a", "running");
+    // The kernel numbers devices as they come: what is made, removed and made again has a
+    // higher number.
+    let (_, text) = rig.on_host("ip -o link");
+    let devices = text.lines().map(|line| {
+        let (number, rest) = line.split_once(": ").unwrap();
+        (number.parse::<u32>().unwrap(), rest)
+    });
+    let (bridges, others): (Vec<_>, Vec<_>) = devices.partition(|(_, rest)| rest.starts_with("bb"));
+    assert_eq!(bridges.len(), 1, "{text}");
+    let before = others.iter().filter(|(_, rest)| !rest.starts_with("bp")).map(|it| it.0).max();
+    assert_eq!(bridges[0].0, before.unwrap() + 1, "{text}");
+}

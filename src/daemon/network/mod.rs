@@ -319,8 +319,13 @@ impl Daemon {
         if let Some(live) = self.lives.get_mut(&id) {
             live.network = Some(Box::new(attachment));
         }
-        self.want_keeper();
-        self.order(Order::Assign { ticket: ticket(id, run), wants });
+        if self.network.wanted {
+            self.order(Order::Assign { ticket: ticket(id, run), wants });
+        } else {
+            // The first keeper is told of this one with everything else there is: asked
+            // twice, it would take back what it has just made.
+            self.want_keeper();
+        }
         true
     }
 
