@@ -216,6 +216,11 @@ impl Daemon {
     fn entry(&self, id: UnitId) -> Option<Entry> {
         let live = self.lives.get(&id)?;
         let main = live.main.as_ref()?;
+        let init = match (&live.sandbox, &live.inherited_init) {
+            (Some(init), _) => Some(Seen::now(init.pid)),
+            (None, Some(init)) => Some(Seen::now(pidfd::number(init.as_fd())?)),
+            (None, None) => None,
+        };
         let streams = self.logger.held(&live.streams);
         let streams = streams.map(|(stream, fd)| Some((stream, inode_number(fd).ok()?)));
         Some(Entry {
@@ -223,7 +228,7 @@ impl Daemon {
             run: live.run.0,
             definition: fingerprint(&live.unit),
             main: Seen::now(main.pid),
-            init: live.sandbox.as_ref().map(|init| Seen::now(init.pid)),
+            init,
             restarts: self.machine.restarts(id),
             streams: streams.collect::<Option<_>>()?,
             notify: match &live.notify {

@@ -25,7 +25,7 @@ use crate::supervisor::Machine;
 use crate::supervisor::request::{ApplyPlan, Request, Wish};
 use crate::sys::limits::{self, Resource};
 use crate::sys::{memory, mount, program, reap, signal};
-use crate::unit::model::{self, Namespaces, Unit, UnitSet};
+use crate::unit::model::{self, Unit, UnitSet};
 use crate::unit::{self, Loaded, Previous, limits as bounds};
 
 /// Usage or unit files are wrong.
@@ -308,50 +308,6 @@ impl Daemon {
         }
         let services = loaded.set.units.iter().any(|unit| unit.service().is_some());
         (!services).then(|| "there is no service in the unit directories".to_owned())
-    }
-
-    /// Why `berth up` has nothing to do with these units, if that is so.
-    fn objection(&self, set: &UnitSet) -> Option<String> {
-        if !self.options.is_up() {
-            return None;
-        }
-        if !set.units.iter().any(|unit| unit.service().is_some()) {
-            return Some("there is no service in the files (*.toml) that were named".to_owned());
-        }
-        let name = self.options.exit_code_from.as_deref()?;
-        let services = || set.units.iter().filter(|unit| unit.service().is_some());
-        if services().any(|unit| unit.name == name) {
-            return None;
-        }
-        let nearest = unit::names::nearest(name, services().map(|unit| unit.name.as_str()));
-        let hint = nearest.map_or_else(String::new, |it| format!("; did you mean {it}?"));
-        Some(format!("--exit-code-from: no service is called {name}{hint}"))
-    }
-
-    /// Rights that the units need and berth has not: said once, before they fail.
-    fn say_what_is_missing(&mut self, set: &UnitSet) {
-        use rustix::thread::{CapabilitySet, capabilities};
-        let able =
-            capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN));
-        let contained = |service: &model::Service| service.namespaces.value != Namespaces::NONE;
-        if !able && set.units.iter().filter_map(|unit| unit.service()).any(contained) {
-            self.journal.say(
-                "containers need CAP_SYS_ADMIN, which berth does not have: run it as root, or \
-                 write isolation = \"none\"",
-            );
-        }
-    }
-
-    /// Mistakes where nobody waits for them.
-    fn say_mistakes(&mut self, loaded: &Loaded) {
-        for diagnostic in &loaded.diagnostics {
-            for line in diagnostic.to_string().lines() {
-                self.journal.say(line);
-            }
-        }
-        if loaded.suppressed > 0 {
-            self.journal.say(&format!("and {} mistakes more", loaded.suppressed));
-        }
     }
 
     fn start_console(&mut self) {

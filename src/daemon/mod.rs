@@ -23,6 +23,7 @@ mod logger;
 mod messages;
 mod network;
 mod notify;
+mod objections;
 mod options;
 pub mod poller;
 mod pool;

@@ -182,6 +182,14 @@ pub fn take_descriptor(pidfd: BorrowedFd<'_>, number: i32) -> io::Result<OwnedFd
     Ok(rustix::process::pidfd_getfd(pidfd, number, flags)?)
 }
 
+/// The number of an open process as this one sees it; `None` once it has been reaped.
+pub fn number(pidfd: BorrowedFd<'_>) -> Option<i32> {
+    let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
+    let text = std::fs::read_to_string(path).ok()?;
+    let number = text.lines().find_map(|line| line.strip_prefix("Pid:"))?;
+    number.trim().parse().ok().filter(|number| *number > 0)
+}
+
 /// When a process began, on `CLOCK_BOOTTIME`, to a hundredth of a second (`proc_pid_stat(5)`).
 ///
 /// # Errors
