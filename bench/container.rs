@@ -1,12 +1,13 @@
 //! Starts and ends containers as the supervisor does, and says how long one takes.
 //!
-//!     bench-container ROOTFS COUNT [plain|host|overlay] [unconfined] [host-users]
+//!     bench-container ROOTFS COUNT [plain|host|overlay] [unconfined] [host-users] [privileged]
 //!
 //! ROOTFS holds a static program /tiny. The same work as `floor_container.c`, with all
 //! that a real start has besides: plan, status channel, init, accounting, killing the
 //! group. `plain` is a process without namespaces, `host`
 //! a container on the host's tree (ROOTFS not below a private directory), `unconfined` one
-//! without a filter of system calls, `host-users` one without a user namespace. Prints
+//! without a filter of system calls, `host-users` one without a user namespace, `privileged`
+//! one without anything that keeps it from the host. Prints
 //! nanoseconds for each.
 #![allow(
     clippy::unwrap_used,
@@ -25,7 +26,7 @@ use berth::container::{
 use berth::sys::cgroup::{Group, Root, Tree};
 use berth::sys::{fd, reap, signal};
 use berth::unit::model::{
-    At, IdMaps, Namespaces, Rootfs, Seccomp, UserNamespace as Wanted, Writable,
+    At, IdMaps, Namespaces, Rootfs, Seccomp, Unit, UserNamespace as Wanted, Writable,
 };
 
 #[path = "../tests/sandbox/units.rs"]
@@ -55,6 +56,7 @@ fn main() {
     if asked("unconfined") {
         service.security.seccomp = Some(At::default_value(Seccomp::Unconfined));
     }
+    service.security.privileged = asked("privileged");
     let users = match service.user_namespace() {
         Wanted::Auto if !asked("host-users") => {
             Some(UserNamespace::new(&IdMaps::one(0x7000_0000, 0x1_0000)).unwrap())
@@ -65,15 +67,15 @@ fn main() {
     let plan = container::compile(&unit, &context).unwrap();
     let start = Instant::now();
     for _ in 0..count {
-        one(&host, &root, &plan, users.as_ref());
+        one(&host, &root, &unit, &plan, users.as_ref());
     }
     println!("{}", start.elapsed().as_nanos() / u128::from(count));
     root.remove().unwrap();
 }
 
-fn one(host: &Host, root: &Root, plan: &Plan, users: Option<&UserNamespace>) {
+fn one(host: &Host, root: &Root, unit: &Unit, plan: &Plan, users: Option<&UserNamespace>) {
     let users = users.map(UserNamespace::if_possible);
-    let mut group = root.create("web", &[], false).unwrap();
+    let mut group = container::group(root, unit, "web").unwrap();
     let mut sandbox = plan.init.then(|| container::sandbox(host, plan, &group, users).unwrap());
     if let Some(sandbox) = &mut sandbox {
         executed(sandbox, plan);

@@ -144,6 +144,7 @@ def bench_container(tools):
     candidates = {
         "berth": lambda: containers.berth(tools, tools.fresh(), count, init=True),
         "berth, init = false": lambda: containers.berth(tools, tools.fresh(), count, init=False),
+        "privileged": lambda: containers.berth(tools, tools.fresh(), count, init=True, defences=False),
     }
     if not tools.floor:
         raise processes.BenchError("bench/floor_container.c, which the goal is measured by, is missing")
@@ -152,9 +153,12 @@ def bench_container(tools):
         candidates["crun"] = lambda: containers.crun(tools, tools.fresh(), count)
     found = rounds(tools, "container", candidates)
     berth, bare = found.pop("berth"), found.pop("berth, init = false")
+    open_ones = {"berth, privileged": found.pop("privileged")}
     title = "container start + end"
-    return compare(title, "ms", berth, found, ["C floor"], 2.5) + compare(
-        f"{title}, init = false", "ms", bare, found, "C floor", 2.5
+    return (
+        compare(title, "ms", berth, found, ["C floor"], 2.5)
+        + compare(f"{title}, init = false", "ms", bare, found, ["C floor"], 2.5)
+        + compare(f"{title}, all defences", "ms", berth, open_ones, open_ones, 1.5)
     )
 
 

@@ -146,7 +146,7 @@ fn a_plain_process_with_everything() {
         let (user, group) = (Id::Name("www-data".into()), Some(Id::Number(7)));
         s.user = Some(At { value: User { user, group }, line: 9 });
         s.working_directory = At { value: "/srv".into(), line: 10 };
-        s.security.no_new_privileges = false;
+        s.security.no_new_privileges = Some(false);
         s.umask = 0o77;
     });
     expect(
@@ -324,7 +324,7 @@ fn the_sources_are_opened_before_and_attached_after_the_root_changes() {
         place(|op| matches!(op, Op::Fresh { kind: Fresh::Proc, .. })),
         place(|op| matches!(op, Op::Namespaces(_))),
         place(|op| matches!(op, Op::PrivateMounts)),
-        place(|op| matches!(op, Op::Fresh { kind: Fresh::Sys, .. })),
+        place(|op| matches!(op, Op::Fresh { kind: Fresh::Sys { writable: false }, .. })),
         place(|op| matches!(op, Op::ChangeRoot)),
         place(|op| matches!(op, Op::Attach { .. })),
         place(|op| matches!(op, Op::ReadOnlyRoot)),
@@ -356,7 +356,7 @@ fn a_filter_comes_with_the_kind_of_unit_or_its_line() {
     // Another user keeps SYS_ADMIN until the filter is there only if its sets are berth's doing.
     let with_privilege = compiled(&|s| {
         asked(s);
-        s.security.no_new_privileges = false;
+        s.security.no_new_privileges = Some(false);
     });
     assert!(with_privilege.filters_with_privilege);
     assert_eq!(with_privilege.grant, Some(Grant::INHERITED));

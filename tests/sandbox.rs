@@ -62,6 +62,8 @@ mod namespaces;
 mod numbers;
 #[path = "sandbox/paths.rs"]
 mod paths;
+#[path = "sandbox/privileged.rs"]
+mod privileged;
 #[path = "sandbox/probes.rs"]
 mod probes;
 #[path = "sandbox/process.rs"]
@@ -94,6 +96,7 @@ fn main() {
         escape_processes::TESTS,
         escape_rootfs::TESTS,
         devices::TESTS,
+        privileged::TESTS,
         seccomp::TESTS,
         escape_seccomp::TESTS,
         escape_control::TESTS,

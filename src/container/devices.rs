@@ -6,7 +6,7 @@
 
 use crate::sys::cgroup::devices::{ACCESS_ALL, DeviceRule, STANDARD};
 use crate::sys::path;
-use crate::unit::model::{At, Device, Service};
+use crate::unit::model::{At, Device, Service, UserNamespace};
 
 /// The rules for a unit; `None`: nothing is kept from it.
 ///
@@ -17,9 +17,11 @@ pub fn rules(service: &Service) -> Result<Option<Vec<DeviceRule>>, At<String>> {
     if service.security.privileged || (!service.namespaces.value.mount && asked.is_none()) {
         return Ok(None);
     }
+    // There it gets a copy of the node, which is made in its group; and inside, nobody can.
+    let copied = *service.user_namespace() != UserNamespace::None;
     let mut rules = STANDARD.to_vec();
     for At { value: device, line } in asked.iter().flatten() {
-        let rule = rule(device).map_err(|error| {
+        let rule = rule(device, copied).map_err(|error| {
             let why = format!("the device {}: {error}", device.path);
             At { value: why, line: *line }
         })?;
@@ -28,9 +30,9 @@ pub fn rules(service: &Service) -> Result<Option<Vec<DeviceRule>>, At<String>> {
     Ok(Some(rules))
 }
 
-fn rule(device: &Device) -> std::io::Result<DeviceRule> {
+fn rule(device: &Device, copied: bool) -> std::io::Result<DeviceRule> {
     let path::Node { block, major, minor } = path::device(&device.path)?.1;
-    let letters = [(device.mknod, 1), (device.read, 2), (device.write, 4)];
+    let letters = [(device.mknod || copied, 1), (device.read, 2), (device.write, 4)];
     let access = letters.iter().filter(|(on, _)| *on).fold(0, |all, (_, bit)| all | bit);
     Ok(DeviceRule { block, major, minor: Some(minor), access: access & ACCESS_ALL })
 }

@@ -88,7 +88,7 @@ pub fn compile(unit: &Unit, context: &Context<'_>) -> Option<Plan> {
     sandbox.compile();
     let slots = sandbox.slots;
     let filter = service.security.filter(namespaces);
-    let filters_with_privilege = filter.is_some() && !service.security.no_new_privileges;
+    let filters_with_privilege = filter.is_some() && !service.security.gains_nothing();
     // Another user than root has to keep what installing the filter takes.
     let inherited = filters_with_privilege.then_some((Grant::INHERITED, 0));
     let grant = Grant::of(service).or(inherited);
@@ -178,7 +178,7 @@ fn process(service: &Service, grant: Option<(Grant, u32)>) -> Vec<Step> {
         steps.push(Step { op: Op::Bound(grant), line });
     }
     // Fences need this, or a capability that the user may not have.
-    if service.security.no_new_privileges {
+    if service.security.gains_nothing() {
         steps.push(plain(Op::NoNewPrivileges));
     }
     fences(service, &mut steps);
@@ -325,18 +325,19 @@ impl Sandbox<'_> {
         let queues = (!own.ipc).then(|| self.fresh(Fresh::Queues));
         // That of a network which is another's can be made by root of the host only.
         let shared = own.network && !self.has_new_network();
-        let ready_sys = host_sys.or_else(|| shared.then(|| self.fresh(Fresh::Sys)));
+        let writable = self.writes_to_kernel();
+        let ready_sys = host_sys.or_else(|| shared.then(|| self.fresh(Fresh::Sys { writable })));
         self.namespaces();
         self.push(Op::PrivateMounts);
         // As long as the host's is in sight: the kernel shows no more of it than that does.
-        let sys = ready_sys.unwrap_or_else(|| self.fresh(Fresh::Sys));
+        let sys = ready_sys.unwrap_or_else(|| self.fresh(Fresh::Sys { writable }));
         self.push(Op::ChangeRoot);
         self.push(Op::Proc { slot: proc });
         // Before anything of the unit's can be mounted there.
         self.sysctls();
         self.push(Op::Sys { slot: sys });
         if own.cgroup {
-            self.push(Op::CgroupMount);
+            self.push(Op::CgroupMount { writable });
         }
         self.push(Op::Dev { slot: nodes, queues });
         self.steps.extend(devices);
@@ -388,6 +389,12 @@ impl Sandbox<'_> {
             let op = op(Covered::Path(path.clone()));
             self.steps.push(Step { op, line: *line });
         }
+    }
+
+    /// Whether it gets back what is read-only for every other unit. Root of a user namespace
+    /// could change nothing there anyway.
+    fn writes_to_kernel(&self) -> bool {
+        self.service.security.privileged && *self.service.user_namespace() == UserNamespace::None
     }
 
     /// Whether the unit has something of its own there, such as the host's `/dev/log`.
@@ -457,7 +464,8 @@ impl Sandbox<'_> {
         let path = "/sys".to_owned();
         let propagation = Propagation::Private;
         let source = MountSource::Bind { path: path.clone(), propagation, recursive: false };
-        self.push(Op::Open { slot, source, path: path.clone(), read_only: true, target: path });
+        let read_only = !self.writes_to_kernel();
+        self.push(Op::Open { slot, source, path: path.clone(), read_only, target: path });
         slot
     }
 

@@ -50,7 +50,10 @@ pub enum Fresh {
     /// procfs, of the pid namespace that the process is in.
     Proc,
     /// sysfs, of the network namespace that the process is in.
-    Sys,
+    Sys {
+        /// Whether it is not read-only.
+        writable: bool,
+    },
     /// A tmpfs with device nodes.
     Devices,
     /// Message queues, of the ipc namespace that the process is in.
@@ -61,7 +64,7 @@ impl fmt::Display for Fresh {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Proc => "/proc",
-            Self::Sys => "/sys",
+            Self::Sys { .. } => "/sys",
             Self::Devices => "/dev",
             Self::Queues => "/dev/mqueue",
         })
@@ -209,8 +212,11 @@ pub enum Op {
         /// A copy of the host's when the network is the host's, or a new one.
         slot: usize,
     },
-    /// `/sys/fs/cgroup`, read-only.
-    CgroupMount,
+    /// `/sys/fs/cgroup`.
+    CgroupMount {
+        /// Whether it is not read-only.
+        writable: bool,
+    },
     /// `/dev` with its nodes, `pts`, `shm` and `mqueue`.
     Dev {
         /// The nodes.
@@ -362,7 +368,7 @@ impl fmt::Display for Op {
             Self::Hide { paths } => write!(f, "hide {}", paths.join(" ")),
             Self::Proc { .. } => write!(f, "mount /proc"),
             Self::Sys { .. } => write!(f, "mount /sys"),
-            Self::CgroupMount => write!(f, "mount /sys/fs/cgroup"),
+            Self::CgroupMount { .. } => write!(f, "mount /sys/fs/cgroup"),
             Self::Dev { .. } => write!(f, "fill /dev"),
             Self::OpenDevice { path, .. } => write!(f, "open the device {path}"),
             Self::Device { target, .. } => write!(f, "make the device node {target}"),

@@ -225,7 +225,7 @@ fn securing(security: &Security, own: Namespaces) -> Value {
         table.some(key, label.as_ref().map(|at| placed(at, at.value.as_str())));
     }
     table.some("writable-paths", writable_paths.as_deref().map(paths));
-    table.put("no-new-privileges", *no_new_privileges);
+    table.some("no-new-privileges", *no_new_privileges);
     let list = |at: &At<CapabilitySet>| placed(at, at.value.words());
     match capabilities {
         Capabilities::Default => {}

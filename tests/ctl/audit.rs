@@ -55,7 +55,7 @@ fn audit_of_a_unit_is_a_table() {
 fn audit_of_all_is_a_line_a_service() {
     let done = fake(&container(), json!({})).run(&["audit"]);
     let mut lines = done.out.lines();
-    assert_eq!(lines.next(), Some("NAME  SCORE  WORD    VERIFIED"));
+    assert_eq!(lines.next(), Some("NAME  SCORE  WORD  VERIFIED"));
     let line = lines.next().unwrap();
     assert!(line.starts_with("web   ") && line.ends_with("  no"), "{line}");
     assert_eq!(lines.next(), None, "a target runs nothing");
@@ -78,6 +78,20 @@ fn each_line_that_takes_a_defence_away_costs() {
         ("writable", json!("ephemeral")),
         ("writable", json!("persistent")),
         ("limits", json!({})),
+        (
+            "limits",
+            json!({"memory": {"value": "64M", "line": 4}, "pids": {"value": "unlimited", "line": 5}}),
+        ),
+        (
+            "limits",
+            json!({"memory": {"value": "64M", "line": 4}, "core": {"value": "unlimited", "line": 5}}),
+        ),
+        ("security", json!({"user-namespace": "none"})),
+        (
+            "security",
+            json!({"user-namespace": {"value": {"uid": ["0:0:9"], "gid": ["0:7:9"]}, "line": 1}}),
+        ),
+        ("security", json!({"devices": [{"value": "/dev/fuse:rw", "line": 1}]})),
         ("security", json!({"no-new-privileges": false})),
         ("security", json!({"no-new-privileges": true, "privileged": true})),
         ("security", json!({"no-new-privileges": true, "seccomp": "unconfined"})),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use berth::unit::model::{
     At, ExitMatch, Health, HealthCheck, Id, Kind, Limits, Mount, MountSource, Namespaces,
-    Propagation, Ready, Rootfs, Service, Unit, UnitSet, User, Writable,
+    Propagation, Ready, Rootfs, Security, Service, Unit, UnitSet, User, Writable,
 };
 use berth::unit::{Loaded, Previous, Source, decode, encode, instantiate, limits, read};
 
@@ -78,6 +78,7 @@ fn expected_web() -> Service {
             ("A".to_owned(), "true".to_owned()),
         ],
         environment_files: vec![at("/etc/web.env".to_owned())],
+        security: Security { no_new_privileges: Some(true), ..Security::default() }.into(),
         hostname: Some(at("web".to_owned())),
         mounts: expected_mounts(),
         umask: 0o027,

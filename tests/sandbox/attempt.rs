@@ -30,7 +30,7 @@ pub enum Defence {
 pub fn others_off(service: &mut Service) {
     let add = At::default_value(CapabilitySet::ALL);
     service.security.capabilities = Capabilities::Changed { add, drop: At::default() };
-    service.security.no_new_privileges = false;
+    service.security.no_new_privileges = Some(false);
     service.security.seccomp = Some(At::default_value(Seccomp::Unconfined));
 }
 

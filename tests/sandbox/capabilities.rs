@@ -90,7 +90,7 @@ fn the_containers_capabilities() {
     let rig = Rig::new();
     assert_eq!(have(&rig, |_| {}), root(FEW));
     assert_eq!(have(&rig, |s| s.init = false), root(FEW));
-    assert_eq!(have(&rig, |s| s.security.no_new_privileges = false), root(FEW));
+    assert_eq!(have(&rig, |s| s.security.no_new_privileges = Some(false)), root(FEW));
     assert_eq!(have(&rig, web), other(0, FEW));
     let tree = rig.tree("rootfs");
     assert_eq!(have(&rig, |s| on_tree(s, &tree, Writable::Ephemeral)), root(FEW));

@@ -9,12 +9,16 @@ use berth::container::{self, Program, Stdio, Where};
 use berth::sys::cgroup::Tree;
 use berth::unit::model::{At, Capabilities, Device, Id, Namespaces, Service, Sysctl, User};
 
-use super::rig::{Rig, Test, executed, reap_orphans, service, unit, wait_for, wait_pidfd};
+use super::rig::{
+    Rig, Test, executed, first_user, host_mount, private_mounts, reap_orphans, service, unit,
+    wait_for, wait_pidfd,
+};
 
 pub const TESTS: &[Test] = &[
     ("the_standard_devices_work", the_standard_devices_work),
     ("a_device_is_used_as_far_as_it_is_allowed", a_device_is_used_as_far_as_it_is_allowed),
     ("a_device_of_the_host_keeps_owner_and_mode", a_device_of_the_host_keeps_owner_and_mode),
+    ("a_device_of_root_is_that_of_root_inside", a_device_of_root_is_that_of_root_inside),
     ("a_device_that_is_not_there_is_named", a_device_that_is_not_there_is_named),
     ("only_those_who_ask_are_kept_from_devices", only_those_who_ask_are_kept_from_devices),
     ("version_1_keeps_devices_too", version_1_keeps_devices_too),
@@ -71,6 +75,8 @@ fn the_standard_devices_work() {
 
 fn a_device_is_used_as_far_as_it_is_allowed() {
     let rig = Rig::new();
+    // The capability counts only over those.
+    rig.host_users.set(true);
     for (access, expected) in [("r", "read\n"), ("w", "write\n"), ("rw", "read\nwrite\n")] {
         let inside = open("/dev/deep/log");
         let output = rig.shell(&inside, |s| {
@@ -97,6 +103,46 @@ fn a_device_of_the_host_keeps_owner_and_mode() {
     assert!(output.output.ends_with("character special file\n"), "{output:?}");
     let after = std::fs::metadata(KMSG).unwrap();
     assert_eq!((after.mode(), after.uid()), (before.mode(), before.uid()));
+}
+
+/// The owner of a node is who has this number inside, and its mode counts.
+fn a_device_of_root_is_that_of_root_inside() {
+    private_mounts();
+    let rig = Rig::new();
+    host_mount(Some("nodes"), "/dev/shm", Some("tmpfs"), nix::mount::MsFlags::empty());
+    let make = "mknod -m 600 /dev/shm/root c 1 7; mknod -m 660 /dev/shm/group c 1 7; \
+                chown 0:1235 /dev/shm/group";
+    assert!(std::process::Command::new("sh").args(["-c", make]).status().unwrap().success());
+    let mut devices = vec![
+        device("/dev/shm/root", "/dev/deep/root", "rw"),
+        device("/dev/shm/group", "/dev/group", "rw"),
+    ];
+    // The filesystem of the host's own /dev can show no other owners.
+    let fuse = std::path::Path::new("/dev/fuse").exists();
+    if fuse {
+        devices.push(device("/dev/fuse", "/dev/fuse", "rw"));
+    }
+    let script = "for d in deep/root group fuse; do (exec 3<>/dev/$d) && echo $d; done 2>/dev/null; \
+                  stat -c %u:%g:%a /dev/deep/root /dev/group; ls /dev/shm; \
+                  read -r i host n < /proc/self/uid_map; echo $host";
+    let said = |user: Option<(u32, u32)>| {
+        rig.shell(script, |s| {
+            s.security.devices = Some(devices.clone());
+            s.user = user.map(|(user, group)| {
+                let value = User { user: Id::Number(user), group: Some(Id::Number(group)) };
+                At { value, line: 4 }
+            });
+        })
+        .good()
+    };
+    let rest = |run| format!("0:0:600\n0:1235:660\n{}\n", first_user(run));
+    let fuse = if fuse { "fuse\n" } else { "" };
+    assert_eq!(said(None), format!("deep/root\ngroup\n{fuse}{}", rest(1)));
+    assert_eq!(said(Some((1234, 1235))), format!("group\n{}", rest(2)));
+    assert_eq!(said(Some((1234, 1234))), rest(3));
+    // The control: the host's users.
+    rig.host_users.set(true);
+    assert_eq!(said(None), format!("deep/root\ngroup\n{fuse}0:0:600\n0:1235:660\n0\n"));
 }
 
 fn a_device_that_is_not_there_is_named() {

@@ -112,7 +112,7 @@ fn weak(service: &mut Service) {
 /// All capabilities but for the user, who has to gain them.
 fn nothing_kept(service: &mut Service) {
     service.security.capabilities = berth::unit::model::Capabilities::Default;
-    service.security.no_new_privileges = false;
+    service.security.no_new_privileges = Some(false);
 }
 
 /// A copy of a program in a root tree.

@@ -33,7 +33,7 @@ pub const TESTS: &[Test] = &[
 fn strong(service: &mut Service) {
     let add = At { value: CapabilitySet::ALL, line: 8 };
     service.security.capabilities = Capabilities::Changed { add, drop: At::default() };
-    service.security.no_new_privileges = false;
+    service.security.no_new_privileges = Some(false);
 }
 
 /// What a script says in a user namespace, and with the host's users.

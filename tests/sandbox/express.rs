@@ -44,7 +44,7 @@ fn both_ways_make_the_same_process() {
         |s| s.environment = vec![("A".into(), "1".into()), ("PATH".into(), "/bin:/usr/bin".into())],
         |s| {
             s.umask = 0o027;
-            s.security.no_new_privileges = true;
+            s.security.no_new_privileges = Some(true);
             s.working_directory.value = "/usr/share".into();
         },
         |s| {
@@ -155,7 +155,7 @@ fn the_supervisor_is_as_it_was() {
     let nice: Change = |s| {
         s.limits.nice = Some(At { value: 5, line: 4 });
         s.umask = 0o027;
-        s.security.no_new_privileges = true;
+        s.security.no_new_privileges = Some(true);
         s.working_directory.value = "/usr".into();
     };
     rig.shell("true", plain(nice)).good();

@@ -150,7 +150,7 @@ fn no_new_privileges_is_as_said() {
     let script = "grep NoNewPrivs /proc/self/status";
     assert_eq!(rig.shell(script, |_| {}).good(), "NoNewPrivs:\t1\n");
     assert_eq!(
-        rig.shell(script, |s| s.security.no_new_privileges = false).good(),
+        rig.shell(script, |s| s.security.no_new_privileges = Some(false)).good(),
         "NoNewPrivs:\t0\n"
     );
 }

@@ -15,7 +15,7 @@ use berth::container::{
 use berth::sys::cgroup::{Group, Root, Tree};
 use berth::sys::reap::{self, Dead, Ended};
 use berth::sys::{fd, fork, pidfd};
-use berth::unit::model::{At, Mount, Rootfs, Service, Unit, Writable};
+use berth::unit::model::{At, Mount, Rootfs, Service, Unit, UserNamespace as Wanted, Writable};
 
 use super::host::host_state;
 pub use super::numbers::first_user;
@@ -256,6 +256,9 @@ impl<'a> Running<'a> {
         let name = format!("{}-{}", unit.name, rig.runs.get());
         let mut grouped = unit.clone();
         service(&mut grouped).security.privileged |= rig.all_devices.get();
+        if rig.host_users.get() {
+            service(&mut grouped).security.user_namespace = Wanted::None;
+        }
         let group = container::group(rig.root.as_ref().unwrap(), &grouped, &name)?;
         let (read, write) = std::io::pipe().unwrap();
         let output = File::from(OwnedFd::from(read));

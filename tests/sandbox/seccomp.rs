@@ -248,7 +248,7 @@ fn a_filter_without_no_new_privileges() {
     for container in [true, false] {
         for user in [None, Some(1234)] {
             let output = rig.shell(&print, |s| {
-                s.security.no_new_privileges = false;
+                s.security.no_new_privileges = Some(false);
                 s.user = user
                     .map(|uid| At { value: User { user: Id::Number(uid), group: None }, line: 5 });
                 if !container {
@@ -279,7 +279,7 @@ fn without_privilege_there_is_no_such_filter() {
     let text = rig.failure(|s| {
         plain(s);
         set(s, Seccomp::Default);
-        s.security.no_new_privileges = false;
+        s.security.no_new_privileges = Some(false);
     });
     let expected = "filter its system calls by the default profile: Permission denied (EACCES): \
                     with no-new-privileges = false it takes SYS_ADMIN, which this supervisor does \

@@ -2,6 +2,7 @@
 
 mod capabilities;
 mod dev;
+mod devices;
 mod fence;
 mod kernel;
 mod label;
@@ -126,7 +127,7 @@ impl<'a> State<'a> {
             Op::Hide { paths } => self.covers.hide(paths),
             Op::Proc { slot } => self.put_slot(*slot, "/proc"),
             Op::Sys { slot } => self.put_slot(*slot, "/sys"),
-            Op::CgroupMount => mounts::cgroup(),
+            Op::CgroupMount { writable } => mounts::cgroup(*writable),
             Op::Dev { slot, queues } => self.dev(*slot, *queues),
             Op::OpenDevice { slot, path } => self.open_device(*slot, path),
             Op::Sysctl { path, value } => kernel::sysctl(path, value),
@@ -134,9 +135,8 @@ impl<'a> State<'a> {
             Op::Tmpfs { target, size, mode, read_only } => {
                 mounts::tmpfs(target, *size, *mode, *read_only)
             }
-            Op::Attach { slot, target, .. } | Op::Device { slot, target } => {
-                self.attach(*slot, target)
-            }
+            Op::Attach { slot, target, .. } => self.attach(*slot, target),
+            Op::Device { slot, target } => self.device(*slot, target),
             Op::Socket(kind) => self.socket(*kind),
             Op::Mask(covered) => self.covers.mask(covered),
             Op::ReadOnly(covered) => self.covers.read_only(covered),

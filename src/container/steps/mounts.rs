@@ -44,10 +44,10 @@ pub(super) fn put_directly(tree: BorrowedFd<'_>, target: &str) -> Result<(), Fai
     }
 }
 
-pub(super) fn cgroup() -> Result<(), Failure> {
+pub(super) fn cgroup(writable: bool) -> Result<(), Failure> {
     match Filesystem::new("cgroup2") {
         Ok(filesystem) => {
-            let tree = filesystem.mount(Attributes { read_only: true, ..INERT })?;
+            let tree = filesystem.mount(Attributes { read_only: !writable, ..INERT })?;
             Ok(put(tree.as_fd(), "/sys/fs/cgroup")?)
         }
         // A kernel without control groups has nothing to show.
@@ -128,22 +128,6 @@ impl State<'_> {
         Ok(Source { tree: bind(path, false, Propagation::Private)?, new_volume })
     }
 
-    /// The host's own node, of which owner and mode cannot be changed through this mount. Its
-    /// filesystem shows no other owners, which is no matter for what everybody may use.
-    pub(super) fn open_device(&mut self, slot: usize, path: &str) -> Result<(), Failure> {
-        let (node, _) = path::device(path)?;
-        let tree = mount::clone_tree(node.as_fd(), "", false)?;
-        if rustix::fs::fstat(&node)?.st_mode & 0o006 == 0o006 {
-            self.users.map_if_possible(tree.as_fd())?;
-        } else {
-            self.users.map(tree.as_fd(), false)?;
-        }
-        let attributes = Attributes { no_dev: false, read_only: true, ..INERT };
-        mount::add_attributes(tree.as_fd(), false, attributes)?;
-        mount::set_propagation(tree.as_fd(), false, Travel::Private)?;
-        self.keep(slot, Source { tree, new_volume: false })
-    }
-
     pub(super) fn take(&mut self, slot: usize) -> Result<Source, Failure> {
         let place = self.slots.get_mut(slot).and_then(Option::take);
         place.ok_or_else(|| Failure::text("its source is not open"))
@@ -153,9 +137,9 @@ impl State<'_> {
     pub(super) fn fresh(&mut self, slot: usize, kind: Fresh) -> Result<(), Failure> {
         let tree = match kind {
             Fresh::Proc => Filesystem::new("proc")?.mount(INERT)?,
-            Fresh::Sys => {
+            Fresh::Sys { writable } => {
                 let filesystem = Filesystem::new("sysfs")?;
-                let tree = filesystem.mount(Attributes { read_only: true, ..INERT });
+                let tree = filesystem.mount(Attributes { read_only: !writable, ..INERT });
                 tree.map_err(|error| self.explain_sys(&error))?
             }
             Fresh::Devices => dev::nodes(self.users.root())?,

@@ -23,6 +23,7 @@ pub enum Defence {
     Devices,
     Memory,
     Processes,
+    CoreFiles,
     WritablePaths,
     Label,
 }
@@ -32,8 +33,8 @@ pub type Row = (Defence, &'static str, u32, &'static str);
 
 /// All of them. `docs/audit.md` has the same rows; a test holds that.
 #[rustfmt::skip]
-pub const TABLE: [Row; 18] = [
-    (Defence::UserNamespace, "user namespace", 18, "root inside is nobody outside: whatever else fails, what gets out has no rights"),
+pub const TABLE: [Row; 19] = [
+    (Defence::UserNamespace, "user namespace", 16, "root inside is nobody outside: whatever else fails, what gets out has no rights"),
     (Defence::User, "user", 6, "who is not root, even inside, has few of the kernel's doors to try"),
     (Defence::Capabilities, "capabilities", 12, "most ways of root to harm a host need one; none is best, the default ones count half"),
     (Defence::NoNewPrivileges, "no new privileges", 6, "set-user-ID programs give nothing to whoever has taken over the service"),
@@ -49,6 +50,7 @@ pub const TABLE: [Row; 18] = [
     (Defence::Devices, "devices", 4, "disks and the like cannot be opened"),
     (Defence::Memory, "memory limit", 2, "it cannot take the memory of others"),
     (Defence::Processes, "pids limit", 2, "it cannot take all process numbers"),
+    (Defence::CoreFiles, "core files", 2, "what a process knew, such as its secrets, is not left in a file"),
     (Defence::WritablePaths, "writable paths", 2, "it writes only where it must"),
     (Defence::Label, "label", 2, "a policy of AppArmor or SELinux holds it as well"),
 ];

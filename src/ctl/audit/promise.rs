@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::defence::{Defence, Finding, Hold, TABLE};
+use crate::container::DEFAULT_PIDS;
 use crate::protocol::types::UnitStatus;
 use crate::unit::model::CapabilitySet;
 
@@ -83,7 +84,10 @@ pub fn findings(definition: Definition<'_>, status: &UnitStatus) -> Vec<Finding>
     };
     let find = |row: &super::defence::Row| {
         let (defence, ..) = *row;
-        let (mut hold, mut detail) = promise(definition, defence);
+        let (mut hold, mut detail) = match defence {
+            Defence::UserNamespace => users(definition, status),
+            _ => promise(definition, defence),
+        };
         let keys: &[&str] = match defence {
             Defence::Memory => &["memory"],
             Defence::Processes => &["pids"],
@@ -110,7 +114,8 @@ fn promise(unit: Definition<'_>, defence: Defence) -> (Hold, String) {
         Defence::User => user(unit),
         Defence::Capabilities => capabilities(unit.capabilities()),
         Defence::NoNewPrivileges => {
-            yes_if(security.get("no-new-privileges") == Some(&Value::Bool(true)))
+            let asked = security.get("no-new-privileges").and_then(Value::as_bool);
+            yes_if(asked.unwrap_or(!unit.privileged()))
         }
         Defence::Seccomp => seccomp(security, contained),
         Defence::Mount => yes_if(unit.has("mount")),
@@ -121,11 +126,15 @@ fn promise(unit: Definition<'_>, defence: Defence) -> (Hold, String) {
         Defence::Cgroup => yes_if(unit.has("cgroup")),
         Defence::Root => root(unit),
         Defence::KernelFiles => yes_if(contained),
-        Defence::Devices if contained => (Hold::Partly, "a /dev of its own".to_owned()),
-        // The kernel says of a running unit whether it has a user namespace.
-        Defence::Devices | Defence::UserNamespace => yes_if(false),
-        Defence::Memory => limit(unit, "memory"),
-        Defence::Processes => limit(unit, "pids"),
+        Defence::Devices => devices(unit, contained),
+        // Not by the definition alone: see `users`.
+        Defence::UserNamespace => yes_if(false),
+        Defence::Memory => limit(unit, "memory", None),
+        Defence::Processes => limit(unit, "pids", unit.has("mount").then_some(DEFAULT_PIDS)),
+        Defence::CoreFiles => {
+            let core = unit.table("limits").get("core");
+            yes_if(core.is_none_or(|limit| limit.as_u64() == Some(0)))
+        }
         Defence::WritablePaths => yes_if(security.get("writable-paths").is_some()),
         Defence::Label => label(security),
     }
@@ -169,10 +178,48 @@ fn root(unit: Definition<'_>) -> (Hold, String) {
     }
 }
 
-fn limit(unit: Definition<'_>, key: &str) -> (Hold, String) {
-    match unit.table("limits").get(key) {
-        Some(Value::String(text)) => (Hold::Yes, text.clone()),
-        Some(Value::Number(number)) => (Hold::Yes, number.to_string()),
+/// What the supervisor says of a run counts before what the definition wants.
+fn users(unit: Definition<'_>, status: &UnitStatus) -> (Hold, String) {
+    let asked = unit.table("security").get("user-namespace");
+    let maps = asked.and_then(Value::as_object);
+    if maps.is_some_and(|maps| maps.values().any(has_root_of_host)) {
+        return (Hold::No, "root of the host is in its maps".to_owned());
+    }
+    match (&status.user_namespace, &status.no_user_namespace) {
+        (Some(range), _) => (Hold::Yes, range.clone()),
+        (None, Some(why)) => (Hold::No, format!("not on this host: {why}")),
+        (None, None) => match asked.and_then(Value::as_str) {
+            Some("none") => yes_if(false),
+            None if asked.is_none() => yes_if(unit.has("mount") && !unit.privileged()),
+            _ => yes_if(true),
+        },
+    }
+}
+
+/// Of a list of ranges, INSIDE:HOST:COUNT.
+fn has_root_of_host(list: &Value) -> bool {
+    let mut ranges = list.as_array().into_iter().flatten().filter_map(Value::as_str);
+    ranges.any(|range| range.split(':').nth(1) == Some("0"))
+}
+
+fn devices(unit: Definition<'_>, contained: bool) -> (Hold, String) {
+    let asked = unit.table("security").get("devices").and_then(Value::as_array);
+    if unit.privileged() || (!contained && asked.is_none()) {
+        return yes_if(false);
+    }
+    let more: Vec<&str> =
+        asked.into_iter().flatten().filter_map(|device| plain(device).as_str()).collect();
+    if more.is_empty() {
+        return (Hold::Yes, "the standard ones".to_owned());
+    }
+    (Hold::Partly, format!("the standard ones and {}", more.join(" ")))
+}
+
+fn limit(unit: Definition<'_>, key: &str, default: Option<u64>) -> (Hold, String) {
+    match (unit.table("limits").get(key), default) {
+        (Some(Value::String(text)), _) if text != "unlimited" => (Hold::Yes, text.clone()),
+        (Some(Value::Number(number)), _) => (Hold::Yes, number.to_string()),
+        (None, Some(default)) => (Hold::Yes, default.to_string()),
         _ => yes_if(false),
     }
 }

@@ -19,6 +19,8 @@ pub struct Proof {
     pub status: String,
     /// `/proc/PID/uid_map`.
     pub uid_map: String,
+    /// `/proc/PID/limits`.
+    pub limits: String,
     /// `/proc/PID/mountinfo`.
     pub mounts: String,
 }
@@ -39,6 +41,7 @@ pub fn look(unit: &UnitStatus, supervisor: u32) -> Option<Proof> {
         own: Vec::new(),
         status: file("status")?,
         uid_map: file("uid_map")?,
+        limits: file("limits")?,
         mounts: file("mountinfo")?,
     };
     for name in ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"] {
@@ -67,6 +70,17 @@ impl Proof {
         Some(of_root == Some(uid))
     }
 
+    /// Whether root of the host is somebody where it lives.
+    fn has_root_of_host(&self) -> bool {
+        self.uid_map.lines().any(|line| line.split_whitespace().nth(1) == Some("0"))
+    }
+
+    /// By its soft limit of core files, in bytes.
+    fn dumps_no_core(&self) -> Option<bool> {
+        let line = self.limits.lines().find_map(|line| line.strip_prefix("Max core file size"))?;
+        Some(line.split_whitespace().next()? == "0")
+    }
+
     /// Whether what is mounted at a path, on top, is read-only.
     fn is_read_only(&self, path: &str) -> bool {
         let fields = |line: &str| -> Option<bool> {
@@ -81,7 +95,8 @@ impl Proof {
     fn holds(&self, defence: Defence, unit: Definition<'_>) -> Option<bool> {
         let own = |name: &str| Some(self.own.iter().any(|it| it == name));
         match defence {
-            Defence::UserNamespace => own("user"),
+            Defence::UserNamespace => Some(own("user")? && !self.has_root_of_host()),
+            Defence::CoreFiles => self.dumps_no_core(),
             Defence::User => self.is_root_inside().map(|root| !root),
             Defence::Capabilities => {
                 let bounding = u64::from_str_radix(self.field("CapBnd")?, 16).ok()?;

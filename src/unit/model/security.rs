@@ -16,8 +16,9 @@ use super::{At, Capabilities, Filter, Namespaces, Seccomp, UserNamespace};
 /// What a service's processes may do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Security {
-    /// `PR_SET_NO_NEW_PRIVS`; default true.
-    pub no_new_privileges: bool,
+    /// `PR_SET_NO_NEW_PRIVS`; `None`: unless it is privileged. See
+    /// [`Security::gains_nothing`].
+    pub no_new_privileges: Option<bool>,
     /// What its processes may do of what only root may.
     pub capabilities: Capabilities,
     /// A container that has all capabilities; then `capabilities` is the default.
@@ -101,7 +102,7 @@ impl Default for Security {
 
 impl Unset for Security {
     const UNSET: &'static Self = &Self {
-        no_new_privileges: true,
+        no_new_privileges: None,
         capabilities: Capabilities::Default,
         privileged: false,
         user_namespace: UserNamespace::Unset,
@@ -117,6 +118,11 @@ impl Unset for Security {
 }
 
 impl Security {
+    /// Whether no program gives its processes more privileges than they have.
+    pub fn gains_nothing(&self) -> bool {
+        self.no_new_privileges.unwrap_or(!self.privileged)
+    }
+
     /// What filters its system calls, and the line that says so (0: none does).
     pub fn filter(&self, own: Namespaces) -> Option<At<Filter>> {
         match &self.seccomp {

@@ -42,7 +42,8 @@ pub(super) const SETTINGS: &[Setting] =
          own may always use null, zero, full, random, urandom, tty, ptmx and its own \
          terminals, and nothing else, whatever its user and capabilities; its `/dev/console` \
          is its null device. Owner and mode of a node are those of the host's, and cannot be \
-         changed inside. Without a mount namespace nothing is kept from it unless this is \
+         changed inside; in a user namespace it is a copy, whose owner is who has this number \
+         inside. Without a mount namespace nothing is kept from it unless this is \
          set; `[]` is enough.",
     )
     .good(&["[\"/dev/fuse:rw\"]", "[\"/dev/kvm\", \"/dev/ttyUSB0:/dev/modem:rw\"]", "[]"])

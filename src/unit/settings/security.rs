@@ -1,6 +1,6 @@
 //! `[service.NAME.security]`: what does not work yet is known and checked all the same.
 
-use super::value::{self, Context, put, put_at};
+use super::value::{self, Context, put, put_at, put_some};
 use super::{Section, Setting};
 use crate::unit::model::{At, Capabilities, CapabilitySet, Seccomp};
 use crate::unit::syntax::Node;
@@ -22,12 +22,12 @@ pub(super) const SETTINGS: &[Setting] = &[
     .help("See [security](#servicenamesecurity).")
     .good(&["{ no-new-privileges = false }"])
     .bad(&["[]", "{ seccom = \"default\" }"]),
-    Setting::new(SECURITY, "no-new-privileges", "true | false", "true", |d, v, cx| {
-        put(&mut d.service.security.no_new_privileges, value::flag(v, cx));
+    Setting::new(SECURITY, "no-new-privileges", "true | false", "see below", |d, v, cx| {
+        put_some(&mut d.service.security.no_new_privileges, value::flag(v, cx));
     })
     .help(
         "No program it executes gives it more rights than it has: set-user-ID bits \
-         and file capabilities do nothing.",
+         and file capabilities do nothing. By default `true`, for a privileged service `false`.",
     )
     .good(&["false"])
     .bad(&["\"no\""]),
@@ -174,12 +174,12 @@ pub(super) const SETTINGS: &[Setting] = &[
         put(&mut d.service.security.privileged, value::flag(v, cx));
     })
     .help(
-        "For a container, all capabilities that berth has, any system call unless `seccomp` \
-         is set, every device, and nothing of `/proc` and `/sys` is masked or read-only for its \
-         sake. Its `/dev` holds only the standard nodes and those of `devices`: a `bind` of the \
-         host's `/dev` brings them all. So far that is all it does: \
-         namespaces, read-only trees and `no-new-privileges` stay as they are. \
-         `berthctl status` marks it.",
+        "For a container, what keeps others back is given to it: all capabilities that berth \
+         has, every device, and unless it is set, no user namespace, any system call and no \
+         `no-new-privileges`; nothing of `/proc` is masked or read-only, and without a user \
+         namespace `/sys` and its control group are writable. Its `/dev` holds only the \
+         standard nodes and those of `devices`, but it can make others. The other \
+         namespaces, the root tree and limits stay as they are. `berthctl status` marks it.",
     )
     .good(&["true", "false"])
     .bad(&["1"]),
