@@ -52,6 +52,24 @@ pub struct Names {
     units: BTreeMap<Ticket, Known>,
 }
 
+/// Longest wait for the resolver of a keeper that was killed: it ends with its keeper, but
+/// not in the same moment, and holds the same sockets until then.
+const PREDECESSOR: Duration = Duration::from_secs(1);
+
+fn bind_in_time(address: IpAddr) -> io::Result<[(OwnedFd, bool); 2]> {
+    let begun = Instant::now();
+    loop {
+        match bind(address) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse && begun.elapsed() < PREDECESSOR =>
+            {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            other => return other,
+        }
+    }
+}
+
 fn bind(address: IpAddr) -> io::Result<[(OwnedFd, bool); 2]> {
     let place = SocketAddr::new(address, PORT);
     let datagrams = UdpSocket::bind(place)?;
@@ -67,7 +85,7 @@ impl Names {
     pub fn listen(&mut self, made: &Made) -> Result<(), String> {
         let mut sockets = Vec::new();
         for part in &made.subnets {
-            let bound = bind(part.gateway).map_err(|error| match error.kind() {
+            let bound = bind_in_time(part.gateway).map_err(|error| match error.kind() {
                 io::ErrorKind::AddrInUse => format!(
                     "port 53 of {} is taken: a server of names on this host listens on all \
                      addresses",
