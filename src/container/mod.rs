@@ -32,6 +32,7 @@ pub use user_namespace::{UserNamespace, Users};
 use crate::sys::cgroup::limits::{Limit, Wanted};
 use crate::sys::cgroup::{self, Group, Root};
 use crate::sys::landlock;
+use crate::unit::limits::DEFAULT_PIDS;
 use crate::unit::model::{At, Limits, Security, Service, Unit};
 
 /// Makes the control group of a unit, with its limits and the devices it may use.
@@ -60,9 +61,6 @@ pub fn group(root: &Root, unit: &Unit, name: &str) -> Result<Group, String> {
     }
     Ok(group)
 }
-
-/// How many processes and threads a container has at most if nothing is said.
-pub const DEFAULT_PIDS: u64 = 2048;
 
 /// What a service asks for and this kernel cannot hold: texts as those of limits.
 pub fn unenforced(service: &Service) -> Vec<String> {

@@ -57,3 +57,5 @@ pub const DIAGNOSTICS: usize = 100;
 pub const RECOVERED: usize = 64 << 10;
 /// Syntax errors that are reported for one file.
 pub const SYNTAX_ERRORS: usize = 10;
+/// Processes and threads that a container has at most if its file says nothing.
+pub const DEFAULT_PIDS: u64 = 2048;

@@ -3,8 +3,8 @@
 use serde_json::{Map, Value};
 
 use super::defence::{Defence, Finding, Hold, TABLE};
-use crate::container::DEFAULT_PIDS;
 use crate::protocol::types::UnitStatus;
+use crate::unit::limits::DEFAULT_PIDS;
 use crate::unit::model::CapabilitySet;
 
 /// A definition, as `berthctl show --json` has it.
