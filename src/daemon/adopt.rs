@@ -20,6 +20,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::Daemon;
 use super::ledger::{Entry, Line, Seen, Told, fingerprint};
+use super::recovery::Beginning;
 use super::live::{Live, Output};
 use super::logger::Attached;
 use crate::log::record::Stream;
@@ -69,8 +70,15 @@ impl Estate {
 /// Looks what is left of the units that a ledger names, whose control groups are in the
 /// recorded directories. Takes over from the logger what it holds, and ends that. `None`:
 /// nothing can be taken over.
-pub fn inspect(told: Told, recorded: &[PathBuf], tree: &Tree) -> Option<(Root, Estate)> {
-    if told.up.is_empty() && told.done.is_empty() {
+pub fn inspect(
+    told: Told,
+    recorded: &[PathBuf],
+    tree: &Tree,
+    beginning: Beginning,
+) -> Option<(Root, Estate)> {
+    let nothing = told.up.is_empty() && told.done.is_empty();
+    // One that has failed may be in these groups itself.
+    if nothing && beginning == Beginning::Started {
         return None;
     }
     let root = reopen(recorded, tree)?;
@@ -216,6 +224,11 @@ impl Daemon {
     fn entry(&self, id: UnitId) -> Option<Entry> {
         let live = self.lives.get(&id)?;
         let main = live.main.as_ref()?;
+        let init = match (&live.sandbox, &live.inherited_init) {
+            (Some(init), _) => Some(Seen::now(init.pid)),
+            (None, Some(init)) => Some(Seen::now(pidfd::number(init.as_fd())?)),
+            (None, None) => None,
+        };
         let streams = self.logger.held(&live.streams);
         let streams = streams.map(|(stream, fd)| Some((stream, inode_number(fd).ok()?)));
         Some(Entry {
@@ -223,7 +236,7 @@ impl Daemon {
             run: live.run.0,
             definition: fingerprint(&live.unit),
             main: Seen::now(main.pid),
-            init: live.sandbox.as_ref().map(|init| Seen::now(init.pid)),
+            init,
             restarts: self.machine.restarts(id),
             streams: streams.collect::<Option<_>>()?,
             notify: match &live.notify {

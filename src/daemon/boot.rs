@@ -13,7 +13,7 @@ use super::reader::{self, Purpose, Turn};
 use super::startup::{self, Fatal};
 use super::{
     BTreeMap, BTreeSet, Clock, Control, Daemon, First, HashMap, Journal, Logger, OWN_LOG, Options,
-    Owner, Phase, Sources, Stage, Stopped, VecDeque, console, first,
+    Owner, Phase, Record, Sources, Stage, Stopped, VecDeque, console, first,
 };
 use crate::container::Host;
 use crate::log::record::Stream;
@@ -52,7 +52,7 @@ pub fn run(mut options: Options) -> ExitCode {
     let clock = Clock::start();
     let troubles = first::begin(&mut options);
     let place = options.place;
-    match start(options, clock, troubles) {
+    match start(options, clock, troubles, None) {
         Ok(daemon) => finish(daemon),
         Err(Fatal(text)) => {
             first::cannot_begin(place, &text);
@@ -93,7 +93,12 @@ pub(super) fn finish(mut daemon: Daemon) -> ExitCode {
 }
 
 /// Everything up to the first turn.
-fn start(mut options: Options, clock: Clock, troubles: Vec<String>) -> Result<Daemon, Fatal> {
+pub(super) fn start(
+    mut options: Options,
+    clock: Clock,
+    troubles: Vec<String>,
+    record: Option<Record>,
+) -> Result<Daemon, Fatal> {
     // What is said when it cannot be executed: the name is only needed for an upgrade.
     let named = std::env::args_os().next().map(PathBuf::from).filter(|name| name.is_absolute());
     let own_path = named.or_else(|| std::env::current_exe().ok()).unwrap_or_default();
@@ -150,7 +155,9 @@ fn start(mut options: Options, clock: Clock, troubles: Vec<String>) -> Result<Da
         upgrade: None,
         ledger,
         estate,
+        record,
     };
+    daemon.keep_record();
     // What is free now is not copied into the two children that stay.
     memory::trim();
     daemon.start_logger();

@@ -27,6 +27,7 @@ mod options;
 pub mod poller;
 mod processes;
 mod reader;
+mod recovery;
 mod stage;
 mod startup;
 mod stopped;
@@ -34,6 +35,7 @@ mod upgrade;
 
 pub use boot::{check, run};
 pub use options::{First, Options, Sources};
+pub use recovery::{OPTION as RECOVER, recover};
 pub use upgrade::{rehearse, resume};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -54,6 +56,7 @@ use logger::Logger;
 use network::Network;
 use poller::{Poller, ReadySource, Role, Source, Watched};
 use reader::Reader;
+use recovery::Record;
 use serde::{Deserialize, Serialize};
 use stage::Stage;
 use startup::Claim;
@@ -160,6 +163,9 @@ struct Daemon {
     /// Until the units are known.
     #[serde(skip)]
     estate: Estate,
+    /// For a berth after this one, should it fail.
+    #[serde(skip)]
+    record: Option<Record>,
 }
 
 impl Daemon {
@@ -196,6 +202,7 @@ impl Daemon {
             self.serve_next();
             self.look_for_an_end();
             self.slim(&mut actions);
+            self.renew_record();
             self.exchange_if_due();
         }
     }

@@ -17,6 +17,14 @@ pub fn open(pid: i32) -> io::Result<OwnedFd> {
     Ok(rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?)
 }
 
+/// The number of an open process as this one sees it; `None` once it has been reaped.
+pub fn number(pidfd: BorrowedFd<'_>) -> Option<i32> {
+    let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
+    let text = std::fs::read_to_string(path).ok()?;
+    let number = text.lines().find_map(|line| line.strip_prefix("Pid:"))?;
+    number.trim().parse().ok().filter(|number| *number > 0)
+}
+
 /// Sends a signal (also real-time ones; 0 only asks whether it is there).
 ///
 /// # Errors
