@@ -20,9 +20,9 @@ use rustix::fs::{Mode, OFlags};
 
 use super::Daemon;
 use super::ledger::{Entry, Line, Seen, Told, fingerprint};
-use super::recovery::Beginning;
 use super::live::{Live, Output};
 use super::logger::Attached;
+use super::recovery::Beginning;
 use crate::log::record::Stream;
 use crate::supervisor::request::{Found, Request, Wish};
 use crate::supervisor::view::StateName;

@@ -10,6 +10,7 @@ use super::console::Show;
 use super::control::Phase as Owed;
 use super::poller::{Poller, Source};
 use super::reader::{self, Purpose, Turn};
+use super::recovery::{self, Beginning};
 use super::startup::{self, Fatal};
 use super::{
     BTreeMap, BTreeSet, Clock, Control, Daemon, First, HashMap, Journal, Logger, OWN_LOG, Options,
@@ -377,6 +378,9 @@ impl Daemon {
     }
 
     fn boot_failed(&mut self, text: &str) {
+        if self.options.beginning == Beginning::Again {
+            recovery::fail_again(text);
+        }
         if self.options.place == Place::Machine && self.options.sources.first != First::Rescue {
             return self.rescue(text);
         }

@@ -158,7 +158,7 @@ struct Daemon {
     /// This program's file, as it was called when it began.
     program: PathBuf,
     upgrade: Option<Upgrade>,
-    /// Unless nothing outlives this process.
+    /// Until it cannot be written.
     ledger: Option<Ledger>,
     /// Until the units are known.
     #[serde(skip)]

@@ -194,6 +194,10 @@ pub fn recover(record: &str, signal: &str) -> ExitCode {
     facts.failures.push(failed);
     let about = if panic.is_empty() { String::new() } else { format!(": {panic}") };
     let trouble = format!("berth has failed ({signal}{about}) and begins again");
+    if facts.end.is_some() {
+        // It may be over before the console shows anything.
+        let _ = writeln!(io::stderr(), "berth: {trouble}, to end");
+    }
     if facts.options.place == Place::Machine {
         oom::is_protected_already();
     }
@@ -220,11 +224,19 @@ fn begin(facts: Facts, armed: io::Result<Record>, trouble: String) -> ExitCode {
             boot::finish(daemon)
         }
         Err(Fatal(text)) => {
+            let Some(end) = end else { fail_again(&text) };
             first::cannot_begin(place, &text);
-            first::finish(place, end.unwrap_or(End::Reboot));
+            first::finish(place, end);
             ExitCode::FAILURE
         }
     }
+}
+
+/// It cannot take over what runs: that is a failure like the first, and not the end.
+pub fn fail_again(why: &str) -> ! {
+    let _ = writeln!(io::stderr(), "berth: cannot take over: {why}");
+    let _ = kept::append(RECORD.load(Ordering::Relaxed), why.as_bytes());
+    std::process::abort()
 }
 
 /// It has failed too often: for a while it does nothing but reap, and everything else runs
@@ -285,7 +297,10 @@ mod tests {
         record.write().unwrap();
         assert!(record.file.metadata().unwrap().len() < length);
         let (facts, panic) = Record::read(&mut record.file).unwrap();
-        assert_eq!((facts.end, facts.soft_files, panic.as_str()), (Some(End::Reboot), Some(1024), ""));
+        assert_eq!(
+            (facts.end, facts.soft_files, panic.as_str()),
+            (Some(End::Reboot), Some(1024), "")
+        );
         kept::append(record.file.as_raw_fd(), b"index out of bounds\n").unwrap();
         let (facts, panic) = Record::read(&mut record.file).unwrap();
         assert!(facts.failures.is_empty());

@@ -179,7 +179,7 @@ pub fn is_last() -> bool {
     std::process::id() == 1
 }
 
-/// The ledger; `None` where nobody would ever read it.
+/// The ledger.
 ///
 /// # Errors
 /// It cannot be written.
