@@ -18,6 +18,7 @@ use source::Source;
 const POLL_LOOPS: &[(&str, &str)] = &[
     ("src/container/probe.rs", "a helper process; nobody tells a stranger that a port is open"),
     ("src/sys/cgroup/tree.rs", "before the loop begins: what a killed supervisor left must end"),
+    ("src/sys/fault.rs", "a process that has failed and cannot execute itself just now"),
     ("src/pid1/fstab.rs", "a step of its own process; there may be no device manager to tell"),
     ("tests/system/rig.rs", "the one loop that waits for a condition of a supervisor"),
     ("tests/system/killed.rs", "the moment of a kill -9 is the point, no condition stands for it"),

@@ -191,7 +191,9 @@ fn a_requirement_that_has_died_takes_its_dependents_along() {
 #[test]
 fn a_ledger_that_lies_is_not_believed() {
     let mut rig = Rig::start(Mode::Revived, UNITS, &[]);
-    rig.wait_state("plain", "running");
+    for unit in ["plain", "boxed"] {
+        rig.wait_state(unit, "running");
+    }
     let stranger = rig.host_pid(rig.main_pid("boxed"));
     let shell = rig.parent_of_berth();
     let ledger = rig.path("run/ledger");

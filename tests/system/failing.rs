@@ -33,8 +33,8 @@ const UNITS: &str = r"
 
 const UP: [&str; 4] = ["plain", "boxed", "talker", "dying"];
 
-/// Sends the program to address 0, as a stray pointer would: PTRACE_ATTACH, PTRACE_POKEUSER of
-/// the instruction pointer, PTRACE_DETACH.
+/// Sends the program to address 0, as a stray pointer would: attaches with ptrace(2),
+/// sets the instruction pointer, detaches.
 const STRAY: &str = "my $pid = shift; sub trace { syscall(101, @_) == 0 or die $! } \
     trace(16, $pid + 0, 0, 0); waitpid($pid, 0); trace(6, $pid + 0, 128, 0); \
     trace(17, $pid + 0, 0, 0)";
