@@ -1,12 +1,13 @@
 //! Starts and ends containers as the supervisor does, and says how long one takes.
 //!
-//!     bench-container ROOTFS COUNT [plain|host|overlay] [unconfined]
+//!     bench-container ROOTFS COUNT [plain|host|overlay] [unconfined] [host-users]
 //!
 //! ROOTFS holds a static program /tiny. The same work as `floor_container.c`, with all
 //! that a real start has besides: plan, status channel, init, accounting, killing the
 //! group. `plain` is a process without namespaces, `host`
 //! a container on the host's tree (ROOTFS not below a private directory), `unconfined` one
-//! without a filter of system calls. Prints nanoseconds for each.
+//! without a filter of system calls, `host-users` one without a user namespace. Prints
+//! nanoseconds for each.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -18,10 +19,14 @@
 use std::os::fd::AsFd;
 use std::time::Instant;
 
-use berth::container::{self, Child, Context, Host, Plan, Program, Status, Stdio};
+use berth::container::{
+    self, Child, Context, Host, Plan, Program, Status, Stdio, UserNamespace, Where,
+};
 use berth::sys::cgroup::{Group, Root, Tree};
 use berth::sys::{fd, reap, signal};
-use berth::unit::model::{At, Namespaces, Rootfs, Seccomp, Writable};
+use berth::unit::model::{
+    At, IdMaps, Namespaces, Rootfs, Seccomp, UserNamespace as Wanted, Writable,
+};
 
 #[path = "../tests/sandbox/units.rs"]
 mod units;
@@ -46,28 +51,37 @@ fn main() {
             service.writable = Writable::Ephemeral;
         }
     }
-    if arguments.get(4).is_some_and(|word| word == "unconfined") {
+    let asked = |word: &str| arguments.iter().skip(4).any(|argument| argument == word);
+    if asked("unconfined") {
         service.security.seccomp = Some(At::default_value(Seccomp::Unconfined));
     }
+    let users = match service.user_namespace() {
+        Wanted::Auto if !asked("host-users") => {
+            Some(UserNamespace::new(&IdMaps::one(0x7000_0000, 0x1_0000)).unwrap())
+        }
+        _ => None,
+    };
     let context = Context { runtime: "/run/berth", state: "/var/lib/berth", files: &[] };
     let plan = container::compile(&unit, &context).unwrap();
     let start = Instant::now();
     for _ in 0..count {
-        one(&host, &root, &plan);
+        one(&host, &root, &plan, users.as_ref());
     }
     println!("{}", start.elapsed().as_nanos() / u128::from(count));
     root.remove().unwrap();
 }
 
-fn one(host: &Host, root: &Root, plan: &Plan) {
+fn one(host: &Host, root: &Root, plan: &Plan, users: Option<&UserNamespace>) {
+    let users = users.map(UserNamespace::if_possible);
     let mut group = root.create("web", &[], false).unwrap();
-    let mut sandbox = plan.init.then(|| container::sandbox(host, plan, &group).unwrap());
+    let mut sandbox = plan.init.then(|| container::sandbox(host, plan, &group, users).unwrap());
     if let Some(sandbox) = &mut sandbox {
         executed(sandbox, plan);
     }
     let inside = sandbox.as_ref().map(|sandbox| sandbox.pidfd.as_fd());
     let stdio = Stdio::default();
-    let mut main = container::process(host, plan, &group, inside, Program::Main, &stdio).unwrap();
+    let place = Where { group: &group, inside, users };
+    let mut main = container::process(host, plan, place, Program::Main, &stdio).unwrap();
     executed(&mut main, plan);
     wait(&main);
     end(&mut group, sandbox.as_ref());
@@ -78,8 +92,8 @@ fn executed(child: &mut Child, plan: &Plan) {
         fd::readable_within(child.status.as_fd(), -1).unwrap();
         match child.status.read(plan) {
             Status::Executed => return,
-            Status::Failed(why) => panic!("{why}"),
-            Status::Pending | Status::Socket(..) => {}
+            Status::WithoutUsers(why) | Status::Failed(why) => panic!("{why}"),
+            Status::Pending | Status::HasNetwork | Status::Socket(..) => {}
         }
     }
 }

@@ -15,6 +15,8 @@
 
 #[path = "system/rig.rs"]
 mod rig;
+#[path = "examples/wordpress.rs"]
+mod wordpress;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -23,7 +25,7 @@ use rig::{Mode, Rig};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// Every example, as the file is called; [`each_example_has_a_test`] compares.
+/// Every example that is one file, as it is called; [`each_example_has_a_test`] compares.
 const TESTED: [&str; 7] =
     ["hello", "isolation-none", "networks", "oneshots", "quickstart", "restart", "secrets"];
 

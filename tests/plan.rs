@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use berth::container::capabilities::Grant;
 use berth::container::plan::{Context, compile, is_at_or_below};
-use berth::container::step::{Op, Step};
+use berth::container::step::{Fresh, Op, Step};
 use berth::unit::model::{
     At, Capabilities, CapabilitySet, Device, Filter, Id, Mount, MountSource, Namespaces,
     Propagation, Ready, Rootfs, Seccomp, Service, Sysctl, Unit, User, Writable,
@@ -51,10 +51,13 @@ fn the_least_container() {
         "
          outside  0 join the control groups of its limits
          sandbox  0 join the control groups of its limits
-         sandbox  0 make the cgroup namespace
-         sandbox  0 make all mounts private
          sandbox  0 make an overlay of /
          sandbox  0 mount the host's filesystems read-only
+         sandbox  0 make a new /proc
+         sandbox  0 make a new /dev
+         sandbox  0 make the unit's namespaces
+         sandbox  0 make all mounts private
+         sandbox  0 make a new /sys
          sandbox  0 change the root
          sandbox  0 mount /proc
          sandbox  0 mount /sys
@@ -151,13 +154,13 @@ fn a_plain_process_with_everything() {
         "
          outside  0 join the control groups of its limits
          outside  5 set the oom score adjustment to -5
+         outside  8 set the nice value to 5
          outside  3 read the environment file /etc/web.env
          outside  4 read the environment file /etc/default/web
          process  0 begin a session
          process  0 make a session keyring
          process  6 set the limit nofile to 1024
          process  7 set the limit core to 0
-         process  8 set the nice value to 5
          process  0 set the umask to 0077
          process  9 become user www-data in group 7
          process 10 enter the working directory /srv",
@@ -201,13 +204,16 @@ fn a_tree_with_mounts() {
         "
          outside  0 join the control groups of its limits
          sandbox  0 join the control groups of its limits
-         sandbox  0 make the cgroup namespace
          sandbox 10 bind-mount /srv/www on /var/www
          sandbox 11 bind-mount /srv/www on /media (slave) (without the mounts below)
          sandbox 12 mount volume db on /var/lib/mysql
          sandbox 17 open the device /dev/ttyUSB0
-         sandbox  0 make all mounts private
          sandbox  3 make an overlay of /srv/tree with its writes in /var/lib/berth/overlay/db
+         sandbox  0 make a new /proc
+         sandbox  0 make a new /dev
+         sandbox  0 make the unit's namespaces
+         sandbox  0 make all mounts private
+         sandbox  0 make a new /sys
          sandbox  0 change the root
          sandbox  0 mount /proc
          sandbox 18 write 1024 to /proc/sys/net/core/somaxconn
@@ -269,6 +275,7 @@ fn some_namespaces_only() {
         "
          outside  0 join the control groups of its limits
          sandbox  0 join the control groups of its limits
+         sandbox  0 make the unit's namespaces
          sandbox  0 bring the loopback device up
          process  0 begin a session
          process  0 make a session keyring
@@ -313,13 +320,17 @@ fn the_sources_are_opened_before_and_attached_after_the_root_changes() {
     let place = |wanted: fn(&Op) -> bool| plan.sandbox.iter().position(|step| wanted(&step.op));
     let order = [
         place(|op| matches!(op, Op::Open { .. })),
+        place(|op| matches!(op, Op::Overlay { .. })),
+        place(|op| matches!(op, Op::Fresh { kind: Fresh::Proc, .. })),
+        place(|op| matches!(op, Op::Namespaces(_))),
         place(|op| matches!(op, Op::PrivateMounts)),
+        place(|op| matches!(op, Op::Fresh { kind: Fresh::Sys, .. })),
         place(|op| matches!(op, Op::ChangeRoot)),
         place(|op| matches!(op, Op::Attach { .. })),
         place(|op| matches!(op, Op::ReadOnlyRoot)),
     ];
     assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{order:?}");
-    assert_eq!(plan.slots, 1);
+    assert_eq!(plan.slots, 4);
 }
 
 #[test]

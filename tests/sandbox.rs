@@ -40,6 +40,8 @@ mod escape_rootfs;
 mod escape_seccomp;
 #[path = "sandbox/escape_secrets.rs"]
 mod escape_secrets;
+#[path = "sandbox/escape_user.rs"]
+mod escape_user;
 #[path = "sandbox/express.rs"]
 mod express;
 #[path = "sandbox/failures.rs"]
@@ -56,6 +58,8 @@ mod limits;
 mod mounts;
 #[path = "sandbox/namespaces.rs"]
 mod namespaces;
+#[path = "sandbox/numbers.rs"]
+mod numbers;
 #[path = "sandbox/paths.rs"]
 mod paths;
 #[path = "sandbox/probes.rs"]
@@ -84,6 +88,7 @@ fn main() {
         process::TESTS,
         capabilities::TESTS,
         escape_capabilities::TESTS,
+        escape_user::TESTS,
         escape_devices::TESTS,
         escape_paths::TESTS,
         escape_processes::TESTS,

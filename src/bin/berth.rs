@@ -5,16 +5,16 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use berth::daemon::{self, First, Options};
+use berth::daemon::{self, First, Options, Pool};
 use berth::pid1;
 use berth::unit::model::Id;
 
 const USAGE: &str = "\
 usage: berth [--config DIR]... [--runtime-dir DIR] [--state-dir DIR] [--target NAME]
-             [--control-group NAME|GID]
+             [--control-group NAME|GID] [--user-namespace-pool FIRST:COUNT]
        berth up [--quiet] [--exit-code-from NAME] [--target NAME]
                 [--runtime-dir DIR] [--state-dir DIR] [--control-group NAME|GID]
-                FILE|DIR...
+                [--user-namespace-pool FIRST:COUNT] FILE|DIR...
        berth check FILE|DIR...
        berth machine STEP
        berth -- COMMAND [ARGUMENT]...
@@ -75,6 +75,7 @@ fn parse(mut parser: lexopt::Parser) -> Result<Ask, lexopt::Error> {
             Long("runtime-dir") => options.runtime_dir = directory(parser.value()?)?,
             Long("state-dir") => options.state_dir = directory(parser.value()?)?,
             Long("target") => options.target = text(parser.value()?)?,
+            Long("user-namespace-pool") => options.pool = Pool::parse(&text(parser.value()?)?)?,
             Long("control-group") => options.control_group = Some(group(parser.value()?)?),
             Long("quiet") if up => options.quiet = true,
             Long("exit-code-from") if up => options.exit_code_from = Some(text(parser.value()?)?),

@@ -7,15 +7,16 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 
 use super::environment::{self, Variables, c_string};
-use super::launch::{self, Host, Program, Stdio};
+use super::launch::{Host, Program, Stdio};
 use super::pad::{Given, Ticket};
 use super::plan::Plan;
 use super::program;
 use super::status::{self, Failure, Place};
 use super::step::{Op, Step};
-use super::steps::{Gate, State};
+use super::steps::{Gate, Membership, State};
+use super::user_namespace::Root;
 use crate::sys::capability::Held;
-use crate::sys::{clone, fd, identity, limits, namespace, oom, path, signal};
+use crate::sys::{clone, fd, identity, limits, oom, path, signal};
 use crate::unit::model::SecretSource;
 
 /// Descriptors that are neither standard nor named are moved to this number or above.
@@ -45,6 +46,8 @@ pub struct Task<'a> {
     pub job: Job<'a>,
     /// Its descriptors.
     pub given: Given<'a>,
+    /// Who is root of its user namespace, where it has one.
+    pub root: Option<Root>,
     /// If it shares the supervisor's descriptors: how to leave them.
     pub ticket: Option<Ticket<'a>>,
 }
@@ -53,15 +56,17 @@ pub struct Task<'a> {
 pub fn run(task: &Task<'_>) -> ! {
     // If something here unwinds, the copy of the supervisor must not go on with its loop.
     let _guard = clone::ExitGuard;
-    let Task { host, plan, job, given, ticket } = task;
+    let Task { host, plan, job, given, root, ticket } = task;
     let channel = given.channel;
     if let Some(Err(error)) = ticket.map(|ticket| ticket.redeem()) {
         fail(channel, Place::Begin, &error.into());
     }
     let init = matches!(job, Job::Sandbox).then_some(&host.init);
     match (begin(given, host, init, given.inside.is_none() && needs_vault(plan)), job) {
-        (Ok(fds), Job::Sandbox) => become_init(plan, fds),
-        (Ok(fds), Job::Process(program)) => become_program(plan, *program, &given.stdio, fds),
+        (Ok(fds), Job::Sandbox) => become_init(plan, fds, *root),
+        (Ok(fds), Job::Process(program)) => {
+            become_program(plan, *program, &given.stdio, fds, *root)
+        }
         (Err(error), _) => fail(channel, Place::Begin, &error.into()),
     }
 }
@@ -76,6 +81,7 @@ struct Fds {
     channel: OwnedFd,
     procs: Vec<OwnedFd>,
     inside: Option<OwnedFd>,
+    users: Option<OwnedFd>,
     init: Option<OwnedFd>,
     vault: Option<OwnedFd>,
     held: Held,
@@ -105,6 +111,7 @@ fn begin(
         channel: up(given.channel)?,
         procs: given.procs.iter().copied().map(up).collect::<io::Result<_>>()?,
         inside: given.inside.map(up).transpose()?,
+        users: given.users.map(up).transpose()?,
         init: init.map(|init| up(init.as_fd())).transpose()?,
         vault: needs_vault.then(|| up(host.vault.as_fd())).transpose()?,
         held: host.held,
@@ -121,7 +128,8 @@ fn begin(
     }
     let mut keep: Vec<BorrowedFd<'_>> = vec![fds.channel.as_fd()];
     keep.extend(fds.procs.iter().map(AsFd::as_fd));
-    keep.extend(fds.inside.iter().chain(&fds.init).chain(&fds.vault).map(AsFd::as_fd));
+    let own = fds.inside.iter().chain(&fds.users).chain(&fds.init).chain(&fds.vault);
+    keep.extend(own.map(AsFd::as_fd));
     let named: Vec<RawFd> = stdio.named.iter().map(|(number, _)| *number).collect();
     fd::close_all_but_numbers(&named, &keep)?;
     for fd in moved {
@@ -143,15 +151,19 @@ fn carry_out(
 ) {
     for (index, step) in steps.iter().enumerate() {
         if let Err(failure) = state.carry_out(&step.op) {
+            if state.goes_on_without_users(&step.op, &failure) {
+                return carry_out(state, steps, place, channel);
+            }
             let index = u16::try_from(index).unwrap_or(u16::MAX);
             fail(channel, place(index), &failure);
         }
     }
 }
 
-fn become_init(plan: &Plan, fds: Fds) -> ! {
+fn become_init(plan: &Plan, fds: Fds, root: Option<Root>) -> ! {
     let channel = fds.channel;
     let mut state = State::new(channel.as_fd(), plan, fds.procs, fds.held);
+    state.users = Membership::new(root, fds.users);
     state.vault = fds.vault;
     carry_out(&mut state, &plan.sandbox, Place::Sandbox, channel.as_fd());
     let gate = Gate::of_init(plan);
@@ -190,19 +202,23 @@ fn own_null(stdio: &Stdio<'_>) -> io::Result<()> {
     Ok(())
 }
 
-fn become_program(plan: &Plan, program: Program<'_>, stdio: &Stdio<'_>, fds: Fds) -> ! {
+fn become_program(
+    plan: &Plan,
+    program: Program<'_>,
+    stdio: &Stdio<'_>,
+    fds: Fds,
+    root: Option<Root>,
+) -> ! {
     let channel = fds.channel;
     let mut state = State::new(channel.as_fd(), plan, fds.procs, fds.held);
+    state.users = Membership::new(root, fds.users);
     if let Program::Exec(exec) = program {
         state.exec = Some(exec);
     }
     carry_out(&mut state, &plan.outside, Place::Outside, channel.as_fd());
     if let Some(inside) = fds.inside {
-        let flags = launch::enter_flags(plan.namespaces);
-        if flags != 0
-            && let Err(error) = namespace::enter(inside.as_fd(), flags)
-        {
-            fail(channel.as_fd(), Place::Enter, &error.into());
+        if let Err(failure) = state.join(inside.as_fd()) {
+            fail(channel.as_fd(), Place::Enter, &failure);
         }
     } else {
         state.vault = fds.vault;

@@ -7,8 +7,9 @@
 //! What is not promised: until it executes its program, a process that joins a running
 //! unit is a copy of the supervisor in that unit's pid namespace. It cannot be looked into
 //! by those without `CAP_SYS_PTRACE` over the host's user namespace, so it is safe from
-//! units that dropped that capability or have a user namespace of their own, and from no
-//! others. The sandbox's init is safe from all: it has executed before anybody else is in.
+//! units that dropped that capability or have a user namespace of their own (the default),
+//! and from no others. The sandbox's init is safe from all: it has executed before anybody
+//! else is in.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -25,6 +26,7 @@ use super::pad::{Given, Pad, Ticket};
 use super::plan::Plan;
 use super::secrets::vault::Vault;
 use super::status::Channel;
+use super::user_namespace::Users;
 use crate::sys::capability::{self, Held};
 use crate::sys::cgroup::Group;
 use crate::sys::clone::{self, Files, Process, Side, namespace};
@@ -249,16 +251,14 @@ impl fmt::Display for LaunchError {
 
 impl std::error::Error for LaunchError {}
 
-/// The namespaces that clone3 makes; that of the cgroup tree is made by the child once it
-/// is in its group, and a network that it shares is another's.
-fn clone_flags(plan: &Plan) -> u64 {
-    let own = plan.namespaces;
-    let network = own.network && !plan.shares_network;
-    flags(Namespaces { cgroup: false, network, ..own })
+/// The namespaces that clone3 makes; the others are made by the child, once it has what it
+/// needs of the host and is in its group and its user namespace.
+fn clone_flags(own: Namespaces) -> u64 {
+    flags(Namespaces { pid: own.pid, ..Namespaces::NONE })
 }
 
-/// The namespaces that a process of a running unit enters itself.
-pub(super) fn enter_flags(own: Namespaces) -> u64 {
+/// The namespaces that a process enters, or makes, itself.
+pub(super) fn own_flags(own: Namespaces) -> u64 {
     flags(Namespaces { pid: false, ..own })
 }
 
@@ -281,12 +281,30 @@ fn flags(own: Namespaces) -> u64 {
 ///
 /// # Errors
 /// When no child could be made; what goes wrong in it is said by its status.
-pub fn sandbox(host: &Host, plan: &Plan, group: &Group) -> Result<Child, LaunchError> {
+pub fn sandbox(
+    host: &Host,
+    plan: &Plan,
+    group: &Group,
+    users: Option<Users<'_>>,
+) -> Result<Child, LaunchError> {
     if !plan.init {
         return Err(LaunchError::NoSandbox);
     }
     host.recover()?;
-    start(host, plan, group, clone_flags(plan), None, Stdio::default(), Job::Sandbox)
+    let flags = clone_flags(plan.namespaces);
+    let place = Where { group, inside: None, users };
+    start(host, plan, flags, place, Stdio::default(), Job::Sandbox)
+}
+
+/// Where a process is made.
+#[derive(Debug, Clone, Copy)]
+pub struct Where<'a> {
+    /// Its control group.
+    pub group: &'a Group,
+    /// Whom it joins.
+    pub inside: Option<BorrowedFd<'a>>,
+    /// The user namespace of the unit, where it has one.
+    pub users: Option<Users<'a>>,
 }
 
 /// Makes a process of a unit: its command, a hook, a health check, something for `exec`.
@@ -300,15 +318,14 @@ pub fn sandbox(host: &Host, plan: &Plan, group: &Group) -> Result<Child, LaunchE
 pub fn process(
     host: &Host,
     plan: &Plan,
-    group: &Group,
-    inside: Option<BorrowedFd<'_>>,
+    place: Where<'_>,
     program: Program<'_>,
     stdio: &Stdio<'_>,
 ) -> Result<Child, LaunchError> {
     host.recover()?;
-    let start = |flags| start(host, plan, group, flags, inside, *stdio, Job::Process(program));
-    match inside {
-        None => start(clone_flags(plan)),
+    let start = |flags| start(host, plan, flags, place, *stdio, Job::Process(program));
+    match place.inside {
+        None => start(clone_flags(plan.namespaces)),
         Some(sandbox) if plan.namespaces.pid => {
             enter::enter(sandbox, namespace::PID).map_err(LaunchError::Enter)?;
             host.stranded.set(true);
@@ -330,41 +347,44 @@ pub fn process(
 fn start(
     host: &Host,
     plan: &Plan,
-    group: &Group,
     flags: u64,
-    inside: Option<BorrowedFd<'_>>,
+    place: Where<'_>,
     stdio: Stdio<'_>,
     job: Job<'_>,
 ) -> Result<Child, LaunchError> {
+    let Where { group, inside, users } = place;
     let (ours, theirs) = socket::seqpacket_pair().map_err(LaunchError::Channel)?;
     let procs = group.legacy_procs().collect();
-    let given = Given { channel: theirs.as_fd(), stdio, procs, inside };
+    let root = users.map(Users::root);
+    // Who joins a unit enters its user namespace with the others.
+    let users = users.filter(|_| inside.is_none()).map(Users::fd);
+    let given = Given { channel: theirs.as_fd(), stdio, procs, inside, users };
     let mut pad = host.pad.borrow_mut();
     let (given, ticket) = match pad.put(&given) {
         Some((given, ticket)) => (given, Some(ticket)),
         None => (given, None),
     };
-    let place = ticket.map(|ticket| ticket.index);
+    let taken = ticket.map(|ticket| ticket.index);
     let made = if let Some(made) = express(host, plan, group, &job, &given, ticket.as_ref()) {
         made
     } else {
         let files = if ticket.is_some() { Files::Shared } else { Files::Copied };
         match clone::clone3(flags, group.fd(), files) {
-            Ok(Side::Child) => child::run(&Task { host, plan, job, given, ticket }),
+            Ok(Side::Child) => child::run(&Task { host, plan, job, given, root, ticket }),
             Ok(Side::Parent(process)) => Ok(process),
             Err(error) => Err(error),
         }
     };
     match made {
         Ok(Process { pid, pidfd }) => {
-            if let Some(index) = place {
+            if let Some(index) = taken {
                 pad.taken(index, pid);
             }
             drop(pad);
             Ok(Child { pid, pidfd, status: Channel::new(ours, host.pad.clone()) })
         }
         Err(error) => {
-            if let Some(index) = place {
+            if let Some(index) = taken {
                 pad.release(index.into());
             }
             Err(LaunchError::Clone(error))

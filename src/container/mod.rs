@@ -21,11 +21,13 @@ pub mod secrets;
 pub mod status;
 pub mod step;
 pub mod steps;
+pub mod user_namespace;
 pub mod users;
 
-pub use launch::{Child, Exec, Host, LaunchError, Program, Stdio, process, sandbox};
+pub use launch::{Child, Exec, Host, LaunchError, Program, Stdio, Where, process, sandbox};
 pub use plan::{Context, Plan, compile};
 pub use status::{Channel, SocketKind, Status};
+pub use user_namespace::{UserNamespace, Users};
 
 use crate::sys::cgroup::limits::{Limit, Wanted};
 use crate::sys::cgroup::{self, Group, Root};

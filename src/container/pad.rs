@@ -19,9 +19,9 @@ use crate::sys::fd;
 /// Children that may be on their way at once.
 const PLACES: u8 = 24;
 
-/// Descriptors of one place: the status channel, two pipes, and some version 1 groups. The
-/// few starts that need more get the copy.
-const WIDTH: usize = 6;
+/// Descriptors of one place: the status channel, a user namespace, two pipes, and some
+/// version 1 groups. The few starts that need more get the copy.
+const WIDTH: usize = 7;
 
 /// Numbers from which places are taken, above the few of the supervisor itself.
 const LOWEST: RawFd = 16;
@@ -37,12 +37,14 @@ pub struct Given<'a> {
     pub procs: Vec<BorrowedFd<'a>>,
     /// Whose namespaces it enters.
     pub inside: Option<BorrowedFd<'a>>,
+    /// The user namespace that it enters before it makes the others.
+    pub users: Option<BorrowedFd<'a>>,
 }
 
 impl<'a> Given<'a> {
     fn all(&self) -> impl Iterator<Item = BorrowedFd<'a>> {
         let Stdio { stdin, stdout, stderr, .. } = self.stdio;
-        let single = [Some(self.channel), stdin, stdout, stderr];
+        let single = [Some(self.channel), stdin, stdout, stderr, self.users];
         single.into_iter().flatten().chain(self.procs.iter().copied())
     }
 }
@@ -138,9 +140,10 @@ impl Pad {
         let Stdio { stdin, stdout, stderr, .. } = given.stdio;
         let stdio =
             Stdio { stdin: moved(stdin), stdout: moved(stdout), stderr: moved(stderr), named: &[] };
+        let users = moved(given.users);
         let procs = given.procs.iter().filter_map(|fd| moved(Some(*fd))).collect();
         let ticket = Ticket { index, end: self.end, done: self.done.as_fd() };
-        Some((Given { channel, stdio, procs, inside: None }, ticket))
+        Some((Given { channel, stdio, procs, inside: None, users }, ticket))
     }
 
     fn free(&mut self) -> Option<u8> {
@@ -208,7 +211,7 @@ mod tests {
 
     fn given(channel: &OwnedFd) -> Given<'_> {
         let stdio = Stdio::default();
-        Given { channel: channel.as_fd(), stdio, procs: Vec::new(), inside: None }
+        Given { channel: channel.as_fd(), stdio, procs: Vec::new(), inside: None, users: None }
     }
 
     /// Whether the other end has heard that this one is closed everywhere.

@@ -3,7 +3,9 @@
 //! Three lists, in the order they are carried out: `outside`, while the process still
 //! sees the host; `sandbox`, which makes the unit's own world (once a run); `process`,
 //! which makes the process what the unit says (every process of the unit). What must
-//! hold: sources are opened before the root changes, paths are protected after the last
+//! hold: what only root of the host may do (opening sources, making overlays and device
+//! nodes, raising limits) is done before the namespaces are made, and all else after it, as
+//! the root of the unit's user namespace where it has one; paths are protected after the last
 //! mount that could cover them, the root becomes read-only after the last mount point may
 //! have been made, and the user changes after everything that needs privilege.
 //! Capabilities are limited before that and given up after it. The filter of system calls
@@ -13,11 +15,11 @@ use std::path::Path;
 
 use super::capabilities::Grant;
 use super::environment::Variables;
-use super::step::{Covered, Datagram, Fence, Label, Op, Step, Upper};
+use super::step::{Covered, Datagram, Fence, Fresh, Label, Op, Step, Upper};
 use crate::sys::limits::Resource;
 use crate::unit::model::{
     At, Filter, Limits, Mount, MountSource, Namespaces, Propagation, Rootfs, Security, Service,
-    Sysctl, Unit, Writable,
+    Sysctl, Unit, UserNamespace, Writable,
 };
 
 /// What a plan needs to know besides the unit.
@@ -140,6 +142,16 @@ fn outside(service: &Service) -> Vec<Step> {
     if let Some(score) = &service.limits.oom_score_adjust {
         steps.push(Step { op: Op::OomScore(score.value), line: score.line });
     }
+    let own_users = *service.user_namespace() != UserNamespace::None;
+    let core = (Resource::Core, &service.limits.core);
+    for (resource, limit) in resource_limits(&service.limits).into_iter().chain([core]) {
+        if let Some(limit) = limit.as_ref().filter(|_| own_users) {
+            steps.push(Step { op: Op::Allow(resource, limit.value), line: limit.line });
+        }
+    }
+    if let Some(nice) = &service.limits.nice {
+        steps.push(Step { op: Op::Nice(nice.value), line: nice.line });
+    }
     for file in &service.environment_files {
         let (path, optional) = match file.value.strip_prefix('-') {
             Some(path) => (path, true),
@@ -213,9 +225,7 @@ fn fences(service: &Service, steps: &mut Vec<Step>) {
 }
 
 fn limits(limits: &Limits, steps: &mut Vec<Step>) {
-    for (resource, limit) in
-        [(Resource::Files, &limits.nofile), (Resource::Processes, &limits.nproc)]
-    {
+    for (resource, limit) in resource_limits(limits) {
         if let Some(limit) = limit {
             steps.push(Step { op: Op::Limit(resource, limit.value), line: limit.line });
         }
@@ -223,9 +233,10 @@ fn limits(limits: &Limits, steps: &mut Vec<Step>) {
     // What a process knew is in its core file.
     let (core, line) = limits.core.as_ref().map_or((0, 0), |core| (core.value, core.line));
     steps.push(Step { op: Op::Limit(Resource::Core, core), line });
-    if let Some(nice) = &limits.nice {
-        steps.push(Step { op: Op::Nice(nice.value), line: nice.line });
-    }
+}
+
+fn resource_limits(limits: &Limits) -> [(Resource, &Option<At<u64>>); 2] {
+    [(Resource::Files, &limits.nofile), (Resource::Processes, &limits.nproc)]
 }
 
 /// Builds the steps of the unit's own world.
@@ -248,23 +259,26 @@ impl Sandbox<'_> {
         slot
     }
 
+    fn fresh(&mut self, kind: Fresh) -> usize {
+        let slot = self.slot();
+        self.push(Op::Fresh { slot, kind });
+        slot
+    }
+
     fn compile(&mut self) {
         let own = self.service.namespaces.value;
         if own == Namespaces::NONE {
             return;
         }
         self.push(Op::JoinGroups);
-        let shares_network = self.service.network_owner().is_some();
-        if shares_network {
-            // Before the tree: /sys shows the network of who mounts it.
+        if self.service.network_owner().is_some() {
+            // Before the tree, whose /sys shows it, and as root of the host: it is another's.
             self.push(Op::ShareNetwork);
-        }
-        if own.cgroup {
-            self.push(Op::CgroupView);
         }
         if own.mount {
             self.tree();
         } else {
+            self.namespaces();
             self.sysctls();
         }
         if own.uts {
@@ -274,7 +288,7 @@ impl Sandbox<'_> {
             };
             self.steps.push(Step { op: Op::HostName(host_name(name)), line });
         }
-        if own.network && !shares_network {
+        if self.has_new_network() {
             self.push(Op::Loopback);
         }
         if !self.service.networking.memberships.is_empty() {
@@ -286,22 +300,45 @@ impl Sandbox<'_> {
         }
     }
 
+    /// Whether it has a network namespace that is not another service's.
+    fn has_new_network(&self) -> bool {
+        self.service.namespaces.value.network && self.service.network_owner().is_none()
+    }
+
+    fn namespaces(&mut self) {
+        let network = self.has_new_network();
+        self.push(Op::Namespaces(Namespaces { network, ..self.service.namespaces.value }));
+        if !self.service.networking.memberships.is_empty() {
+            self.push(Op::AnnounceNetwork);
+        }
+    }
+
     fn tree(&mut self) {
         let own = self.service.namespaces.value;
         let slots = self.open_sources();
         let devices = self.open_devices();
         let secrets = self.read_secrets();
-        let sys = if own.network { None } else { Some(self.open_host_sys()) };
-        self.push(Op::PrivateMounts);
+        let host_sys = (!own.network).then(|| self.open_host_sys());
         self.root();
-        self.push(Op::Proc);
+        let proc = self.fresh(Fresh::Proc);
+        let nodes = self.fresh(Fresh::Devices);
+        let queues = (!own.ipc).then(|| self.fresh(Fresh::Queues));
+        // That of a network which is another's can be made by root of the host only.
+        let shared = own.network && !self.has_new_network();
+        let ready_sys = host_sys.or_else(|| shared.then(|| self.fresh(Fresh::Sys)));
+        self.namespaces();
+        self.push(Op::PrivateMounts);
+        // As long as the host's is in sight: the kernel shows no more of it than that does.
+        let sys = ready_sys.unwrap_or_else(|| self.fresh(Fresh::Sys));
+        self.push(Op::ChangeRoot);
+        self.push(Op::Proc { slot: proc });
         // Before anything of the unit's can be mounted there.
         self.sysctls();
         self.push(Op::Sys { slot: sys });
         if own.cgroup {
             self.push(Op::CgroupMount);
         }
-        self.push(Op::Dev);
+        self.push(Op::Dev { slot: nodes, queues });
         self.steps.extend(devices);
         if self.service.rootfs.value == Rootfs::Host {
             self.private_directories();
@@ -312,7 +349,7 @@ impl Sandbox<'_> {
         if !files.is_empty() {
             self.push(Op::Files(files));
         }
-        let seen = self.state_in_binds();
+        let seen = self.own_in_binds();
         if !seen.is_empty() {
             self.push(Op::Hide { paths: seen });
         }
@@ -446,7 +483,6 @@ impl Sandbox<'_> {
         if *rootfs == Rootfs::Host {
             self.push(Op::HostMounts { except: self.not_for_units() });
         }
-        self.push(Op::ChangeRoot);
     }
 
     /// What of the host's tree no unit sees.
@@ -467,9 +503,10 @@ impl Sandbox<'_> {
             .collect()
     }
 
-    /// Where a directory of the host that the unit is shown has berth's state somewhere below:
-    /// nobody asked for that. What is bound by its own path, or shared with the host, is left.
-    fn state_in_binds(&self) -> Vec<String> {
+    /// Where a directory of the host that the unit is shown has berth's own directories somewhere
+    /// below: nobody asked for that. What is bound by its own path, or shared with the host, is
+    /// left.
+    fn own_in_binds(&self) -> Vec<String> {
         let mut seen = Vec::new();
         for At { value: mount, .. } in &self.service.mounts {
             let MountSource::Bind { path, propagation, .. } = &mount.source else { continue };
@@ -477,8 +514,8 @@ impl Sandbox<'_> {
                 continue;
             }
             let top = path.trim_end_matches('/');
-            for state in [self.context.state, DEFAULT_STATE] {
-                let below = state.strip_prefix(top).filter(|rest| rest.starts_with('/'));
+            for own in [self.context.runtime, self.context.state, DEFAULT_STATE] {
+                let below = own.strip_prefix(top).filter(|rest| rest.starts_with('/'));
                 let inside = below.map(|rest| format!("{}{rest}", mount.target));
                 seen.extend(inside.filter(|path| !seen.contains(path)));
             }

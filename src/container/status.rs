@@ -187,6 +187,24 @@ pub fn send_socket(
     socket::send(channel, &[kind.letter()], &[fd]).map(drop)
 }
 
+/// Child: there will be no user namespace in this run, and why.
+///
+/// # Errors
+/// As sendmsg(2).
+pub fn send_without_users(channel: BorrowedFd<'_>, why: &str) -> io::Result<()> {
+    let mut message = vec![b'H'];
+    message.extend(why.as_bytes().iter().take(DETAIL_MAX));
+    socket::send(channel, &message, &[]).map(drop)
+}
+
+/// Child: its network namespace is there.
+///
+/// # Errors
+/// As sendmsg(2).
+pub fn send_has_network(channel: BorrowedFd<'_>) -> io::Result<()> {
+    socket::send(channel, b"W", &[]).map(drop)
+}
+
 /// Child: waits for the supervisor's leave to go on, and takes what comes with it.
 ///
 /// # Errors
@@ -212,6 +230,10 @@ pub enum Status {
     /// It was not, and the child has ended or is about to. One phrase with the step, the
     /// errno and the line, to follow "cannot start web: ". Final.
     Failed(String),
+    /// Its network namespace is there to be filled; ask again.
+    HasNetwork,
+    /// The unit goes on without a user namespace, and why; ask again.
+    WithoutUsers(String),
     /// A socket came; ask again.
     Socket(SocketKind, OwnedFd),
 }
@@ -294,6 +316,11 @@ impl Channel {
             (Some(b'N'), Some(fd)) => Status::Socket(SocketKind::Notify, fd),
             (Some(b'L'), Some(fd)) => Status::Socket(SocketKind::Syslog, fd),
             (Some(b'T'), Some(fd)) => Status::Socket(SocketKind::Terminal, fd),
+            (Some(b'W'), _) => Status::HasNetwork,
+            (Some(b'H'), _) => {
+                let why = bytes.get(1..).unwrap_or_default();
+                Status::WithoutUsers(String::from_utf8_lossy(why).into_owned())
+            }
             (Some(b'F'), _) => Status::Failed(explain(bytes, plan)),
             (Some(b'U'), _) => Status::Failed(explain_unusable(bytes, plan)),
             _ => Status::Failed("the status channel brought nonsense".to_owned()),

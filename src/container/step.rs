@@ -5,7 +5,7 @@ use std::fmt;
 use super::capabilities::Grant;
 use crate::sys::limits::Resource;
 use crate::unit::model::secret::DIRECTORY;
-use crate::unit::model::{At, Id, MountSource, Propagation, SecretUse, User};
+use crate::unit::model::{At, Id, MountSource, Namespaces, Propagation, SecretUse, User};
 
 /// One step, and the line of the unit file that asked for it (0: none did).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +41,30 @@ impl Datagram {
             Self::Notify => "/dev/berth-notify",
             Self::Syslog => "/dev/log",
         }
+    }
+}
+
+/// A filesystem that a unit gets a new one of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fresh {
+    /// procfs, of the pid namespace that the process is in.
+    Proc,
+    /// sysfs, of the network namespace that the process is in.
+    Sys,
+    /// A tmpfs with device nodes.
+    Devices,
+    /// Message queues, of the ipc namespace that the process is in.
+    Queues,
+}
+
+impl fmt::Display for Fresh {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Proc => "/proc",
+            Self::Sys => "/sys",
+            Self::Devices => "/dev",
+            Self::Queues => "/dev/mqueue",
+        })
     }
 }
 
@@ -97,8 +121,18 @@ pub enum Op {
     },
     /// `/proc/self/oom_score_adj`.
     OomScore(i32),
-    /// A view of the cgroup tree that begins at the unit's own group.
-    CgroupView,
+    /// Raise the hard limit to what the unit's own limit needs, while that is possible.
+    Allow(Resource, u64),
+    /// Enter the user namespace, if there is one, and make the others. From here on there is
+    /// nothing that root of the host could do and the unit's own could not.
+    Namespaces(Namespaces),
+    /// Make a filesystem of the kernel's that only its maker has the rights for.
+    Fresh {
+        /// Where it is kept.
+        slot: usize,
+        /// Which.
+        kind: Fresh,
+    },
     /// Open a host path or volume.
     Open {
         /// Where it is kept.
@@ -166,16 +200,24 @@ pub enum Op {
         paths: Vec<String>,
     },
     /// `/proc`.
-    Proc,
-    /// `/sys`; from a slot when the network is the host's.
+    Proc {
+        /// A new one.
+        slot: usize,
+    },
+    /// `/sys`.
     Sys {
-        /// A copy of the host's, or a new one.
-        slot: Option<usize>,
+        /// A copy of the host's when the network is the host's, or a new one.
+        slot: usize,
     },
     /// `/sys/fs/cgroup`, read-only.
     CgroupMount,
     /// `/dev` with its nodes, `pts`, `shm` and `mqueue`.
-    Dev,
+    Dev {
+        /// The nodes.
+        slot: usize,
+        /// The host's message queues; the unit's own if `None`.
+        queues: Option<usize>,
+    },
     /// A device node of the host, to be used inside.
     OpenDevice {
         /// Where it is kept.
@@ -233,6 +275,8 @@ pub enum Op {
     ShareNetwork,
     /// Wait until the supervisor says that the devices of its networks are there.
     AwaitNetwork,
+    /// Say that its network namespace is there to be filled.
+    AnnounceNetwork,
     /// Files of berth's own over those of the root tree: path and text.
     Files(Vec<(String, String)>),
     /// The init needs no capability, nor does anything it could execute.
@@ -296,7 +340,9 @@ impl fmt::Display for Op {
             Self::JoinGroups => write!(f, "join the control groups of its limits"),
             Self::EnvironmentFile { path, .. } => write!(f, "read the environment file {path}"),
             Self::OomScore(score) => write!(f, "set the oom score adjustment to {score}"),
-            Self::CgroupView => write!(f, "make the cgroup namespace"),
+            Self::Allow(resource, value) => write!(f, "allow the limit {resource} to be {value}"),
+            Self::Namespaces(_) => write!(f, "make the unit's namespaces"),
+            Self::Fresh { kind, .. } => write!(f, "make a new {kind}"),
             Self::Open { source, target, .. } | Self::Attach { source, target, .. } => {
                 mount(f, source, target)
             }
@@ -314,10 +360,10 @@ impl fmt::Display for Op {
             Self::HostMounts { .. } => write!(f, "mount the host's filesystems read-only"),
             Self::ChangeRoot => write!(f, "change the root"),
             Self::Hide { paths } => write!(f, "hide {}", paths.join(" ")),
-            Self::Proc => write!(f, "mount /proc"),
+            Self::Proc { .. } => write!(f, "mount /proc"),
             Self::Sys { .. } => write!(f, "mount /sys"),
             Self::CgroupMount => write!(f, "mount /sys/fs/cgroup"),
-            Self::Dev => write!(f, "fill /dev"),
+            Self::Dev { .. } => write!(f, "fill /dev"),
             Self::OpenDevice { path, .. } => write!(f, "open the device {path}"),
             Self::Device { target, .. } => write!(f, "make the device node {target}"),
             Self::Sysctl { path, value } => write!(f, "write {value} to /proc/sys/{path}"),
@@ -332,6 +378,7 @@ impl fmt::Display for Op {
             Self::HostName(name) => write!(f, "set the host name to {name}"),
             Self::Loopback => write!(f, "bring the loopback device up"),
             Self::ShareNetwork => write!(f, "enter the network it shares"),
+            Self::AnnounceNetwork => write!(f, "say that its network is there"),
             Self::AwaitNetwork => write!(f, "wait for its networks"),
             Self::Files(_) => write!(f, "make its hosts, hostname and resolv.conf"),
             Self::Disarm => write!(f, "give up the init's capabilities"),

@@ -129,6 +129,10 @@ fn facts(unit: &UnitStatus) -> Vec<(&'static str, (String, Color))> {
     add("memory", unit.memory.map(render::size));
     add("cgroup", unit.cgroup.clone());
     add("ports", unit.ports.as_ref().map(|ports| ports.join(" ")));
+    add("users", unit.user_namespace.as_ref().map(|map| format!("{map} (inside:host:count)")));
+    if let Some(why) = &unit.no_user_namespace {
+        facts.push(("users", (format!("the host's: {why}"), Color::Yellow)));
+    }
     if unit.privileged == Some(true) {
         facts.push(("privileged", ("yes: it has all capabilities".to_owned(), Color::Yellow)));
     }

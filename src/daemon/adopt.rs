@@ -244,6 +244,8 @@ impl Daemon {
                 None => None,
             },
             unenforced: live.group.unenforced().to_vec(),
+            numbers: live.numbers.clone(),
+            maps: self.ranges.maps(id, live),
             network: live.network.clone(),
         })
     }
@@ -322,6 +324,12 @@ impl Daemon {
         let run = Run(entry.run);
         let mut live = Live::new(run, unit.clone(), group);
         live.inherited_init = init;
+        live.numbers = entry.numbers;
+        if let Some(maps) = entry.maps {
+            self.ranges.adopt(id, &unit, maps).map_err(|error| {
+                format!("a user namespace for its further processes cannot be made: {error}")
+            })?;
+        }
         live.network = entry.network.map(|network| Box::new(network.taken_over()));
         self.adopt_output(&mut live, service, streams)?;
         self.lives.insert(id, Box::new(live));

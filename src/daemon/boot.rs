@@ -14,7 +14,7 @@ use super::recovery::{self, Beginning};
 use super::startup::{self, Fatal};
 use super::{
     BTreeMap, BTreeSet, Clock, Control, Daemon, First, HashMap, Journal, Logger, OWN_LOG, Options,
-    Owner, Phase, Record, Sources, Stage, Stopped, VecDeque, console, first,
+    Owner, Phase, Ranges, Record, Sources, Stage, Stopped, VecDeque, console, first,
 };
 use crate::container::Host;
 use crate::log::record::Stream;
@@ -116,6 +116,8 @@ pub(super) fn start(
     let ledger = startup::ledger(&options, &estate)?;
     let directory = options.stopped_directory();
     let stopped = Stopped::read(directory).map_err(fatal("read which units stay down"))?;
+    let ranges = Ranges::read(options.ranges_file(), options.pool)
+        .map_err(fatal("read which unit has which user numbers"))?;
     reap::become_subreaper().map_err(fatal("become the reaper of orphans"))?;
     let mut poller = Poller::new().map_err(fatal("make the poller"))?;
     let signals = signal::block_all()
@@ -150,6 +152,7 @@ pub(super) fn start(
         units: Arc::new(UnitSet::default()),
         instances: Vec::new(),
         stopped,
+        ranges,
         children: false,
         rest: None,
         program: own_path,

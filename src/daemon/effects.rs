@@ -15,7 +15,7 @@ use super::live::{Live, Output, Process, Progress};
 use super::logger::Attached;
 use super::poller::{Part, Role, Source};
 use crate::container::probe::{self, Patience, Target};
-use crate::container::{self, Child, Context, Plan, Program, Stdio};
+use crate::container::{self, Child, Context, Plan, Program, Stdio, Where};
 use crate::log::record::Stream;
 use crate::supervisor::action::Notice;
 use crate::supervisor::event::Fact;
@@ -38,7 +38,7 @@ impl Daemon {
             Action::Freeze { unit, run, on } => self.freeze(unit, run, on),
             Action::Announce(notice) => self.announce(&notice),
             Action::JobDone { job, result } => self.job_ended(job, result),
-            Action::Removed { unit: _, name } => self.journal.say(&format!("{name}: removed")),
+            Action::Removed { unit, name } => self.removed(unit, &name),
             Action::ShutdownDone => self.shutdown_done(),
         }
     }
@@ -56,8 +56,10 @@ impl Daemon {
     fn try_prepare(&mut self, id: UnitId, run: Run) -> Result<bool, String> {
         let unit = self.machine.unit(id).cloned().ok_or("the unit has gone")?;
         let service = unit.service().ok_or("a target has nothing to run")?;
+        let numbers = self.number_users(id)?;
         let group = container::group(&self.claim.root, &unit, &unit.name)?;
         let mut live = Live::new(run, unit.clone(), group);
+        live.numbers = numbers;
         let prepared = self.open_output(&mut live, service, id);
         self.lives.insert(id, Box::new(live));
         prepared?;
@@ -84,10 +86,11 @@ impl Daemon {
         }
         let plan = self.plan(id).ok_or("its preparation is gone")?;
         let live = self.lives.get(&id).ok_or("its preparation is gone")?;
-        let child = container::sandbox(&self.host, &plan, &live.group)
+        let users = self.ranges.users(id, live);
+        let child = container::sandbox(&self.host, &plan, &live.group, users)
             .map_err(|error| error.to_string())?;
         self.started(id, run, Role::Sandbox, child)?;
-        self.connect(id, run, Role::Sandbox).map(|()| true)
+        self.share_network(id, run, Role::Sandbox).map(|()| true)
     }
 
     /// The two pipes and the logger's ends of them, as the log driver says.
@@ -165,16 +168,16 @@ impl Daemon {
         let named: Vec<_> =
             extra.iter().map(|(number, fd)| (number.cast_signed(), fd.as_fd())).collect();
         let stdio = Stdio { named: &named, ..live.stdio() };
-        let sandbox = live.world()?;
-        let makes_its_world = sandbox.is_none();
-        let child =
-            container::process(&self.host, &plan, &live.group, sandbox, Program::Main, &stdio)
-                .map_err(|error| error.to_string())?;
+        let users = self.ranges.users(id, live);
+        let place = Where { group: &live.group, inside: live.world()?, users };
+        let makes_its_world = place.inside.is_none();
+        let child = container::process(&self.host, &plan, place, Program::Main, &stdio)
+            .map_err(|error| error.to_string())?;
         if !hooks::any(service) {
             live.output = None;
         }
         self.started(id, run, Role::Main, child)?;
-        if makes_its_world { self.connect(id, run, Role::Main) } else { Ok(()) }
+        if makes_its_world { self.share_network(id, run, Role::Main) } else { Ok(()) }
     }
 
     fn run_hook(&mut self, id: UnitId, run: Run, hook: Hook) {
@@ -192,8 +195,9 @@ impl Daemon {
         let service = unit.service().ok_or("a target has no commands")?;
         let child = match hooks::program(service, hook).ok_or("there is no such command")? {
             HookProgram::Command(program) => {
-                let group = &live.group;
-                container::process(&self.host, &plan, group, live.inside()?, program, &live.stdio())
+                let users = self.ranges.users(id, live);
+                let place = Where { group: &live.group, inside: live.inside()?, users };
+                container::process(&self.host, &plan, place, program, &live.stdio())
                     .map_err(|error| error.to_string())?
             }
             HookProgram::Probe(target) => {
@@ -296,6 +300,11 @@ impl Daemon {
         for token in live.streams.clone() {
             self.logger.unwatch(&self.poller, token);
         }
+    }
+
+    fn removed(&mut self, id: UnitId, name: &str) {
+        self.ranges.forget(id);
+        self.journal.say(&format!("{name}: removed"));
     }
 
     fn freeze(&mut self, id: UnitId, run: Run, on: bool) {

@@ -182,7 +182,7 @@ impl Daemon {
     pub(super) fn look_for_an_end(&mut self) {
         match self.phase {
             Phase::Up => self.look_for_a_reason(),
-            Phase::Draining { code, .. } if self.logger.is_over() && !self.stopped.is_writing() => {
+            Phase::Draining { code, .. } if self.logger.is_over() && !self.is_writing() => {
                 self.show_the_rest(code);
             }
             Phase::Showing { code, .. } if self.console.is_none() => {
@@ -190,6 +190,11 @@ impl Daemon {
             }
             _ => {}
         }
+    }
+
+    /// Whether something is being written down.
+    fn is_writing(&self) -> bool {
+        self.stopped.is_writing() || self.ranges.is_writing()
     }
 
     fn look_for_a_reason(&mut self) {

@@ -17,9 +17,10 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
+use super::live::Numbers;
 use super::network::Attachment;
 use crate::log::record::Stream;
-use crate::unit::model::Unit;
+use crate::unit::model::{IdMaps, Unit};
 
 /// Most of a ledger that is read; a thousand units take a quarter of a megabyte.
 const LARGEST: u64 = 64 * 1024 * 1024;
@@ -69,6 +70,10 @@ pub struct Entry {
     pub notify: Option<u64>,
     /// Limits that this host cannot enforce.
     pub unenforced: Vec<String>,
+    /// Whose numbers its users are.
+    pub numbers: Numbers,
+    /// Which they are, if its own.
+    pub maps: Option<IdMaps>,
     /// What it has of networks.
     pub network: Option<Box<Attachment>>,
 }
@@ -244,6 +249,8 @@ mod tests {
             streams: vec![(Stream::Stdout, 99)],
             notify: None,
             unenforced: Vec::new(),
+            numbers: Numbers::Own,
+            maps: Some(IdMaps::one(100_000, 65_536)),
             network: None,
         }
     }

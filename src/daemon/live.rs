@@ -60,6 +60,18 @@ pub struct Output {
     pub stderr: Rc<OwnedFd>,
 }
 
+/// Whose numbers the users of a run are.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Numbers {
+    /// The host's, as the unit wants it.
+    #[default]
+    Host,
+    /// The unit's own.
+    Own,
+    /// The host's, because something was in the way.
+    HostBecause(Box<str>),
+}
+
 /// The end of a run.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Cleaning {
@@ -82,6 +94,8 @@ pub struct Live {
     pub unit: Arc<Unit>,
     /// Its cgroup.
     pub group: Group,
+    /// Whose numbers its users are.
+    pub numbers: Numbers,
     /// Process 1 of its pid namespace.
     pub sandbox: Option<Process>,
     /// The command.
@@ -170,6 +184,7 @@ impl Live {
             run,
             unit,
             group,
+            numbers: Numbers::Host,
             sandbox: None,
             main: None,
             hooks: Vec::new(),

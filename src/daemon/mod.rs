@@ -25,7 +25,9 @@ mod network;
 mod notify;
 mod options;
 pub mod poller;
+mod pool;
 mod processes;
+mod ranges;
 mod reader;
 mod recovery;
 mod stage;
@@ -35,6 +37,7 @@ mod upgrade;
 
 pub use boot::{check, run};
 pub use options::{First, Options, Sources};
+pub use pool::Pool;
 pub use recovery::{OPTION as RECOVER, recover};
 pub use upgrade::{rehearse, resume};
 
@@ -55,6 +58,7 @@ use live::Live;
 use logger::Logger;
 use network::Network;
 use poller::{Poller, ReadySource, Role, Source, Watched};
+use ranges::Ranges;
 use reader::Reader;
 use recovery::Record;
 use serde::{Deserialize, Serialize};
@@ -102,6 +106,8 @@ enum Owner {
     Helper,
     /// Writes down which units stay down.
     Stopped,
+    /// Writes down which unit has which user numbers.
+    Ranges,
     /// A new program that reads what it would be handed.
     Rehearsal,
 }
@@ -147,6 +153,7 @@ struct Daemon {
     /// Instances of templates that somebody started by name.
     instances: Vec<String>,
     stopped: Stopped,
+    ranges: Ranges,
     #[serde(with = "crate::sys::kept")]
     stdout: Rc<OwnedFd>,
     #[serde(with = "crate::sys::kept")]
@@ -199,6 +206,7 @@ impl Daemon {
             }
             self.on_time();
             self.think(&mut actions);
+            self.write_ranges();
             self.serve_next();
             self.look_for_an_end();
             self.slim(&mut actions);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::pool::Pool;
 use super::recovery::Beginning;
 use crate::container::plan::DEFAULT_STATE;
 use crate::pid1::Place;
@@ -118,6 +119,8 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// What to start.
     pub target: String,
+    /// Where the users of units get their numbers.
+    pub pool: Pool,
     /// Whose process this is.
     #[serde(default)]
     pub place: Place,
@@ -148,6 +151,7 @@ impl Default for Options {
             runtime_dir: PathBuf::from("/run/berth"),
             state_dir: PathBuf::from(DEFAULT_STATE),
             target: "default".to_owned(),
+            pool: Pool::default(),
             place: Place::Plain,
             debug: false,
             silent: false,
@@ -189,6 +193,11 @@ impl Options {
     /// A file for each unit that was stopped by hand and is to stay down.
     pub fn stopped_directory(&self) -> PathBuf {
         self.state_dir.join("stopped")
+    }
+
+    /// Which unit has which user numbers.
+    pub fn ranges_file(&self) -> PathBuf {
+        self.state_dir.join("user-namespaces")
     }
 
     /// The same for the state: logs and overlays are one supervisor's.

@@ -65,6 +65,14 @@ impl Daemon {
                     self.take_socket(id, run, kind, fd);
                     continue;
                 }
+                Status::HasNetwork => {
+                    self.connect(id, run);
+                    continue;
+                }
+                Status::WithoutUsers(why) => {
+                    self.without_users(id, why);
+                    continue;
+                }
                 Status::Executed => Progress::Executed,
                 Status::Failed(text) => Progress::Failed(text),
             };
@@ -184,6 +192,7 @@ impl Daemon {
             Some(Owner::Helper) => {
                 self.control.helpers = self.control.helpers.saturating_sub(1);
             }
+            Some(Owner::Ranges) => self.ranges_written(exit),
             Some(Owner::Stopped) => self.stopped_written(exit),
             Some(Owner::Rehearsal) => self.rehearsal_ended(exit),
             Some(Owner::Exec(session)) => self.exec_ended(session, exit),

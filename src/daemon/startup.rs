@@ -73,6 +73,13 @@ pub fn directories(options: &mut Options) -> Result<Vec<String>, Fatal> {
             .create(&path)
             .map_err(|error| Fatal::new(&format!("make {}", path.display()), &error))?;
     }
+    // Units are kept from them by their paths: those must be the ones without links.
+    for path in [&mut options.runtime_dir, &mut options.state_dir] {
+        let real = fs::canonicalize(&path).ok().filter(|real| real.to_str().is_some());
+        let real =
+            real.ok_or_else(|| Fatal(format!("what {} leads to has no name", path.display())));
+        *path = real?;
+    }
     Ok(troubles)
 }
 

@@ -130,6 +130,11 @@ pub struct UnitStatus {
     pub run: Option<u64>,
     /// What the definition asks for and this host cannot enforce.
     pub unenforced: Vec<String>,
+    /// Which users inside are which on the host, as a unit file writes it; `None`: they are
+    /// the host's.
+    pub user_namespace: Option<String>,
+    /// Why it has no user namespace, if it is to have one.
+    pub no_user_namespace: Option<String>,
     /// Whether it is a container with all capabilities; `None` for what is no service.
     pub privileged: Option<bool>,
 }

@@ -20,6 +20,8 @@ pub mod namespace {
     pub const CGROUP: u64 = libc::CLONE_NEWCGROUP as u64;
     /// Network devices.
     pub const NETWORK: u64 = libc::CLONE_NEWNET as u64;
+    /// User and group numbers, and what capabilities are worth.
+    pub const USER: u64 = libc::CLONE_NEWUSER as u64;
 }
 
 /// How a child comes to its descriptors.

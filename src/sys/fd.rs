@@ -125,16 +125,21 @@ pub fn standard(number: RawFd) -> BorrowedFd<'static> {
 }
 
 /// Gives a pipe (or, if asked, a terminal) to a user, who can then open it again by its
-/// name. What is neither stays whose it is.
+/// name, and perhaps to a group. What is neither stays whose it is.
 ///
 /// # Errors
 /// As fchown(2).
-pub fn give_to(fd: BorrowedFd<'_>, uid: u32, terminals_too: bool) -> io::Result<()> {
-    use rustix::fs::FileType;
+pub fn give_to(
+    fd: BorrowedFd<'_>,
+    uid: u32,
+    gid: Option<u32>,
+    terminals_too: bool,
+) -> io::Result<()> {
+    use rustix::fs::{FileType, Gid, Uid};
     let kind = FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode);
     let terminal = terminals_too && kind == FileType::CharacterDevice;
     if kind != FileType::Fifo && !terminal {
         return Ok(());
     }
-    Ok(rustix::fs::fchown(fd, Some(rustix::fs::Uid::from_raw(uid)), None)?)
+    Ok(rustix::fs::fchown(fd, Some(Uid::from_raw(uid)), gid.map(Gid::from_raw))?)
 }

@@ -26,6 +26,16 @@ pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
     super::check_long(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
 }
 
+/// The numbers that files are looked at and made with, and only these; nothing happens if
+/// they may not be taken. Away from 0 it takes capabilities over files out of the effective
+/// set, back at 0 it brings them back.
+pub fn become_owner_of_files(uid: u32, gid: u32) {
+    // SAFETY: no pointers. What they return is the number before.
+    unsafe { libc::syscall(libc::SYS_setfsgid, gid) };
+    // SAFETY: as above.
+    unsafe { libc::syscall(libc::SYS_setfsuid, uid) };
+}
+
 /// The effective user, if that is not root.
 pub fn other_than_root() -> Option<u32> {
     Some(rustix::process::geteuid().as_raw()).filter(|&uid| uid != 0)

@@ -28,6 +28,22 @@ pub fn set(resource: Resource, value: u64) -> io::Result<()> {
     super::check(unsafe { libc::setrlimit(resource.number(), &raw const limit) }).map(drop)
 }
 
+/// Raises the hard limit, if it is lower: what may then be set takes no capability any more.
+///
+/// # Errors
+/// As setrlimit(2).
+pub fn allow(resource: Resource, value: u64) -> io::Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the structure lives through the call.
+    super::check(unsafe { libc::getrlimit(resource.number(), &raw mut limit) })?;
+    if limit.rlim_max >= value {
+        return Ok(());
+    }
+    limit.rlim_max = value;
+    // SAFETY: the structure lives through the call.
+    super::check(unsafe { libc::setrlimit(resource.number(), &raw const limit) }).map(drop)
+}
+
 /// The soft limit of descriptors of the calling process.
 pub fn soft_files() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current

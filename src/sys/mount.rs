@@ -164,6 +164,23 @@ pub fn seal(tree: BorrowedFd<'_>) -> io::Result<()> {
     mount_setattr(tree, true, &change)
 }
 
+/// Lets a detached tree show the owners of its files as a user namespace maps them: what
+/// belongs to root on the disk belongs to root inside, and what root inside writes belongs to
+/// root on the disk.
+///
+/// # Errors
+/// As `mount_setattr(2)`: `EINVAL` for a filesystem that cannot, or before Linux 5.12; `EPERM`
+/// for a tree that is mapped already.
+pub fn map_owners(
+    tree: BorrowedFd<'_>,
+    recursive: bool,
+    user_namespace: BorrowedFd<'_>,
+) -> io::Result<()> {
+    let user_namespace = u64::from(user_namespace.as_raw_fd().unsigned_abs());
+    let set = libc::MOUNT_ATTR_IDMAP;
+    mount_setattr(tree, recursive, &SetAttributes { set, user_namespace, ..Default::default() })
+}
+
 /// Changes the propagation of a mount, and of those below it if `recursive`.
 ///
 /// # Errors

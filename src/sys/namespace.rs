@@ -1,9 +1,10 @@
-//! Entering and leaving namespaces: setns(2) and unshare(2).
+//! Entering, leaving and making namespaces: setns(2), unshare(2).
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
-use super::clone::namespace::{CGROUP, MOUNT};
+use super::clone::{self, Files, Side};
+use super::path;
 
 /// Moves the calling thread into namespaces (`CLONE_NEW*` bits of [`super::clone`]) of the
 /// process of a pidfd, or into the one namespace that a descriptor of nsfs refers to. For
@@ -25,26 +26,36 @@ pub fn own_pid_namespace() -> io::Result<OwnedFd> {
     Ok(std::fs::File::open("/proc/self/ns/pid_for_children")?.into())
 }
 
-/// A new view of the cgroup tree for the calling process, rooted at its own group. (With
-/// clone3 the view would be rooted at the parent's group.)
+/// Makes new namespaces for the calling process, owned by its user namespace. (That of
+/// process numbers would only concern children made from now on.) A new view of the cgroup
+/// tree is rooted at the group that the process is in now.
 ///
 /// # Errors
 /// As unshare(2).
-pub fn new_cgroup_namespace() -> io::Result<()> {
-    let flags = i32::try_from(CGROUP).map_err(|_| io::ErrorKind::InvalidInput)?;
-    // SAFETY: a process of one thread gets a new cgroup namespace; no memory is concerned.
+pub fn leave(namespaces: u64) -> io::Result<()> {
+    let flags = i32::try_from(namespaces).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: a process of one thread gets new namespaces; no memory is concerned.
     super::check(unsafe { libc::unshare(flags) }).map(drop)
 }
 
-/// A copy of the calling process' mounts, for itself. As with any copy, what is mounted in
-/// a shared mount still travels.
+/// A new user namespace with these maps, in the format of `/proc/PID/uid_map`. It lives as
+/// long as the descriptor. It is made by a child that ends at once, to be reaped like any
+/// other; nothing is waited for.
 ///
 /// # Errors
-/// `EPERM` without `CAP_SYS_ADMIN`; as unshare(2).
-pub fn new_mount_namespace() -> io::Result<()> {
-    let flags = i32::try_from(MOUNT).map_err(|_| io::ErrorKind::InvalidInput)?;
-    // SAFETY: a process of one thread gets a new mount namespace; no memory is concerned.
-    super::check(unsafe { libc::unshare(flags) }).map(drop)
+/// As clone3(2): `EPERM`, `ENOSPC` where user namespaces are limited, `EINVAL` on a kernel
+/// without them; of the maps `EPERM` when the caller may not map these numbers.
+pub fn new_user_namespace(uid_map: &str, gid_map: &str) -> io::Result<OwnedFd> {
+    match clone::clone3(clone::namespace::USER, None, Files::Shared)? {
+        Side::Child => clone::exit(0),
+        Side::Parent(child) => {
+            // Until it is reaped its number is its own, also when it has ended.
+            let of_child = |name: &str| format!("/proc/{}/{name}", child.pid);
+            path::write_value(&of_child("uid_map"), uid_map)?;
+            path::write_value(&of_child("gid_map"), gid_map)?;
+            Ok(std::fs::File::open(of_child("ns/user"))?.into())
+        }
+    }
 }
 
 /// Sets the host name of the calling process' UTS namespace.

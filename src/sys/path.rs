@@ -176,6 +176,40 @@ pub fn is_on(fd: BorrowedFd<'_>, kind: Type) -> io::Result<bool> {
     Ok(rustix::fs::fstatfs(fd)?.f_type == magic)
 }
 
+/// Whether `fd` is on a filesystem that only shows the kernel: its files are nobody's.
+///
+/// # Errors
+/// As fstatfs(2).
+pub fn is_of_kernel(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    // As in <linux/magic.h>: those of KERNEL_FILESYSTEMS that somebody could have mounted.
+    const MAGIC: [libc::__fsword_t; 13] = [
+        libc::PROC_SUPER_MAGIC,
+        0x6265_6572, // sysfs
+        libc::CGROUP_SUPER_MAGIC,
+        libc::CGROUP2_SUPER_MAGIC,
+        libc::DEBUGFS_MAGIC,
+        libc::TRACEFS_MAGIC,
+        libc::SECURITYFS_MAGIC,
+        libc::BPF_FS_MAGIC,
+        0x1cd1,      // devpts
+        0x1980_0202, // mqueue
+        0x6165_676c, // pstore
+        0x6e73_6673, // nsfs
+        0x5049_4446, // pidfs
+    ];
+    Ok(MAGIC.contains(&rustix::fs::fstatfs(fd)?.f_type))
+}
+
+/// Whether `fd` refers to something without content of its own: a device, a socket, a FIFO.
+///
+/// # Errors
+/// As fstat(2).
+pub fn holds_no_files(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    use rustix::fs::FileType;
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode);
+    Ok(!matches!(kind, FileType::Directory | FileType::RegularFile))
+}
+
 /// Opens a directory that no symbolic link leads to.
 ///
 /// # Errors

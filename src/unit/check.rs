@@ -9,8 +9,8 @@ use std::path::Path;
 use super::diagnostic::Mistake;
 use super::draft::{Draft, Isolation, Join, Network, Reference, Relation};
 use super::model::{
-    At, CapabilitySet, Kind, Namespaces, Port, Ready, RestartPolicy, Rootfs, SecretSource, Secrets,
-    Security, Unit, Writable, secret as secret_model,
+    At, Capabilities, CapabilitySet, Kind, Namespaces, Port, Ready, RestartPolicy, Rootfs,
+    SecretSource, Secrets, Security, Unit, UserNamespace, Writable, secret as secret_model,
 };
 use super::nets;
 use super::settings::value::Context;
@@ -59,6 +59,7 @@ pub fn service(mut draft: Draft, header: Place, cx: &mut Context<'_>) -> Checked
     }
     hooks(&draft, cx);
     capabilities(&draft, cx);
+    user_namespace(&draft, cx);
     if draft.service.oneshot {
         oneshot(&mut draft, cx);
     }
@@ -323,6 +324,50 @@ fn capabilities(draft: &Draft, cx: &mut Context<'_>) {
             "capabilities-add",
             &format!("`capabilities-add` of {}", both.words().join(" ")),
         );
+    }
+}
+
+/// A user namespace needs mounts that show the owners of files as they are inside, and
+/// gives no power over what is the host's.
+fn user_namespace(draft: &Draft, cx: &mut Context<'_>) {
+    let service = &draft.service;
+    if *service.user_namespace() == UserNamespace::None {
+        return;
+    }
+    let place = draft.place(Section::Security, "user-namespace");
+    let own = service.namespaces.value;
+    if let (Some(place), false) = (place, own.mount) {
+        let text = "`user-namespace` needs a mount namespace, which `isolation` takes away";
+        let mistake = Mistake::new(place, text);
+        cx.out.push(match draft.place(Section::Service, "isolation") {
+            Some(isolation) => mistake.note(isolation, "because of this"),
+            None => mistake,
+        });
+    }
+    let network = ["NET_ADMIN", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_RAW"];
+    let network = network.into_iter().filter_map(CapabilitySet::named);
+    let network = network.fold(CapabilitySet::EMPTY, CapabilitySet::and);
+    let (key, named) = match &service.security.capabilities {
+        Capabilities::Default => return,
+        Capabilities::Exactly(at) => ("capabilities", at.value),
+        Capabilities::Changed { add, .. } => ("capabilities-add", add.value),
+    };
+    let useless = if named == CapabilitySet::ALL { named } else { named.within(network) };
+    let own_network = own.network && service.network_owner().is_none();
+    if own_network || useless.is_empty() {
+        return;
+    }
+    if let Some(place) = draft.place(Section::Security, key) {
+        let text = format!(
+            "on a network that is not its own a service in a user namespace has no use for {}",
+            useless.within(network).words().join(" ")
+        );
+        let help = "write user-namespace = \"none\", or give it a network of its own";
+        let mistake = Mistake::new(place, text).help(help);
+        cx.out.push(match draft.place(Section::Service, "network") {
+            Some(network) => mistake.note(network, "because of this"),
+            None => mistake,
+        });
     }
 }
 

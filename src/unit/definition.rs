@@ -11,9 +11,10 @@ use serde_json::{Map, Value, json};
 
 use super::model::Unset;
 use super::model::{
-    At, Capabilities, CapabilitySet, ExitMatch, Health, HealthCheck, Id, Kind, Limits, Log,
-    LogDriver, Membership, Mount, MountSource, Namespaces, Networking, Propagation, Ready, Restart,
-    RestartPolicy, Rootfs, Seccomp, SecretUse, Security, Service, Unit, User, Writable,
+    At, Capabilities, CapabilitySet, ExitMatch, Health, HealthCheck, Id, IdRange, Kind, Limits,
+    Log, LogDriver, Membership, Mount, MountSource, Namespaces, Networking, Propagation, Ready,
+    Restart, RestartPolicy, Rootfs, Seccomp, SecretUse, Security, Service, Unit, User,
+    UserNamespace, Writable,
 };
 use super::names;
 
@@ -191,6 +192,7 @@ fn securing(security: &Security, own: Namespaces) -> Value {
         no_new_privileges,
         capabilities,
         privileged,
+        user_namespace,
         seccomp,
         masked_paths,
         read_only_paths,
@@ -234,6 +236,16 @@ fn securing(security: &Security, own: Namespaces) -> Value {
         }
     }
     table.put("privileged", *privileged);
+    match user_namespace {
+        UserNamespace::Unset => {}
+        UserNamespace::Auto => table.put("user-namespace", "auto"),
+        UserNamespace::None => table.put("user-namespace", "none"),
+        UserNamespace::Maps(at) => {
+            let list = |map: &[IdRange]| map.iter().map(ToString::to_string).collect();
+            let (uid, gid): (Vec<String>, Vec<String>) = (list(&at.value.uid), list(&at.value.gid));
+            table.put("user-namespace", placed(at, json!({ "uid": uid, "gid": gid })));
+        }
+    }
     if let Some(at) = seccomp {
         let word = match &at.value {
             Seccomp::Default => "default",

@@ -147,7 +147,7 @@ pub fn status(changes: Value) -> Value {
         "restarts": 2, "since": "2026-01-31T14:30:00.5Z", "ready": true, "health": "healthy",
         "result": null, "cgroup": "/berth/web", "memory": 13_107_200, "ports": ["8080:80"],
         "why": "ready after 1.2s", "status_text": "serving", "run": 9, "unenforced": [],
-        "privileged": false
+        "user_namespace": null, "no_user_namespace": null, "privileged": false
     });
     for (key, value) in changes.as_object().unwrap() {
         status[key] = value.clone();

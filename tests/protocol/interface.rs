@@ -125,6 +125,8 @@ fn status() -> t::UnitStatus {
         status_text: text(),
         run: Some(1),
         unenforced: names(),
+        user_namespace: Some("0:65536:65536".to_owned()),
+        no_user_namespace: Some("why not".to_owned()),
         privileged: Some(true),
     }
 }

@@ -46,7 +46,11 @@ fn all_but(service: &mut Service, defence: Defence) {
 
 /// Makes an attempt with all defences, with one, with none. `prepare` changes the unit
 /// every time.
+///
+/// All with the host's users: a user namespace is a defence against most of these by itself,
+/// see `escape_user`.
 pub fn attempt(rig: &Rig, script: &str, prepare: impl Fn(&mut Service), defence: Defence) {
+    rig.host_users.set(true);
     let run = |change: &dyn Fn(&mut Service)| {
         let mut unit = unit("web", &["sh", "-c", script]);
         prepare(service(&mut unit));
@@ -81,6 +85,7 @@ pub fn attempt(rig: &Rig, script: &str, prepare: impl Fn(&mut Service), defence:
     assert!(output.contains(ESCAPED), "the control, without the defence: {output}");
     rig.without.set(|_| false);
     rig.all_devices.set(false);
+    rig.host_users.set(false);
 }
 
 /// What a plain program of the host does, for attempts whose defence cannot be taken away:

@@ -120,6 +120,7 @@ fn an_exact_list_is_exact() {
 
 fn lists_change_the_default() {
     let rig = Rig::new();
+    rig.host_users.set(true);
     let have = |capabilities: Capabilities| have(&rig, |s| s.security.capabilities = capabilities);
     let (raw, kill) = (set(&["NET_RAW"]).0, set(&["KILL"]).0);
     assert_eq!(have(add(&["NET_RAW", "KILL"])), root(FEW | raw));
@@ -169,6 +170,7 @@ fn a_plain_process_has_what_berth_has() {
 
 fn another_user_has_what_a_line_gives() {
     let rig = Rig::new();
+    rig.host_users.set(true);
     let bind = set(&["NET_BIND_SERVICE"]).0;
     let have = |capabilities: Capabilities| {
         have(&rig, |s| {
@@ -276,6 +278,7 @@ fn what_berth_has_not_cannot_be_given() {
     assert_eq!(own() & gone, gone, "the control");
     capability::leave_out(gone).unwrap();
     let rig = Rig::new();
+    rig.host_users.set(true);
     assert_eq!(have(&rig, |_| {}), root(FEW & !1));
     assert_eq!(have(&rig, |s| s.security.privileged = true), root(own()));
     let everything = Capabilities::Changed { add: all(), drop: At::default() };
@@ -295,6 +298,7 @@ fn without_setpcap_nothing_can_be_limited() {
     capability::set(own(), 0).unwrap();
     assert_eq!(own() & setpcap, 0);
     let rig = Rig::new();
+    rig.host_users.set(true);
     let text = rig.failure(|_| {});
     let expected = format!(
         "limit the capabilities to {}: Operation not permitted (EPERM): this supervisor does not \

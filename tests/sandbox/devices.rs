@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use berth::container::step::Op;
-use berth::container::{self, Program, Stdio};
+use berth::container::{self, Program, Stdio, Where};
 use berth::sys::cgroup::Tree;
 use berth::unit::model::{At, Capabilities, Device, Id, Namespaces, Service, Sysctl, User};
 
@@ -161,12 +161,12 @@ fn version_1_keeps_devices_too() {
         let said = group.unenforced().to_vec();
         let plan = rig.plan(&unit);
         let (mut read, write) = std::io::pipe().unwrap();
-        let mut sandbox = container::sandbox(&rig.host, &plan, &group).unwrap();
+        let mut sandbox = container::sandbox(&rig.host, &plan, &group, None).unwrap();
         executed(&mut sandbox.status, &plan, &mut Vec::new()).unwrap();
         let stdio = Stdio { stderr: Some(write.as_fd()), ..Stdio::default() };
         let inside = Some(sandbox.pidfd.as_fd());
-        let main =
-            container::process(&rig.host, &plan, &group, inside, Program::Main, &stdio).unwrap();
+        let place = Where { group: &group, inside, users: None };
+        let main = container::process(&rig.host, &plan, place, Program::Main, &stdio).unwrap();
         drop(write);
         let mut output = String::new();
         std::io::Read::read_to_string(&mut read, &mut output).unwrap();

@@ -177,11 +177,12 @@ fn without_control_groups_the_init_is_enough() {
     let rig = Rig::new();
     let plan = rig.plan(&unit("web", &["sh", "-c", "setsid -f sleep 1000; exec sleep 1000"]));
     let group = cgroup::Group::absent();
-    let mut init = sandbox(&rig.host, &plan, &group).unwrap();
+    let mut init = sandbox(&rig.host, &plan, &group, None).unwrap();
     executed(&mut init.status, &plan, &mut Vec::new()).unwrap();
     let inside = Some(init.pidfd.as_fd());
     let stdio = Stdio::default();
-    let mut main = process(&rig.host, &plan, &group, inside, Program::Main, &stdio).unwrap();
+    let place = berth::container::Where { group: &group, inside, users: None };
+    let mut main = process(&rig.host, &plan, place, Program::Main, &stdio).unwrap();
     executed(&mut main.status, &plan, &mut Vec::new()).unwrap();
     berth::sys::pidfd::send_signal(init.pidfd.as_fd(), libc::SIGKILL).unwrap();
     for child in [&main, &init] {

@@ -9,10 +9,11 @@ use berth::container::step::Op;
 use berth::sys::peer::{self, Home, Place};
 use berth::unit::model::{Namespaces, Service};
 
-use super::rig::{Rig, Test, bind, service, unit};
+use super::rig::{Rig, Test, bind, first_user, service, unit};
 
 pub const TESTS: &[Test] = &[
     ("the_runtime_directory_is_hidden", the_runtime_directory_is_hidden),
+    ("a_directory_above_the_runtime_directory_shows_no_socket", a_directory_above),
     ("a_container_with_the_socket_is_known_as_one", a_container_with_the_socket),
     ("root_of_a_user_namespace_is_known_as_such", root_of_a_user_namespace),
     ("abstract_sockets_are_out_of_reach", abstract_sockets),
@@ -49,6 +50,25 @@ fn the_runtime_directory_is_hidden() {
     is_hidden(&rig, &rig.path("runtime/control.sock"));
 }
 
+/// A unit that is shown a directory of the host for another reason: what is below for berth's
+/// own use is not for it, and what was bound by its own path is.
+fn a_directory_above() {
+    let rig = Rig::new();
+    let _listener = listen(&rig);
+    let runtime = rig.path("runtime");
+    let above = runtime.strip_suffix("/runtime").unwrap();
+    let look = |source: &str, path: &str| {
+        let mut unit = unit("web", &["perl", "-e", "print -S $ARGV[0] ? 'seen' : 'no'", path]);
+        service(&mut unit).mounts.push(bind(source, "/host"));
+        rig.run(&unit).output
+    };
+    assert_eq!(look(above, "/host/runtime/control.sock"), "no");
+    assert_eq!(look(&runtime, "/host/control.sock"), "seen");
+    rig.without.set(|op| matches!(op, Op::Hide { .. }));
+    assert_eq!(look(above, "/host/runtime/control.sock"), "seen");
+    rig.without.set(|_| false);
+}
+
 /// Where the supervisor sees a peer that connects from a unit.
 fn place_of(rig: &Rig, argv: &[&str], change: impl FnOnce(&mut Service)) -> Place {
     let _ = std::fs::remove_file(rig.path("runtime/control.sock"));
@@ -59,7 +79,7 @@ fn place_of(rig: &Rig, argv: &[&str], change: impl FnOnce(&mut Service)) -> Plac
     assert_eq!(running.line(), "connected");
     let (socket, _) = listener.accept().unwrap();
     let who = peer::credentials(socket.as_fd()).unwrap();
-    assert_eq!(who.uid, 0);
+    assert_eq!(who.uid, if running.users().is_some() { first_user(rig.runs()) } else { 0 });
     let place = Home::own().unwrap().place(socket.as_fd(), who).unwrap();
     running.down();
     place
@@ -67,6 +87,8 @@ fn place_of(rig: &Rig, argv: &[&str], change: impl FnOnce(&mut Service)) -> Plac
 
 fn a_container_with_the_socket() {
     let rig = Rig::new();
+    // Its pid namespace alone is enough.
+    rig.host_users.set(true);
     let (runtime, argv) =
         (rig.path("runtime"), ["perl", "-e", CONNECT, "/mnt/control.sock", "stay"]);
     let place = place_of(&rig, &argv, |s| s.mounts.push(bind(&runtime, "/mnt")));

@@ -296,11 +296,10 @@ fn terminal(running: &mut Running<'_>, rig: &Rig) -> (berth::container::Child, s
         ..Exec::default()
     };
     let inside = running.sandbox.as_ref().unwrap().pidfd.as_fd();
-    let (plan, group) = (&running.plan, &running.group);
+    let place = running.place(inside);
     let program = Program::Exec(&exec);
-    let mut child =
-        berth::container::process(&rig.host, plan, group, Some(inside), program, &Stdio::default())
-            .unwrap();
+    let (plan, stdio) = (&running.plan, Stdio::default());
+    let mut child = berth::container::process(&rig.host, plan, place, program, &stdio).unwrap();
     executed(&mut child.status, &running.plan, &mut running.sockets).unwrap();
     let (kind, master) = running.sockets.pop().unwrap();
     assert_eq!(kind, SocketKind::Terminal);
@@ -332,6 +331,7 @@ fn beside_a_terminal(script: &str, free: bool, change: fn(&mut Service)) -> (Str
     let mut unit = unit("web", &["sleep", "1000"]);
     others_off(service(&mut unit));
     change(service(&mut unit));
+    rig.host_users.set(true);
     let mut running = rig.up(&unit).unwrap();
     let (child, mut master) = terminal(&mut running, &rig);
     let output = running.shell(script).output;

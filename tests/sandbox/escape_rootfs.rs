@@ -2,6 +2,7 @@
 //! without an end, users with numbers that mean something else, programs that lead back to
 //! the supervisor.
 
+use std::os::fd::AsFd;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -10,13 +11,13 @@ use berth::container::step::Op;
 use berth::unit::model::{At, Id, Service, Sysctl, User, Writable};
 
 use super::attempt::{ESCAPED, naive};
-use super::rig::{Rig, Test, on_tree};
+use super::rig::{Rig, Test, on_tree, service, unit};
 
 pub const TESTS: &[Test] = &[
     ("etc_is_an_absolute_link", || linked_etc(str::to_owned)),
     ("etc_is_a_relative_link", || linked_etc(|outside| format!("../../../../../../..{outside}"))),
     ("etc_is_a_link_through_proc", || linked_etc(|outside| format!("/proc/self/root{outside}"))),
-    ("etc_is_a_link_to_a_descriptor", || linked_etc(|_| "/proc/self/fd/9".to_owned())),
+    ("etc_is_a_link_to_a_descriptor", || linked_etc(|_| format!("/proc/self/fd/{HELD}"))),
     ("etc_is_a_loop", || linked_etc(|_| "/etc".to_owned())),
     ("passwd_is_a_link_out", passwd_is_a_link_out),
     ("passwd_has_no_end", || endless(|path| drop(sparse(path)), "larger than")),
@@ -30,6 +31,9 @@ pub const TESTS: &[Test] = &[
     ("proc_is_a_link_when_a_setting_is_written", proc_is_a_link_when_a_setting_is_written),
     ("a_setting_of_the_tree_is_not_written", a_setting_of_the_tree_is_not_written),
 ];
+
+/// A descriptor of the supervisor on a directory of the host.
+const HELD: i32 = 900;
 
 fn web(service: &mut Service) {
     let user = User { user: Id::Name("web".to_owned()), group: None };
@@ -45,6 +49,12 @@ fn linked_etc(target: fn(&str) -> String) {
     rig.file("files/passwd", "web:x:0:0:web:/:/bin/sh\n");
     std::fs::remove_dir_all(format!("{tree}/etc")).unwrap();
     symlink(target(&outside), format!("{tree}/etc")).unwrap();
+    let held = std::fs::File::open(&outside).unwrap();
+    berth::sys::fd::place(held.as_fd(), HELD).unwrap();
+    // Who follows it from outside finds a file of the host.
+    let naive = std::fs::read_to_string(format!("{tree}/etc/passwd")).unwrap();
+    let hosts = std::fs::read_to_string("/etc/passwd").unwrap();
+    assert!(naive.contains("web:x:0") || naive == hosts, "{naive}");
     let text = rig.failure(|s| {
         on_tree(s, &tree, Writable::Ephemeral);
         web(s);
@@ -147,6 +157,12 @@ fn the_number_that_is_none_is_not_root() {
 
 fn the_highest_numbers_are_what_they_say() {
     let rig = Rig::new();
+    let mut far = unit("web", &["true"]);
+    let user = User { user: Id::Number(65_536), group: None };
+    service(&mut far).user = Some(At { value: user, line: 4 });
+    let text = rig.up(&far).err().unwrap();
+    assert!(text.contains("the unit's user namespace has no such number"), "{text}");
+    rig.host_users.set(true);
     for number in [1_u32 << 31, u32::MAX - 1, 65_535, 65_536] {
         let output = rig.shell("id -u; id -g", |s| {
             let id = Id::Number(number);
@@ -195,7 +211,7 @@ fn dev_console_and_pts_are_links() {
     assert_eq!(output.good(), "tmpfs\ndevpts\ntmpfs\n");
     assert_eq!(std::fs::read_to_string(&victim).unwrap(), "");
     // The control: whose /dev is that of the tree.
-    rig.without.set(|op| matches!(op, Op::Dev | Op::Socket(_) | Op::Mask(_)));
+    rig.without.set(|op| matches!(op, Op::Dev { .. } | Op::Socket(_) | Op::Mask(_)));
     let text = rig.failure(|s| on_tree(s, &tree, Writable::Direct));
     assert!(text.contains("/dev/null"), "{text}");
     naive(&format!("echo escaped > {tree}/dev/console"));
@@ -241,7 +257,7 @@ fn a_setting_of_the_tree_is_not_written() {
     });
     assert_eq!(output.good(), "1234\n");
     // Not even if that was forgotten: what is there must be a procfs.
-    rig.without.set(|op| matches!(op, Op::Proc));
+    rig.without.set(|op| matches!(op, Op::Proc { .. }));
     let text = rig.failure(|s| {
         on_tree(s, &tree, Writable::Direct);
         setting(s);

@@ -3,7 +3,7 @@
 //! It is taken once the supervisor has its signals from a descriptor, so the same rig goes
 //! the long way first and the short one then.
 
-use berth::container::{self, Program, Stdio};
+use berth::container::{self, Program, Stdio, Where};
 use berth::sys::signal;
 use berth::unit::model::{At, Namespaces, Service, User};
 
@@ -185,8 +185,8 @@ fn a_crowd_gets_its_own_arguments() {
         let (read, write) = std::io::pipe().unwrap();
         let output = Some(write.as_fd());
         let stdio = Stdio { stdin: None, stdout: output, stderr: None, named: &[] };
-        let child =
-            container::process(&rig.host, &plan, &group, None, Program::Main, &stdio).unwrap();
+        let place = Where { group: &group, inside: None, users: None };
+        let child = container::process(&rig.host, &plan, place, Program::Main, &stdio).unwrap();
         crowd.push((child, plan, group, read, text));
     }
     let short = rig.host.shared_starts();
@@ -223,8 +223,8 @@ fn killed_on_its_way() {
         let name = format!("killed-{round}");
         let mut group = container::group(rig.root.as_ref().unwrap(), &unit, &name).unwrap();
         let stdio = Stdio::default();
-        let child =
-            container::process(&rig.host, &plan, &group, None, Program::Main, &stdio).unwrap();
+        let place = Where { group: &group, inside: None, users: None };
+        let child = container::process(&rig.host, &plan, place, Program::Main, &stdio).unwrap();
         // Wherever it is by now.
         group.kill().unwrap();
         super::rig::wait_pidfd(child.pidfd.as_fd()).unwrap();

@@ -137,8 +137,8 @@ fn a_child_that_is_killed_is_not_a_success() {
     // A child that is frozen from its first moment.
     let frozen = rig.root.as_ref().unwrap().create("frozen", &[], false).unwrap();
     frozen.freeze(true).unwrap();
-    let mut child =
-        berth::container::process(&rig.host, &plan, &frozen, None, program, &stdio).unwrap();
+    let place = berth::container::Where { group: &frozen, inside: None, users: None };
+    let mut child = berth::container::process(&rig.host, &plan, place, program, &stdio).unwrap();
     frozen.kill().unwrap();
     super::rig::wait_pidfd(child.pidfd.as_fd()).unwrap();
     rig.host.ended(child.pid);
@@ -161,8 +161,7 @@ fn a_sandbox_that_is_gone_cannot_be_entered() {
     let again = berth::container::process(
         &rig.host,
         &running.plan,
-        &running.group,
-        Some(sandbox.pidfd.as_fd()),
+        running.place(sandbox.pidfd.as_fd()),
         berth::container::Program::Main,
         &berth::container::Stdio::default(),
     );

@@ -71,6 +71,7 @@ fn on_this_host<'a>(paths: &[&'a str]) -> Vec<&'a str> {
 
 fn what_changes_the_host_cannot_be_written() {
     let rig = Rig::new();
+    rig.host_users.set(true);
     let files = on_this_host(&[
         "/proc/sys/kernel/core_pattern",
         "/proc/sys/kernel/modprobe",
@@ -98,6 +99,7 @@ fn what_changes_the_host_cannot_be_written() {
 
 fn what_shows_the_host_is_empty() {
     let rig = Rig::new();
+    rig.host_users.set(true);
     let paths = on_this_host(&[
         "/proc/interrupts",
         "/proc/acpi",
@@ -156,6 +158,7 @@ fn masks_are_null_devices_that_stay_so() {
 
 fn masks_need_power_to_be_taken_away() {
     let rig = Rig::new();
+    rig.host_users.set(true);
     let mut unit = unit("web", &["sleep", "1000"]);
     service(&mut unit).security.masked_paths = vec![at("/etc/passwd")];
     let mut running = rig.up(&unit).unwrap();
@@ -313,17 +316,18 @@ fn a_tree_with_a_device_directory_of_its_own() {
         assert!(output == format!("{}null\n", null.repeat(2)), "{output}");
     }
     // The control: without a fresh /dev the tree's own are what a unit would get.
-    rig.without.set(|op| matches!(op, Op::Dev | Op::Socket(_) | Op::Mask(_)));
+    rig.without.set(|op| matches!(op, Op::Dev { .. } | Op::Socket(_) | Op::Mask(_)));
     let text = rig.failure(|s| on_tree(s, &tree, Writable::Ephemeral));
     assert!(text.contains("/dev/null"), "{text}");
     // A mask that has no null device to come from is a failure, not the tree's.
-    rig.without.set(|op| matches!(op, Op::Dev | Op::Socket(_)));
+    rig.without.set(|op| matches!(op, Op::Dev { .. } | Op::Socket(_)));
     let text = rig.failure(|s| on_tree(s, &tree, Writable::Ephemeral));
     assert!(text.contains("mask what /proc and /sys show of the host"), "{text}");
 }
 
 fn what_is_mounted_on_proc_must_be_proc() {
     let rig = Rig::new();
+    rig.host_users.set(true);
     for (source, target) in [
         (MountSource::Tmpfs { size: None, mode: 0o755 }, "/proc"),
         (MountSource::Tmpfs { size: None, mode: 0o755 }, "/sys"),

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
 
 use berth::container::probe::{self, Patience, Target};
-use berth::sys::clone::Process;
+use berth::sys::clone::{Process, namespace as flag};
 use berth::sys::reap::Ended;
 use berth::sys::{fd, fork, namespace, pidfd};
 
@@ -59,9 +59,10 @@ fn server(running: &Running<'_>, answer: &'static str) -> Process {
     let (mut read, write) = std::io::pipe().unwrap();
     let keep = [inside, write.as_fd()];
     let options = fork::Options { keep: &keep, die_with_parent: true, ..fork::Options::default() };
-    let flags = berth::sys::clone::namespace::NETWORK | berth::sys::clone::namespace::MOUNT;
+    let flags = flag::USER | flag::NETWORK | flag::MOUNT;
     let server = fork::child(&options, || {
         namespace::enter(inside, flags).unwrap();
+        berth::sys::identity::become_user(0, 0, &[]).unwrap();
         let tcp = std::net::TcpListener::bind("127.0.0.1:8080").unwrap();
         let _unix = std::os::unix::net::UnixListener::bind("/run/x.sock").unwrap();
         rustix::io::write(&write, b"x").unwrap();

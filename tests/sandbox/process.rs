@@ -140,7 +140,7 @@ fn umask_limits_and_priorities() {
     });
     assert_eq!(output.good(), "0027\n777\n777\n555\n0\n7\n321\n");
     let text = rig.failure(|s| s.limits.nofile = Some(At { value: u64::from(u32::MAX), line: 10 }));
-    let expected = "set the limit nofile to 4294967295: Operation not permitted (EPERM): it is \
+    let expected = "allow the limit nofile to be 4294967295: Operation not permitted (EPERM): it is \
                     beyond what this supervisor may give at web.toml:10";
     assert_eq!(text, expected);
 }
@@ -203,8 +203,8 @@ fn named_descriptors_are_in_place() {
     let program = Program::Command { argv: &argv, line: 0 };
     let inside = running.main.as_ref().unwrap().pidfd.as_fd();
     let plan = &running.plan;
-    let child =
-        berth::container::process(&rig.host, plan, &running.group, Some(inside), program, &stdio);
+    let place = running.place(inside);
+    let child = berth::container::process(&rig.host, plan, place, program, &stdio);
     let child = child.unwrap();
     drop(write);
     let mut text = String::new();
@@ -245,7 +245,8 @@ fn stderr_opens_again_as_another_user() {
         })
     };
     assert_eq!(owner(LogDriver::File).good(), "1234\n");
-    assert_eq!(owner(LogDriver::Console).good(), "0\n");
+    // In there, root of the host is nobody.
+    assert_eq!(owner(LogDriver::Console).good(), "65534\n");
 }
 
 fn the_working_directory_is_entered() {
@@ -302,8 +303,8 @@ fn exec_gets_a_real_terminal() {
     let child = {
         let inside = running.sandbox.as_ref().unwrap().pidfd.as_fd();
         let program = Program::Exec(&exec);
-        let (plan, group) = (&running.plan, &running.group);
-        berth::container::process(&rig.host, plan, group, Some(inside), program, &Stdio::default())
+        let place = running.place(inside);
+        berth::container::process(&rig.host, &running.plan, place, program, &Stdio::default())
     };
     let mut child = child.unwrap();
     super::rig::executed(&mut child.status, &running.plan, &mut running.sockets).unwrap();

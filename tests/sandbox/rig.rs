@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use berth::container::step::Op;
 use berth::container::{
     self, Channel, Child, Context, Exec, Host, Plan, Program, SocketKind, Status, Stdio,
+    UserNamespace, Users, Where,
 };
 use berth::sys::cgroup::{Group, Root, Tree};
 use berth::sys::reap::{self, Dead, Ended};
@@ -17,6 +18,8 @@ use berth::sys::{fd, fork, pidfd};
 use berth::unit::model::{At, Mount, Rootfs, Service, Unit, Writable};
 
 use super::host::host_state;
+pub use super::numbers::first_user;
+use super::numbers::{WITHOUT_USERS, user_namespace};
 pub use super::units::{service, unit};
 
 /// Longest time for one test, and for anything that is waited for.
@@ -108,6 +111,8 @@ pub struct Rig {
     runs: Cell<u32>,
     /// Steps that are left out of plans: the control of a test takes one defence away.
     pub without: Cell<fn(&Op) -> bool>,
+    /// Units have no user namespace: for tests of other defences, where it would be another.
+    pub host_users: Cell<bool>,
     /// Whether its group keeps no device from a unit; likewise.
     pub all_devices: Cell<bool>,
 }
@@ -131,8 +136,14 @@ impl Rig {
             directory,
             runs: Cell::new(0),
             without: Cell::new(|_| false),
+            host_users: Cell::new(false),
             all_devices: Cell::new(false),
         }
+    }
+
+    /// How many units it has started.
+    pub fn runs(&self) -> u32 {
+        self.runs.get()
     }
 
     pub fn path(&self, name: &str) -> String {
@@ -234,6 +245,8 @@ pub struct Running<'a> {
     pub main: Option<Child>,
     pub sockets: Vec<(SocketKind, OwnedFd)>,
     output: File,
+    /// Its user namespace, and whether it cannot do without.
+    users: Option<(UserNamespace, bool)>,
 }
 
 impl<'a> Running<'a> {
@@ -246,8 +259,12 @@ impl<'a> Running<'a> {
         let group = container::group(rig.root.as_ref().unwrap(), &grouped, &name)?;
         let (read, write) = std::io::pipe().unwrap();
         let output = File::from(OwnedFd::from(read));
+        let own = !rig.host_users.get();
+        let users = own.then(|| user_namespace(unit, rig.runs.get())).flatten();
+        WITHOUT_USERS.set(None);
+        let sockets = Vec::new();
         let mut running =
-            Self { rig, plan, group, sandbox: None, main: None, sockets: Vec::new(), output };
+            Self { rig, plan, group, sandbox: None, main: None, sockets, output, users };
         match running.launch(write.into()) {
             Ok(()) => Ok(running),
             Err(why) => {
@@ -259,7 +276,7 @@ impl<'a> Running<'a> {
 
     fn launch(&mut self, output: OwnedFd) -> Result<(), String> {
         if self.plan.init {
-            let child = container::sandbox(&self.rig.host, &self.plan, &self.group);
+            let child = container::sandbox(&self.rig.host, &self.plan, &self.group, self.users());
             self.sandbox = Some(child.map_err(|e| e.to_string())?);
             let channel = &mut self.sandbox.as_mut().unwrap().status;
             executed(channel, &self.plan, &mut self.sockets)?;
@@ -276,13 +293,33 @@ impl<'a> Running<'a> {
         executed(channel, &self.plan, &mut self.sockets)
     }
 
+    /// What its processes are launched with.
+    pub fn users(&self) -> Option<Users<'_>> {
+        let (users, demanded) = self.users.as_ref()?;
+        if Self::without_users().is_some() {
+            return None;
+        }
+        Some(if *demanded { users.demanded() } else { users.if_possible() })
+    }
+
+    /// Where a process is made that joins it.
+    pub fn place<'b>(&'b self, inside: BorrowedFd<'b>) -> Where<'b> {
+        Where { group: &self.group, inside: Some(inside), users: self.users() }
+    }
+
+    /// Why it went on without a user namespace, if it did.
+    pub fn without_users() -> Option<String> {
+        WITHOUT_USERS.with_borrow(Clone::clone)
+    }
+
     fn inside(&self) -> Option<&OwnedFd> {
         self.sandbox.as_ref().or(self.main.as_ref()).map(|child| &child.pidfd)
     }
 
     fn process(&self, program: Program<'_>, stdio: &Stdio<'_>) -> Result<Child, String> {
         let inside = self.inside().map(AsFd::as_fd);
-        container::process(&self.rig.host, &self.plan, &self.group, inside, program, stdio)
+        let place = Where { group: &self.group, inside, users: self.users() };
+        container::process(&self.rig.host, &self.plan, place, program, stdio)
             .map_err(|e| e.to_string())
     }
 
@@ -364,7 +401,8 @@ pub fn executed(
     loop {
         assert!(fd::readable_within(channel.as_fd(), 20_000).unwrap(), "no status");
         match channel.read(plan) {
-            Status::Pending => {}
+            Status::Pending | Status::HasNetwork => {}
+            Status::WithoutUsers(why) => WITHOUT_USERS.set(Some(why)),
             Status::Executed => return Ok(()),
             Status::Failed(why) => return Err(why),
             Status::Socket(kind, fd) => sockets.push((kind, fd)),

@@ -178,7 +178,7 @@ fn mistakes_have_a_place() {
     }
     for (json, expected) in [
         ("", "line 1, column 0: EOF while parsing a value"),
-        ("[]", "line 1, column 0: invalid length 0, expected a profile, an object"),
+        ("[]", "invalid length 0, expected a profile, an object"),
         ("{}", "missing field `defaultAction`"),
         (
             "{\"defaultAction\": \"SCMP_ACT_ALLOW\", \"defaultErrnoRet\": 1}",

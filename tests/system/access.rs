@@ -52,7 +52,8 @@ fn a_container_that_was_given_the_socket_is_nobody() {
     let rig = Rig::up(&format!(
         "{SLEEPER}[service.box]\ncommand = \"sleep 1000\"\n{mount}\n\
          [service.seen]\ncommand = \"sleep 1000\"\n{mount}\n\
-         isolation = [\"mount\", \"ipc\", \"uts\", \"network\"]\n"
+         isolation = [\"mount\", \"ipc\", \"uts\", \"network\"]\n\
+         security = {{ user-namespace = \"none\" }}\n"
     ));
     for unit in ["a", "box", "seen"] {
         rig.wait_state(unit, "running");

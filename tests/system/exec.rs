@@ -290,7 +290,8 @@ fn what_a_command_leaves_behind_does_not_keep_the_client() {
         let said = rig.ctl(&["exec", "plain", "--", "sh", "-c", script]);
         assert_eq!(said.code, 0, "{script}: {:.200}", said.err);
         assert!(said.out.contains("hi"), "{script}");
-        assert!(said.out.len() < 1 << 20, "{script}: {} bytes", said.out.len());
+        // How much of a flood comes through until then is the machine's business.
+        assert!(said.out.len() < 1 << 30, "{script}: {} bytes", said.out.len());
     }
     assert_eq!(rig.finish(), 0);
 }

@@ -44,5 +44,6 @@ mod rig;
 mod secrets;
 mod stopping;
 mod upgrade;
+mod users;
 mod verbs;
 mod wire;

@@ -274,11 +274,11 @@ fn published_ports_lead_to_their_units_while_they_are_ready() {
 fn a_taken_port_is_an_error_that_names_who_has_it() {
     let units = format!(
         "[network.front]\n[service.idle]\ncommand = [\"sleep\", \"1000\"]\n{}{}",
-        server("holder", "network = \"host\"\nready = \"tcp:80\"").replacen(
-            "ready = \"tcp:80\"\n",
-            "",
-            1
-        ),
+        server(
+            "holder",
+            "network = \"host\"\nsecurity = { user-namespace = \"none\" }\nready = \"tcp:80\"",
+        )
+        .replacen("ready = \"tcp:80\"\n", "", 1),
         server(
             "web",
             "networks = [\"front\"]\nports = [\"80:80\"]\nwanted-by = []\nrestart = \"no\""

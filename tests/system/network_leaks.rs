@@ -54,7 +54,7 @@ fn nothing_is_left_after_two_hundred_failing_starts() {
         "{NETWORKS}[network.lan]\ndriver = \"macvlan\"\nparent = \"nowhere0\"\nsubnet = \"10.66.0.0/24\"\n\
          [network.fixed]\nsubnet = \"10.77.0.0/24\"\nmtu = 68\nipv6 = false\n\
          [service.holder]\ncommand = [\"/usr/bin/python3\", \"/mnt/server\", \"h\", \"80\"]\n\
-         mounts = [@SHARE@]\nnetwork = \"host\"\nready = \"tcp:80\"\n"
+         mounts = [@SHARE@]\nnetwork = \"host\"\nsecurity.user-namespace = \"none\"\nready = \"tcp:80\"\n"
     );
     for (number, more) in fails.iter().enumerate() {
         let more = format!("{more}\nwanted-by = []\nrestart = \"no\"");

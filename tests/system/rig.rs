@@ -1,11 +1,16 @@
 //! A supervisor in namespaces of its own, and hands to work it with.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+#[path = "traces.rs"]
+mod traces;
+
+use traces::{is_descendant, remove_groups};
 
 /// Longest wait for a condition. Generous: the machine may be busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -470,31 +475,6 @@ impl Drop for Rig {
         // A test that ended berth in an order of its own leaves nothing here to do.
         for group in groups {
             remove_groups(&group);
-        }
-    }
-}
-
-/// Whether a process descends from another.
-fn is_descendant(pid: i32, ancestor: u32) -> bool {
-    let mut pid = pid.unsigned_abs();
-    while pid > 1 && pid != ancestor {
-        let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else { return false };
-        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap();
-        pid = parent.trim().parse().unwrap();
-    }
-    pid == ancestor
-}
-
-/// Removes what a berth that was killed could not.
-fn remove_groups(path: &Path) {
-    let begun = Instant::now();
-    while path.exists() && begun.elapsed() < PATIENCE {
-        let below = fs::read_dir(path).into_iter().flatten().flatten();
-        for entry in below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
-            let _ = fs::remove_dir(entry.path());
-        }
-        if fs::remove_dir(path).is_err() {
-            pause();
         }
     }
 }

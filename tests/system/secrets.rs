@@ -326,6 +326,31 @@ fn what_changes_is_seen_when_it_should_be() {
     assert_eq!(rig.finish(), 0);
 }
 
+/// As `/var/lib/berth` is on a machine where it had to go to a larger disk.
+#[test]
+fn a_state_directory_behind_a_link_is_hidden_where_it_is() {
+    let unit = |name: &str, source: &str| {
+        format!(
+            "[service.{name}]\ncommand = 'sleep 1000'\n\
+             mounts = [{{ type = 'bind', source = '{source}', target = '/host' }}]\n"
+        )
+    };
+    let units = [unit("above", "@DIR@"), unit("itself", "@DIR@/disk/state")].concat();
+    let mut rig = Rig::prepare(&format!("[secret.pw]\n{units}"));
+    fs::create_dir_all(rig.path("disk/state")).unwrap();
+    std::os::unix::fs::symlink("disk/state", rig.path("state")).unwrap();
+    rig.launch(Mode::Up, &[]);
+    rig.wait_control();
+    set_ok(&rig, "pw", "value");
+    let list = |unit, path| {
+        rig.wait_state(unit, "running");
+        rig.ctl_ok(&["exec", unit, "--", "ls", "-A", path])
+    };
+    assert_eq!(list("above", "/host/disk/state"), "");
+    assert!(list("itself", "/host").contains("secret.key"), "the control: bound by its own path");
+    assert_eq!(rig.finish(), 0);
+}
+
 #[test]
 fn a_killed_berth_leaves_nothing_and_the_next_gives_them_again() {
     let mut rig = Rig::prepare(

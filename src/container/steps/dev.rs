@@ -3,11 +3,12 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 
 use super::State;
-use super::mounts::put_directly;
+use super::mounts::{INERT, put_directly};
 use crate::container::status::Failure;
+use crate::sys::clone::namespace as flag;
 use crate::sys::mount::{self, Attributes, Filesystem, Travel};
 use crate::sys::namespace;
 use crate::sys::path::{self, Kind};
@@ -34,35 +35,41 @@ const LINKS: [(&str, &str); 7] = [
     ("core", "/proc/kcore"),
 ];
 
-/// Returns a handle on `null` that no path leads to: nobody can have replaced it.
-pub(super) fn fill() -> Result<OwnedFd, Failure> {
+/// The nodes, on a filesystem of root of the host: nobody else can make or open any.
+pub(super) fn nodes((uid, gid): (u32, u32)) -> Result<OwnedFd, Failure> {
     let filesystem = Filesystem::new("tmpfs")?;
     filesystem.set("mode", "0755")?;
     filesystem.set("size", "64k")?;
+    filesystem.set("uid", &uid.to_string())?;
+    filesystem.set("gid", &gid.to_string())?;
     let attributes = Attributes { no_suid: true, no_exec: true, ..Attributes::default() };
     let dev = filesystem.mount(attributes)?;
-    put_directly(dev.as_fd(), "/dev")?;
+    let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
     for (name, major, minor) in NODES {
         let device = rustix::fs::makedev(major, minor);
         let mode = Mode::from_raw_mode(0o666);
         rustix::fs::mknodat(&dev, name, FileType::CharacterDevice, mode, device)
+            .and_then(|()| rustix::fs::chownat(&dev, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW))
             .map_err(|error| Failure::with(&error.into(), format!("device node {name}")))?;
     }
+    Ok(dev)
+}
+
+/// Returns a handle on `null` that no path leads to: nobody can have replaced it.
+pub(super) fn fill(dev: BorrowedFd<'_>, queues: Option<OwnedFd>) -> Result<OwnedFd, Failure> {
+    put_directly(dev, "/dev")?;
     for (name, target) in LINKS {
-        rustix::fs::symlinkat(target, &dev, name)?;
+        rustix::fs::symlinkat(target, dev, name)?;
     }
-    terminals(dev.as_fd())?;
+    terminals(dev)?;
     let shm = Filesystem::new("tmpfs")?;
     shm.set("mode", "1777")?;
-    inner(
-        dev.as_fd(),
-        "shm",
-        &shm,
-        Attributes { no_suid: true, no_dev: true, no_exec: true, ..attributes },
-    )?;
-    queues(dev.as_fd())?;
+    inner(dev, "shm", mounted(&shm, INERT)?.as_fd())?;
+    if let Some(queues) = queues {
+        inner(dev, "mqueue", queues.as_fd())?;
+    }
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(&dev, "null", flags, Mode::empty())?)
+    Ok(rustix::fs::openat(dev, "null", flags, Mode::empty())?)
 }
 
 impl State<'_> {
@@ -72,7 +79,7 @@ impl State<'_> {
         if self.exec.is_none_or(|exec| exec.terminal.is_none()) {
             return Ok(());
         }
-        namespace::new_mount_namespace()?;
+        namespace::leave(flag::MOUNT)?;
         let root = path::handle("/")?;
         mount::set_propagation(root.as_fd(), true, Travel::Private)?;
         terminals(path::open_directly_in(root.as_fd(), "/dev")?.as_fd())
@@ -84,32 +91,34 @@ fn terminals(dev: BorrowedFd<'_>) -> Result<(), Failure> {
     terminals.flag("newinstance")?;
     terminals.set("ptmxmode", "0666")?;
     terminals.set("mode", "0620")?;
-    // The group `tty` of all distributions that have one.
-    terminals.set("gid", "5")?;
+    // The group `tty` of all distributions that have one. The maps of a user namespace may
+    // leave it out; then a terminal is its user's group's.
+    match terminals.set("gid", "5") {
+        Err(error) if error.raw_os_error() != Some(libc::EINVAL) => return Err(error.into()),
+        _ => {}
+    }
     let attributes = Attributes { no_suid: true, no_exec: true, ..Attributes::default() };
-    inner(dev, "pts", &terminals, attributes)
+    inner(dev, "pts", mounted(&terminals, attributes)?.as_fd())
 }
 
-fn queues(dev: BorrowedFd<'_>) -> Result<(), Failure> {
-    let attributes =
-        Attributes { no_suid: true, no_dev: true, no_exec: true, ..Attributes::default() };
+/// Message queues of the ipc namespace that the process is in; `None`: a kernel without any
+/// has none to show.
+pub(super) fn new_queues() -> Result<Option<OwnedFd>, Failure> {
     match Filesystem::new("mqueue") {
-        Ok(queues) => inner(dev, "mqueue", &queues, attributes),
-        // A kernel without message queues has none to show.
-        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(()),
+        Ok(queues) => mounted(&queues, INERT).map(Some),
+        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
-fn inner(
-    dev: BorrowedFd<'_>,
-    name: &str,
-    filesystem: &Filesystem,
-    attributes: Attributes,
-) -> Result<(), Failure> {
-    let tree = filesystem
-        .mount(attributes)
-        .map_err(|error| Failure::with(&error, format!("{name}: {}", filesystem.reason())))?;
-    let point = path::mount_point(dev, name, Kind::Directory)?;
-    Ok(mount::attach(tree.as_fd(), point.as_fd())?)
+fn mounted(filesystem: &Filesystem, attributes: Attributes) -> Result<OwnedFd, Failure> {
+    filesystem.mount(attributes).map_err(|error| Failure::with(&error, filesystem.reason()))
+}
+
+fn inner(dev: BorrowedFd<'_>, name: &str, tree: BorrowedFd<'_>) -> Result<(), Failure> {
+    let attach = || {
+        let point = path::mount_point(dev, name, Kind::Directory)?;
+        mount::attach(tree, point.as_fd())
+    };
+    attach().map_err(|error| Failure::with(&error, name))
 }

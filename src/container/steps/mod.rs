@@ -6,7 +6,9 @@ mod fence;
 mod kernel;
 mod label;
 mod mounts;
+mod namespaces;
 mod network;
+mod overlay;
 mod paths;
 mod process;
 mod root;
@@ -14,6 +16,8 @@ mod seccomp;
 mod secrets;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
+
+pub use namespaces::Membership;
 
 use super::environment::{self, Variables};
 use super::launch::Exec;
@@ -35,6 +39,14 @@ pub struct State<'a> {
     slots: Vec<Option<mounts::Source>>,
     /// The unit's own root, until it is the root.
     root: Option<root::Tree>,
+    /// Copies of the host's further mounts and where they go, until the root changes.
+    host_mounts: Vec<(String, OwnedFd)>,
+    /// Whether it has entered the network that it shares.
+    in_network: bool,
+    /// Directories of volumes that were made by this process.
+    new_volumes: Vec<String>,
+    /// The unit's user namespace.
+    pub users: Membership,
     /// What protects paths.
     covers: paths::Covers,
     /// From the environment files.
@@ -60,6 +72,10 @@ impl<'a> State<'a> {
             procs,
             slots: (0..plan.slots).map(|_| None).collect(),
             root: None,
+            host_mounts: Vec::new(),
+            in_network: false,
+            new_volumes: Vec::new(),
+            users: Membership::default(),
             covers: paths::Covers::default(),
             files: Variables::new(),
             labels: label::Files::default(),
@@ -87,7 +103,9 @@ impl<'a> State<'a> {
             Op::JoinGroups => self.join_groups(),
             Op::EnvironmentFile { path, optional } => self.environment_file(path, *optional),
             Op::OomScore(score) => process::oom_score(*score),
-            Op::CgroupView => Ok(namespace::new_cgroup_namespace()?),
+            Op::Allow(resource, value) => process::allow(*resource, *value),
+            Op::Namespaces(own) => self.namespaces(*own),
+            Op::Fresh { slot, kind } => self.fresh(*slot, *kind),
             Op::Open { slot, source, path, read_only, .. } => {
                 self.open(*slot, source, path, *read_only)
             }
@@ -96,23 +114,20 @@ impl<'a> State<'a> {
             Op::Secrets { slot, user, wanted } => self.attach_secrets(*slot, user.as_ref(), wanted),
             Op::PrivateMounts => root::private_mounts(),
             Op::Overlay { lower, upper, bind_will_do } => {
-                self.root = Some(root::overlay(lower, upper, *bind_will_do)?);
+                self.root = Some(self.overlay(lower, upper, *bind_will_do)?);
                 Ok(())
             }
             Op::Direct { path } => {
-                self.root = Some(root::direct(path)?);
+                self.root = Some(self.direct(path)?);
                 Ok(())
             }
             Op::HostMounts { except } => self.host_mounts(except),
             Op::ChangeRoot => self.change_root(),
             Op::Hide { paths } => self.covers.hide(paths),
-            Op::Proc => mounts::proc(),
-            Op::Sys { slot } => self.sys(*slot),
+            Op::Proc { slot } => self.put_slot(*slot, "/proc"),
+            Op::Sys { slot } => self.put_slot(*slot, "/sys"),
             Op::CgroupMount => mounts::cgroup(),
-            Op::Dev => {
-                self.covers.null = Some(dev::fill()?);
-                Ok(())
-            }
+            Op::Dev { slot, queues } => self.dev(*slot, *queues),
             Op::OpenDevice { slot, path } => self.open_device(*slot, path),
             Op::Sysctl { path, value } => kernel::sysctl(path, value),
             Op::Terminals => self.own_terminals(),
@@ -128,7 +143,13 @@ impl<'a> State<'a> {
             Op::ReadOnlyRoot => root::read_only(),
             Op::HostName(name) => Ok(namespace::set_host_name(name)?),
             Op::Loopback => Ok(net::loopback_up()?),
-            Op::ShareNetwork => network::share(self.channel),
+            // When it had to begin again it is in there already.
+            Op::ShareNetwork if self.in_network => Ok(()),
+            Op::ShareNetwork => {
+                self.in_network = true;
+                network::share(self.channel)
+            }
+            Op::AnnounceNetwork => Ok(status::send_has_network(self.channel)?),
             Op::AwaitNetwork => network::wait(self.channel),
             Op::Files(files) => network::files(files),
             Op::Disarm => self.disarm(),

@@ -3,8 +3,9 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::{State, root};
+use super::{State, dev, root};
 use crate::container::status::Failure;
+use crate::container::step::Fresh;
 use crate::sys::mount::{self, Attributes, Filesystem, Travel};
 use crate::sys::path;
 use crate::unit::model::{MountSource, Propagation};
@@ -43,10 +44,6 @@ pub(super) fn put_directly(tree: BorrowedFd<'_>, target: &str) -> Result<(), Fai
     }
 }
 
-pub(super) fn proc() -> Result<(), Failure> {
-    put_directly(Filesystem::new("proc")?.mount(INERT)?.as_fd(), "/proc")
-}
-
 pub(super) fn cgroup() -> Result<(), Failure> {
     match Filesystem::new("cgroup2") {
         Ok(filesystem) => {
@@ -82,37 +79,69 @@ impl State<'_> {
         path: &str,
         read_only: bool,
     ) -> Result<(), Failure> {
-        let opened = match source {
+        let (opened, recursive) = match source {
             MountSource::Bind { propagation, recursive, .. } => {
-                Source { tree: bind(path, *recursive, *propagation)?, new_volume: false }
+                let tree = bind(path, *recursive, *propagation)?;
+                (Source { tree, new_volume: false }, *recursive)
             }
-            MountSource::Volume { .. } => volume(path)?,
+            MountSource::Volume { .. } => (self.volume(path)?, false),
             MountSource::Tmpfs { .. } => return Err(Failure::text("a tmpfs has no source")),
         };
+        self.map_copy(opened.tree.as_fd(), recursive)?;
         if read_only {
             mount::add_attributes(opened.tree.as_fd(), true, READ_ONLY)?;
         }
-        self.keep(slot, opened)?;
         if let MountSource::Bind { propagation: Propagation::Shared, .. } = source {
             self.covers.shared = true;
         }
+        self.keep(slot, opened)
+    }
+
+    pub(super) fn keep(&mut self, slot: usize, opened: Source) -> Result<(), Failure> {
+        let place = self.slots.get_mut(slot).ok_or_else(|| Failure::text("no such slot"))?;
+        *place = Some(opened);
         Ok(())
     }
 
-    /// The host's own node, of which owner and mode cannot be changed through this mount.
+    /// A volume's directory, made (0755) on first use.
+    fn volume(&mut self, path: &str) -> Result<Source, Failure> {
+        let mode = rustix::fs::Mode::from_raw_mode(0o755);
+        let is_new = match rustix::fs::mkdir(path, mode) {
+            Err(rustix::io::Errno::EXIST) => false,
+            Err(rustix::io::Errno::NOENT) => {
+                if let Some((parent, _)) = path.rsplit_once('/') {
+                    root::make_directories(parent)?;
+                }
+                rustix::fs::mkdir(path, mode)?;
+                true
+            }
+            other => {
+                other?;
+                true
+            }
+        };
+        if is_new {
+            self.new_volumes.push(path.to_owned());
+        }
+        // Made by this start, if perhaps before it had to begin again.
+        let new_volume = self.new_volumes.iter().any(|new| new == path);
+        Ok(Source { tree: bind(path, false, Propagation::Private)?, new_volume })
+    }
+
+    /// The host's own node, of which owner and mode cannot be changed through this mount. Its
+    /// filesystem shows no other owners, which is no matter for what everybody may use.
     pub(super) fn open_device(&mut self, slot: usize, path: &str) -> Result<(), Failure> {
         let (node, _) = path::device(path)?;
         let tree = mount::clone_tree(node.as_fd(), "", false)?;
+        if rustix::fs::fstat(&node)?.st_mode & 0o006 == 0o006 {
+            self.users.map_if_possible(tree.as_fd())?;
+        } else {
+            self.users.map(tree.as_fd(), false)?;
+        }
         let attributes = Attributes { no_dev: false, read_only: true, ..INERT };
         mount::add_attributes(tree.as_fd(), false, attributes)?;
         mount::set_propagation(tree.as_fd(), false, Travel::Private)?;
         self.keep(slot, Source { tree, new_volume: false })
-    }
-
-    pub(super) fn keep(&mut self, slot: usize, source: Source) -> Result<(), Failure> {
-        let place = self.slots.get_mut(slot).ok_or_else(|| Failure::text("no such slot"))?;
-        *place = Some(source);
-        Ok(())
     }
 
     pub(super) fn take(&mut self, slot: usize) -> Result<Source, Failure> {
@@ -120,12 +149,48 @@ impl State<'_> {
         place.ok_or_else(|| Failure::text("its source is not open"))
     }
 
-    pub(super) fn sys(&mut self, slot: Option<usize>) -> Result<(), Failure> {
-        let tree = match slot {
-            Some(slot) => self.take(slot)?.tree,
-            None => Filesystem::new("sysfs")?.mount(Attributes { read_only: true, ..INERT })?,
+    /// What only its maker has the rights for.
+    pub(super) fn fresh(&mut self, slot: usize, kind: Fresh) -> Result<(), Failure> {
+        let tree = match kind {
+            Fresh::Proc => Filesystem::new("proc")?.mount(INERT)?,
+            Fresh::Sys => {
+                let filesystem = Filesystem::new("sysfs")?;
+                let tree = filesystem.mount(Attributes { read_only: true, ..INERT });
+                tree.map_err(|error| self.explain_sys(&error))?
+            }
+            Fresh::Devices => dev::nodes(self.users.root())?,
+            Fresh::Queues => match dev::new_queues()? {
+                Some(tree) => tree,
+                None => return Ok(()),
+            },
         };
-        put_directly(tree.as_fd(), "/sys")
+        self.keep(slot, Source { tree, new_volume: false })
+    }
+
+    fn explain_sys(&self, error: &io::Error) -> Failure {
+        let hint = match error.raw_os_error() {
+            Some(libc::EPERM) if self.users.is_some() => {
+                "something is mounted below the host's /sys that hides a part of it; \
+                 user-namespace = \"none\" works"
+            }
+            _ => "",
+        };
+        Failure::with(error, hint)
+    }
+
+    /// Mounts what a slot holds where its name says.
+    pub(super) fn put_slot(&mut self, slot: usize, target: &str) -> Result<(), Failure> {
+        put_directly(self.take(slot)?.tree.as_fd(), target)
+    }
+
+    pub(super) fn dev(&mut self, slot: usize, queues: Option<usize>) -> Result<(), Failure> {
+        let nodes = self.take(slot)?.tree;
+        let queues = match queues {
+            Some(slot) => self.slots.get_mut(slot).and_then(Option::take).map(|it| it.tree),
+            None => dev::new_queues()?,
+        };
+        self.covers.null = Some(dev::fill(nodes.as_fd(), queues)?);
+        Ok(())
     }
 
     pub(super) fn attach(&mut self, slot: usize, target: &str) -> Result<(), Failure> {
@@ -150,23 +215,4 @@ fn bind(path: &str, recursive: bool, propagation: Propagation) -> Result<OwnedFd
     };
     mount::set_propagation(tree.as_fd(), recursive, travel)?;
     Ok(tree)
-}
-
-/// A volume's directory, made (0755) on first use.
-fn volume(path: &str) -> Result<Source, Failure> {
-    let new_volume = match rustix::fs::mkdir(path, rustix::fs::Mode::from_raw_mode(0o755)) {
-        Err(rustix::io::Errno::EXIST) => false,
-        Err(rustix::io::Errno::NOENT) => {
-            if let Some((parent, _)) = path.rsplit_once('/') {
-                root::make_directories(parent)?;
-            }
-            rustix::fs::mkdir(path, rustix::fs::Mode::from_raw_mode(0o755))?;
-            true
-        }
-        other => {
-            other?;
-            true
-        }
-    };
-    Ok(Source { tree: mount::clone_tree(path::here(), path, false)?, new_volume })
 }

@@ -19,6 +19,11 @@ pub(super) fn limit(resource: Resource, value: u64) -> Result<(), Failure> {
     limits::set(resource, value).map_err(|error| beyond(&error))
 }
 
+/// The hard limit, as long as the process may raise it.
+pub(super) fn allow(resource: Resource, value: u64) -> Result<(), Failure> {
+    limits::allow(resource, value).map_err(|error| beyond(&error))
+}
+
 fn beyond(error: &std::io::Error) -> Failure {
     let hint = match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => "it is beyond what this supervisor may give",
@@ -104,12 +109,20 @@ impl State<'_> {
         // Such a program re-opens /dev/stderr, or its terminal, by name.
         let terminal = self.exec.is_some_and(|exec| exec.terminal.is_some());
         // What the supervisor was given by somebody is not ours to give.
-        if self.exec.is_some() || !self.plan.shares_output {
-            for number in 0..3 {
-                fd::give_to(fd::standard(number), *uid, terminal)?;
-            }
-        }
-        Ok(identity::become_user(*uid, *gid, groups)?)
+        let numbers = if self.shares_output() { 0..0 } else { 0..3 };
+        let mut numbers = numbers.map(fd::standard);
+        numbers
+            .try_for_each(|fd| fd::give_to(fd, *uid, None, terminal))
+            .and_then(|()| identity::become_user(*uid, *gid, groups))
+            .map_err(|error| {
+                let hint = match error.raw_os_error() {
+                    Some(libc::EINVAL) if self.users.is_some() => {
+                        "the unit's user namespace has no such number; see `user-namespace`"
+                    }
+                    _ => "",
+                };
+                Failure::with(&error, hint)
+            })
     }
 
     pub(super) fn working_directory(&self, directory: &str) -> Result<(), Failure> {

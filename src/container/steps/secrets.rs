@@ -6,7 +6,7 @@
 //! another unit would see it too.
 
 use std::io::Write;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
@@ -26,6 +26,7 @@ impl State<'_> {
     /// The empty filesystem.
     pub(super) fn secrets_memory(&mut self, slot: usize) -> Result<(), Failure> {
         let tree = unswappable::filesystem(SECRETS.saturating_mul(SECRET_BYTES), SECRETS)?;
+        self.give_to_root(tree.as_fd())?;
         self.keep(slot, Source { tree, new_volume: false })
     }
 
@@ -45,7 +46,15 @@ impl State<'_> {
         let mode = Mode::from_raw_mode(wanted.mode);
         let name = wanted.target.as_str();
         let file = rustix::fs::openat(&source.tree, name, flags | OFlags::CLOEXEC, mode)?;
+        self.give_to_root(file.as_fd())?;
         Ok(std::fs::File::from(file).write_all(value.bytes())?)
+    }
+
+    /// Root of the unit, who can then give it to others.
+    fn give_to_root(&self, file: BorrowedFd<'_>) -> Result<(), Failure> {
+        let (uid, gid) = self.users.root();
+        let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        Ok(rustix::fs::chownat(file, "", uid, gid, AtFlags::EMPTY_PATH)?)
     }
 
     /// Each file gets its owner, and all of them their place.

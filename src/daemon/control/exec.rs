@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Control;
 use super::relay::{self, Ends};
-use crate::container::{self, Channel, Program, SocketKind, Status, Stdio};
+use crate::container::{self, Channel, Program, SocketKind, Status, Stdio, Where};
 use crate::daemon::poller::{Source, Watched};
 use crate::daemon::{Daemon, Owner};
 use crate::protocol::Error;
@@ -118,7 +118,8 @@ impl Daemon {
         let standard = theirs.stdio();
         let program = Program::Exec(&exec);
         let inside = live.inside().map_err(|text| failed("join it", &text))?;
-        let child = container::process(&self.host, &plan, &live.group, inside, program, &standard)
+        let place = Where { group: &live.group, inside, users: self.ranges.users(id, live) };
+        let child = container::process(&self.host, &plan, place, program, &standard)
             .map_err(|error| failed("start it", &error))?;
         let session = self.control.new_session();
         self.pids.insert(child.pid, Owner::Exec(session));
@@ -143,7 +144,10 @@ impl Daemon {
             match setup.status.get_mut().read(&plan) {
                 Status::Pending => return,
                 Status::Socket(SocketKind::Terminal, fd) => setup.ends = Ends::Terminal(fd),
-                Status::Socket(SocketKind::Notify | SocketKind::Syslog, _) => {}
+                // Only who makes a unit's namespaces can send that.
+                Status::Socket(SocketKind::Notify | SocketKind::Syslog, _)
+                | Status::HasNetwork
+                | Status::WithoutUsers(_) => {}
                 Status::Executed => return self.relay(number),
                 Status::Failed(text) => return self.refuse_exec(number, &text),
             }

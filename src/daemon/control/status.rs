@@ -3,6 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 
 use crate::daemon::Daemon;
+use crate::daemon::live::Numbers;
 use crate::protocol::Error;
 use crate::protocol::method::ShowReply;
 use crate::protocol::types::{
@@ -51,6 +52,11 @@ impl Daemon {
             status_text: view.status_text,
             run: view.run.map(|run| run.0),
             unenforced: live.map(|live| live.unenforced()).unwrap_or_default(),
+            user_namespace: live.and_then(|live| self.ranges.text(id, live)),
+            no_user_namespace: live.and_then(|live| match &live.numbers {
+                Numbers::HostBecause(why) => Some(why.to_string()),
+                Numbers::Host | Numbers::Own => None,
+            }),
             privileged: unit.service().map(|service| service.security.privileged),
         })
     }

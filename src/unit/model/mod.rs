@@ -16,6 +16,7 @@ mod seccomp;
 pub mod secret;
 mod security;
 mod service;
+mod user_namespace;
 
 use std::sync::Arc;
 
@@ -35,6 +36,7 @@ pub use security::{Device, Security, Sysctl};
 pub use service::{
     ExitMatch, Id, Namespaces, Ready, Restart, RestartPolicy, Rootfs, Service, User, Writable,
 };
+pub use user_namespace::{IdMaps, IdRange, UserNamespace};
 
 /// A value and the line of the unit file (from 1) that gave it; 0 when it is a default.
 ///

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 #[cfg(doc)]
 use super::Rare;
 use super::rare::Unset;
-use super::{At, Capabilities, Filter, Namespaces, Seccomp};
+use super::{At, Capabilities, Filter, Namespaces, Seccomp, UserNamespace};
 
 /// What a service's processes may do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +22,8 @@ pub struct Security {
     pub capabilities: Capabilities,
     /// A container that has all capabilities; then `capabilities` is the default.
     pub privileged: bool,
+    /// Whose numbers its users are on the host.
+    pub user_namespace: UserNamespace,
     /// Which system calls; `None`: the default profile for a container that is not
     /// privileged, else any. See [`Security::filter`].
     pub seccomp: Option<At<Seccomp>>,
@@ -102,6 +104,7 @@ impl Unset for Security {
         no_new_privileges: true,
         capabilities: Capabilities::Default,
         privileged: false,
+        user_namespace: UserNamespace::Unset,
         seccomp: None,
         masked_paths: Vec::new(),
         read_only_paths: Vec::new(),
@@ -130,6 +133,7 @@ impl Security {
             no_new_privileges: _,
             capabilities: _,
             privileged: _,
+            user_namespace: _,
             // Read before there are instances; the path of a template holds no `%i`.
             seccomp: _,
             masked_paths,

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{At, Health, Limits, Log, LogDriver, Mount, Networking, Rare, Secrets, Security};
+use super::{
+    At, Health, Limits, Log, LogDriver, Mount, Networking, Rare, Secrets, Security, UserNamespace,
+};
 
 /// A service: how to start, watch and stop it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -128,6 +130,18 @@ impl Service {
     /// Whether the tiny init runs: it is asked for and there is a pid namespace for it.
     pub fn has_init(&self) -> bool {
         self.init && self.namespaces.value.pid
+    }
+
+    /// Whose numbers its users are to be on the host: all but [`UserNamespace::Unset`].
+    pub fn user_namespace(&self) -> &UserNamespace {
+        let Security { user_namespace, privileged, .. } = &*self.security;
+        match user_namespace {
+            UserNamespace::Unset if self.namespaces.value.mount && !privileged => {
+                &UserNamespace::Auto
+            }
+            UserNamespace::Unset => &UserNamespace::None,
+            said => said,
+        }
     }
 
     /// Whether it needs a notify socket.

@@ -19,6 +19,7 @@ pub mod secret;
 mod security;
 mod service;
 pub(super) mod sysctls;
+mod user_namespace;
 pub mod value;
 
 use super::diagnostic::Mistake;
@@ -302,6 +303,7 @@ pub fn all() -> impl Iterator<Item = &'static Setting> + Clone {
         security::SETTINGS,
         devices::SETTINGS,
         sysctls::SETTINGS,
+        user_namespace::SETTINGS,
         health::SETTINGS,
         log::SETTINGS,
         later::SETTINGS,

@@ -82,7 +82,8 @@ pub(super) const SETTINGS: &[Setting] = &[
     .help(
         "Which namespaces are its own. `container`: all. `none`: it is a plain child \
          process on the host, and settings of the sandbox do not apply. A list names \
-         them: `mount`, `pid`, `ipc`, `uts`, `cgroup`, `network`.",
+         them: `mount`, `pid`, `ipc`, `uts`, `cgroup`, `network`; for that of \
+         users see [user-namespace](#user-namespace).",
     )
     .good(&["\"none\"", "\"container\"", "[\"mount\", \"pid\"]"])
     .bad(&["\"vm\"", "[\"mnt\"]", "[\"pid\", \"pid\"]", "[]", "true"]),
@@ -156,6 +157,10 @@ fn isolation(node: &Node, cx: &mut Context<'_>) -> Option<Isolation> {
         ("network", |set| &mut set.network),
     ];
     let read = value::list(node, "a list of namespaces", cx, |item, cx| {
+        if matches!(&item.value, Value::String(text) if text == "user") {
+            let help = "write user-namespace = \"auto\" (the default) in [service.NAME.security]";
+            return cx.advise(item, "a user namespace is not asked for here", help);
+        }
         let flag = value::choice(item, &words, cx)?(&mut set);
         if std::mem::replace(flag, true) {
             return cx.refuse(item, "this namespace is listed twice");

@@ -3,7 +3,7 @@
 use super::value::{self, Context, put, put_at};
 use super::{Section, Setting};
 use crate::unit::model::{At, Capabilities, CapabilitySet, Seccomp};
-use crate::unit::syntax::{Node, Value};
+use crate::unit::syntax::Node;
 use crate::unit::text::quote;
 use crate::unit::{limits, names};
 
@@ -94,21 +94,6 @@ pub(super) const SETTINGS: &[Setting] = &[
     )
     .good(&["\"default\"", "\"unconfined\""])
     .bad(&["true", "\"defualt\"", "\"/no/such/profile.json\"", "\"profile.json\""]),
-    Setting::new(
-        SECURITY,
-        "user-namespace",
-        "\"auto\" | \"none\" | table",
-        "\"auto\"",
-        |_, v, cx| {
-            if !matches!(v.value, Value::String(_) | Value::Table(_)) {
-                cx.expected::<()>(v, "\"auto\", \"none\" or a table");
-            }
-        },
-    )
-    .help("Its own range of user numbers.")
-    .good(&["\"auto\"", "{ uid = [\"0:100000:65536\"] }"])
-    .bad(&["1"])
-    .later("user namespaces"),
     Setting::new(SECURITY, "read-only-paths", PATHS, "[]", |d, v, cx| {
         put(&mut d.service.security.read_only_paths, paths(v, cx));
     })

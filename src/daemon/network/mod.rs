@@ -7,6 +7,8 @@
 //! What must hold: a keeper that is killed costs time and nothing else, because every unit
 //! keeps what it was given; what is asked waits here while there is nobody to be asked.
 
+mod shown;
+
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -344,18 +346,23 @@ impl Daemon {
         }
     }
 
-    /// The process whose network namespace is to be filled is there. One that shares
-    /// another's gets that.
-    pub(super) fn connect(&mut self, id: UnitId, run: Run, role: Role) -> Result<(), String> {
+    /// The network namespace that is to be filled is there.
+    pub(super) fn connect(&mut self, id: UnitId, run: Run) {
+        let live = self.lives.get_mut(&id).filter(|live| live.run == run);
+        let attachment = live.and_then(|live| live.network.as_mut());
+        if let Some(attachment) = attachment.filter(|it| it.step == Step::Assigned) {
+            attachment.step = Step::Joining;
+            self.order(Order::Join { ticket: ticket(id, run) });
+        }
+    }
+
+    /// A process that shares another's network gets that.
+    pub(super) fn share_network(&mut self, id: UnitId, run: Run, role: Role) -> Result<(), String> {
         let Some(live) = self.lives.get_mut(&id).filter(|live| live.run == run) else {
             return Ok(());
         };
         let unit = live.unit.clone();
-        let owner = unit.service().and_then(|service| service.network_owner());
-        if let Some(attachment) = live.network.as_mut().filter(|it| it.step == Step::Assigned) {
-            attachment.step = Step::Joining;
-            self.order(Order::Join { ticket: ticket(id, run) });
-        } else if let Some(owner) = owner {
+        if let Some(owner) = unit.service().and_then(|service| service.network_owner()) {
             let holder = self.machine.find(owner).and_then(|owner| self.lives.get(&owner));
             let holder = holder.and_then(|live| live.holder()?.try_clone_to_owned().ok());
             let holder =
@@ -454,32 +461,6 @@ impl Daemon {
         let Some(attachment) = live.network.as_mut() else { return };
         attachment.step = Step::Left;
         self.progress_cleaning(id, run);
-    }
-
-    /// The ports of a unit, as its file writes them; `None` if it has none, or none now.
-    pub(super) fn ports_of(&self, id: UnitId) -> Option<Vec<String>> {
-        let attachment = self.lives.get(&id)?.network.as_ref()?;
-        let ports = &attachment.wants.ports;
-        (attachment.step == Step::Published && !ports.is_empty())
-            .then(|| ports.iter().map(ToString::to_string).collect())
-    }
-
-    /// The files that a run's processes see in place of those of its tree.
-    pub(super) fn files_of(&self, id: UnitId) -> &[(String, String)] {
-        let live = self.lives.get(&id);
-        let owner = live.and_then(|live| live.unit.service()?.network_owner());
-        let whose = owner.and_then(|owner| self.machine.find(owner)).unwrap_or(id);
-        let attachment = self.lives.get(&whose).and_then(|live| live.network.as_ref());
-        let world = attachment.and_then(|attachment| attachment.world.as_ref());
-        world.map_or(&[], |world| &world.files)
-    }
-
-    /// Somebody wants to see networks.
-    pub(super) fn show_networks(&mut self, client: u64) {
-        self.order(Order::Show { client });
-        if self.network.channel.is_none() {
-            self.no_more_networks();
-        }
     }
 }
 
