@@ -22,6 +22,7 @@ use super::Daemon;
 use super::ledger::{Entry, Line, Seen, Told, fingerprint};
 use super::live::{Live, Output};
 use super::logger::Attached;
+use super::recovery::Beginning;
 use crate::log::record::Stream;
 use crate::supervisor::request::{Found, Request, Wish};
 use crate::supervisor::view::StateName;
@@ -69,8 +70,15 @@ impl Estate {
 /// Looks what is left of the units that a ledger names, whose control groups are in the
 /// recorded directories. Takes over from the logger what it holds, and ends that. `None`:
 /// nothing can be taken over.
-pub fn inspect(told: Told, recorded: &[PathBuf], tree: &Tree) -> Option<(Root, Estate)> {
-    if told.up.is_empty() && told.done.is_empty() {
+pub fn inspect(
+    told: Told,
+    recorded: &[PathBuf],
+    tree: &Tree,
+    beginning: Beginning,
+) -> Option<(Root, Estate)> {
+    let nothing = told.up.is_empty() && told.done.is_empty();
+    // One that has failed may be in these groups itself.
+    if nothing && beginning == Beginning::Started {
         return None;
     }
     let root = reopen(recorded, tree)?;

@@ -4,7 +4,7 @@
 //! a name counts. What must always hold: a line is only ever believed together with what the
 //! kernel says now (`adopt`), so one that is old, or cut off by the kill, costs a restart
 //! and nothing else; writing one is a single write(2) to a file that nobody syncs. Process 1
-//! keeps none: nothing outlives it.
+//! keeps one too, for itself, should it fail.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

@@ -255,6 +255,7 @@ impl Daemon {
             oom::is_protected_already();
         }
         self.share_again();
+        self.keep_record();
         memory::trim();
         let same = match (old.metadata(), std::fs::metadata("/proc/self/exe")) {
             (Ok(old), Ok(new)) => (old.dev(), old.ino()) == (new.dev(), new.ino()),

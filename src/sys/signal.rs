@@ -45,6 +45,15 @@ pub fn block_all() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// These are delivered from now on: for [`super::fault`], which handles them.
+///
+/// # Errors
+/// As sigprocmask(2).
+pub(super) fn unblock<const N: usize>(signals: [i32; N]) -> io::Result<()> {
+    let bit = |signal: i32| 1_u64.checked_shl(signal.unsigned_abs().wrapping_sub(1)).unwrap_or(0);
+    change(libc::SIG_UNBLOCK, signals.map(bit).iter().fold(EMPTY, |set, bit| set | bit))
+}
+
 /// For a helper process that ends by itself: blocks every signal that can be blocked, so
 /// that a terminal's Ctrl-C is the supervisor's alone and a broken pipe is an error.
 ///
@@ -194,12 +203,16 @@ pub fn wait(patience: Duration) -> io::Result<Option<i32>> {
 }
 
 fn mask(set: Set) -> io::Result<()> {
+    change(libc::SIG_SETMASK, set)
+}
+
+fn change(how: i32, set: Set) -> io::Result<()> {
     // SAFETY: the set has the size that is said, and lives through the call; no old one is
     // asked for.
     super::check_long(unsafe {
         libc::syscall(
             libc::SYS_rt_sigprocmask,
-            libc::SIG_SETMASK,
+            how,
             &raw const set,
             std::ptr::null_mut::<Set>(),
             size_of::<Set>(),
