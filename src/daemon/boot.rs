@@ -115,7 +115,8 @@ pub(super) fn start(
     let (claim, estate) = startup::claim(&options)?;
     let ledger = startup::ledger(&options, &estate)?;
     let directory = options.stopped_directory();
-    let stopped = Stopped::read(directory).map_err(fatal("read which units stay down"))?;
+    let stopped = Stopped::read(directory, estate.down.clone())
+        .map_err(fatal("read which units stay down"))?;
     let ranges = Ranges::read(options.ranges_file(), options.pool)
         .map_err(fatal("read which unit has which user numbers"))?;
     reap::become_subreaper().map_err(fatal("become the reaper of orphans"))?;
@@ -149,8 +150,7 @@ pub(super) fn start(
         next_reader: 0,
         read_again: false,
         inputs: VecDeque::new(),
-        units: Arc::new(UnitSet::default()),
-        instances: Vec::new(),
+        units: record.as_ref().map(|record| record.units.clone()).unwrap_or_default(),
         stopped,
         ranges,
         children: false,
@@ -158,6 +158,7 @@ pub(super) fn start(
         program: own_path,
         upgrade: None,
         ledger,
+        instances: estate.instances(),
         estate,
         record,
     };
@@ -265,7 +266,9 @@ impl Daemon {
 
     /// The units are there for the first time.
     fn boot(&mut self, loaded: Loaded) {
-        if self.options.is_up() && !loaded.is_clean() {
+        // Mistakes that were made while services ran end none of them.
+        let first = self.options.beginning != Beginning::Again;
+        if first && self.options.is_up() && !loaded.is_clean() {
             // Nothing runs yet that a slow terminal could hold up.
             let _ = std::io::stderr().write_all(loaded.report().as_bytes());
             return self.boot_refused();

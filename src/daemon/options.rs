@@ -139,6 +139,9 @@ pub struct Options {
     pub quiet: bool,
     /// `berth up`: end with this service, and with its exit code.
     pub exit_code_from: Option<String>,
+    /// Not of the command line: the oom score that children get, where process 1 has another.
+    #[serde(default)]
+    pub oom_score: Option<i32>,
     /// Not of the command line: what there may be to take over.
     #[serde(skip)]
     pub beginning: Beginning,
@@ -159,6 +162,7 @@ impl Default for Options {
             control_group: None,
             quiet: false,
             exit_code_from: None,
+            oom_score: None,
             beginning: Beginning::Started,
         }
     }

@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -21,8 +22,10 @@ use serde::{Deserialize, Serialize};
 use super::clock::Clock;
 use super::startup::{self, Fatal};
 use super::{Daemon, Options, boot, ending::Phase, first};
-use crate::pid1::{End, Place};
+use crate::pid1::End;
 use crate::sys::{fault, kept, limits, oom, reap, signal};
+use crate::unit::model::UnitSet;
+use crate::unit::{self, Loaded};
 
 /// What the arguments of the successor begin with.
 pub const OPTION: &str = "--recover";
@@ -33,8 +36,8 @@ const MOST: usize = 5;
 /// What counts as again and again, and how long it rests then.
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// Most of a record that is read: what was panicked about may be long.
-const LARGEST: u64 = 1024 * 1024;
+/// Most of a record that is read: what was panicked about may be long, too.
+const LARGEST: u64 = 32 * 1024 * 1024;
 
 /// The descriptor of the record, once there is one.
 static RECORD: AtomicI32 = AtomicI32::new(NONE);
@@ -63,6 +66,8 @@ struct Facts {
     soft_files: Option<u64>,
     /// When it has failed, on `CLOCK_BOOTTIME`, within [`WINDOW`].
     failures: Vec<Duration>,
+    /// Bytes of the units, which follow.
+    length: usize,
 }
 
 /// The facts, in a file in memory that is kept up to date.
@@ -70,6 +75,8 @@ struct Facts {
 pub struct Record {
     file: File,
     facts: Facts,
+    /// What is in force: a unit whose file has been broken since stays as it was.
+    pub units: Arc<UnitSet>,
 }
 
 impl Record {
@@ -77,9 +84,9 @@ impl Record {
     ///
     /// # Errors
     /// No memory or no descriptor is left.
-    fn begin(facts: Facts) -> io::Result<Self> {
+    fn begin(facts: Facts, units: Arc<UnitSet>) -> io::Result<Self> {
         let file = rustix::fs::memfd_create("berth-record", MemfdFlags::CLOEXEC)?;
-        let mut record = Self { file: file.into(), facts };
+        let mut record = Self { file: file.into(), facts, units };
         record.write()?;
         fault::arm("berth", OPTION, record.file.as_fd())?;
         report_panics(record.file.as_raw_fd());
@@ -87,23 +94,30 @@ impl Record {
     }
 
     fn write(&mut self) -> io::Result<()> {
+        let set = UnitSet::clone(&self.units);
+        let units = unit::encode(&Loaded { set, ..Loaded::default() });
+        self.facts.length = units.len();
         let mut text = serde_json::to_vec(&self.facts)?;
         text.push(b'\n');
+        text.extend(units);
         self.file.rewind()?;
         // In one call: a failure finds the facts from before or from after it.
         self.file.write_all(&text)?;
         self.file.set_len(u64::try_from(text.len()).unwrap_or(u64::MAX))
     }
 
-    /// The facts, and what was panicked about.
-    fn read(file: &mut File) -> io::Result<(Facts, String)> {
+    /// The facts, the units, and what was panicked about.
+    fn read(file: &mut File) -> io::Result<(Facts, UnitSet, String)> {
         let mut text = Vec::new();
         file.rewind()?;
         Read::by_ref(file).take(LARGEST).read_to_end(&mut text)?;
-        let mut all = serde_json::Deserializer::from_slice(&text).into_iter::<Facts>();
-        let facts = all.next().ok_or(io::ErrorKind::UnexpectedEof)??;
-        let rest = text.get(all.byte_offset()..).unwrap_or_default();
-        Ok((facts, String::from_utf8_lossy(rest).trim().to_owned()))
+        let end = text.iter().position(|byte| *byte == b'\n');
+        let (line, rest) = text.split_at_checked(end.unwrap_or(0)).unwrap_or_default();
+        let facts: Facts = serde_json::from_slice(line)?;
+        let rest = rest.get(1..).and_then(|rest| rest.split_at_checked(facts.length));
+        let (units, rest) = rest.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let units = unit::decode(units).map_err(io::Error::other)?.set;
+        Ok((facts, units, String::from_utf8_lossy(rest).trim().to_owned()))
     }
 }
 
@@ -139,8 +153,9 @@ impl Daemon {
     pub(super) fn keep_record(&mut self) {
         let failures = self.record.take().map(|it| it.facts.failures).unwrap_or_default();
         let options = self.options.clone();
-        let facts = Facts { options, end: None, soft_files: self.host.soft_files(), failures };
-        match Record::begin(facts) {
+        let soft_files = self.host.soft_files();
+        let facts = Facts { options, end: None, soft_files, failures, length: 0 };
+        match Record::begin(facts, self.units.clone()) {
             Ok(record) => self.record = Some(record),
             Err(error) => {
                 self.journal.say(&format!("a failure of berth would end it: {error}"));
@@ -157,6 +172,7 @@ impl Daemon {
         let Some(record) = &mut self.record else { return };
         let known = &record.facts;
         if known.end == end
+            && Arc::ptr_eq(&record.units, &self.units)
             && known.options.sources == self.options.sources
             && known.options.target == self.options.target
         {
@@ -164,6 +180,7 @@ impl Daemon {
         }
         record.facts.end = end;
         record.facts.options = self.options.clone();
+        record.units = self.units.clone();
         if let Err(error) = record.write() {
             self.record = None;
             self.journal.say(&format!("what a next berth has to know is not kept: {error}"));
@@ -178,7 +195,7 @@ pub fn recover(record: &str, signal: &str) -> ExitCode {
     boot::keep_program();
     let read = record.parse().map_err(|_| io::ErrorKind::InvalidInput.into());
     let read = read.and_then(kept::inherited).and_then(|fd| Record::read(&mut fd.into()));
-    let (mut facts, panic) = match read {
+    let (mut facts, units, panic) = match read {
         Ok(read) => read,
         Err(error) => {
             let _ = writeln!(io::stderr(), "berth: cannot go on after {signal}: {error}");
@@ -198,10 +215,10 @@ pub fn recover(record: &str, signal: &str) -> ExitCode {
         // It may be over before the console shows anything.
         let _ = writeln!(io::stderr(), "berth: {trouble}, to end");
     }
-    if facts.options.place == Place::Machine {
-        oom::is_protected_already();
+    if let Some(before) = facts.options.oom_score {
+        oom::is_protected_already(before);
     }
-    let armed = Record::begin(facts.clone());
+    let armed = Record::begin(facts.clone(), Arc::new(units));
     if facts.failures.len() > MOST
         && let Some(end) = rest(&trouble)
     {
@@ -288,21 +305,25 @@ mod tests {
             end: Some(End::Reboot),
             soft_files: Some(1024),
             failures: vec![Duration::from_secs(3)],
+            length: 0,
         };
+        let units = UnitSet { volumes: vec!["data".to_owned()], ..UnitSet::default() };
         let file = tempfile::tempfile().unwrap();
-        let mut record = Record { file, facts };
+        let mut record = Record { file, facts, units: Arc::new(units.clone()) };
         record.write().unwrap();
         let length = record.file.metadata().unwrap().len();
         record.facts.failures.clear();
         record.write().unwrap();
         assert!(record.file.metadata().unwrap().len() < length);
-        let (facts, panic) = Record::read(&mut record.file).unwrap();
+        let (facts, read, panic) = Record::read(&mut record.file).unwrap();
+        assert_eq!(read, units);
         assert_eq!(
             (facts.end, facts.soft_files, panic.as_str()),
             (Some(End::Reboot), Some(1024), "")
         );
         kept::append(record.file.as_raw_fd(), b"index out of bounds\n").unwrap();
-        let (facts, panic) = Record::read(&mut record.file).unwrap();
+        let (facts, read, panic) = Record::read(&mut record.file).unwrap();
+        assert_eq!(read, units);
         assert!(facts.failures.is_empty());
         assert_eq!(panic, "index out of bounds");
         record.file.set_len(20).unwrap();

@@ -30,7 +30,8 @@ const STACK: usize = 64 * 1024;
 /// The page before it.
 const PAGE: usize = 4096;
 
-/// How often a process other than process 1 tries to execute, once in [`PAUSE`].
+/// How often a process tries to execute, once in [`PAUSE`]. Process 1 never gives up, but
+/// reaps meanwhile from then on.
 const TRIES: u32 = 100;
 
 /// Memory may be short just now.
@@ -79,6 +80,18 @@ pub fn arm(name: &str, option: &str, record: BorrowedFd<'_>) -> io::Result<()> {
     // no handler that is at work reads it now.
     unsafe { page.write(prepared) };
     PREPARED.store(page, Ordering::Relaxed);
+    go_on()
+}
+
+/// After all signals were blocked or got their default dispositions: those of [`FAULTS`] are
+/// handled again, if this is the process that has asked for it.
+///
+/// # Errors
+/// As sigaction(2).
+pub(super) fn go_on() -> io::Result<()> {
+    if !is_armed() {
+        return Ok(());
+    }
     FAULTS.iter().try_for_each(|(signal, _)| handle(*signal))?;
     super::signal::unblock(FAULTS.map(|(signal, _)| signal))
 }
@@ -153,6 +166,8 @@ fn again(prepared: &Prepared, signal: i32) {
             libc::fcntl(prepared.record, libc::F_SETFD, 0);
             libc::execve(c"/proc/self/exe".as_ptr(), *arguments, environ);
             libc::nanosleep(&raw const PAUSE, null_mut());
+            // Process 1 has nobody else to do it, however long this takes.
+            while tries >= TRIES && libc::waitpid(-1, null_mut(), libc::WNOHANG) > 0 {}
         }
         tries = tries.saturating_add(1);
     }

@@ -26,14 +26,16 @@ static ALL_DEFAULT: AtomicBool = AtomicBool::new(false);
 /// Sets every disposition to the default (so that no child inherits an ignored signal, and
 /// children do not vanish unreaped), blocks every signal in this thread and returns a descriptor (non-blocking,
 /// close-on-exec) from which they are read. SIGKILL and SIGSTOP cannot be blocked;
-/// faults of this process itself (SIGSEGV and its like) still end it.
+/// faults of this process itself (SIGSEGV and its like) still end it, unless [`super::fault`]
+/// is armed.
 ///
 /// # Errors
-/// As signalfd(2).
+/// As signalfd(2) and sigaction(2).
 pub fn block_all() -> io::Result<OwnedFd> {
     mask(FULL)?;
     reset_dispositions();
     ALL_DEFAULT.store(true, Ordering::Relaxed);
+    super::fault::go_on()?;
     let flags = libc::SFD_NONBLOCK | libc::SFD_CLOEXEC;
     let set = FULL;
     // SAFETY: the set has the size that is said, and lives through the call.
@@ -57,10 +59,13 @@ pub(super) fn unblock<const N: usize>(signals: [i32; N]) -> io::Result<()> {
 /// For a helper process that ends by itself: blocks every signal that can be blocked, so
 /// that a terminal's Ctrl-C is the supervisor's alone and a broken pipe is an error.
 ///
+/// Only faults of this process are still handled where [`super::fault`] is armed for it.
+///
 /// # Errors
 /// As sigprocmask(2).
 pub fn ignore_all() -> io::Result<()> {
-    mask(FULL)
+    mask(FULL)?;
+    super::fault::go_on()
 }
 
 /// Whether [`block_all`] was called: no signal reaches this process but by its descriptor.

@@ -118,6 +118,50 @@ fn a_fault_ends_no_process_1() {
     outlives_a_fault(Mode::UpAsInit);
 }
 
+/// What people have started and stopped since the boot is no other after it; nor does a
+/// mistake that is in a unit file by then end anything.
+#[test]
+fn what_was_started_and_stopped_by_hand_holds() {
+    let units = "
+        [service.unwanted]
+        command = 'sleep 6756'
+        [service.aside]
+        command = 'sleep 6757'
+        wanted-by = []
+        [service.'worker@']
+        command = ['sleep', '675%i']
+        [service.short]
+        command = 'true'
+        restart = 'no'
+        isolation = 'none'
+    ";
+    let mut rig = Rig::start(Mode::UpAsInit, units, &[]);
+    rig.wait_state("unwanted", "running");
+    rig.ctl_ok(&["start", "aside", "worker@8"]);
+    rig.ctl_ok(&["stop", "unwanted"]);
+    rig.wait_state("short", "inactive");
+    let pids = |rig: &Rig| [rig.main_pid("aside"), rig.main_pid("worker@8")];
+    let before = pids(&rig);
+    rig.write_units(&format!("{units}\nnonsense"));
+    for times in 1..=2 {
+        fault(&rig);
+        rig.wait_for("another beginning", |rig| failures(rig) == times);
+        rig.wait_control();
+        assert_eq!(pids(&rig), before, "{}", rig.story());
+        assert_eq!(rig.state("unwanted"), "inactive");
+        assert_eq!(rig.state("short"), "inactive");
+        rig.write_units(units);
+    }
+    assert!(rig.err().contains("nonsense") || rig.out().contains("nonsense"), "{}", rig.story());
+    rig.ctl_ok(&["start", "unwanted"]);
+    let unwanted = rig.main_pid("unwanted");
+    fault(&rig);
+    rig.wait_for("another beginning", |rig| failures(rig) == 3);
+    rig.wait_control();
+    assert_eq!(rig.main_pid("unwanted"), unwanted, "{}", rig.story());
+    assert_eq!(rig.finish(), 0);
+}
+
 #[test]
 fn on_its_way_down_it_does_not_come_up_again() {
     let units = "
