@@ -277,6 +277,7 @@ impl Daemon {
     pub(super) fn take_over(&mut self) {
         let Estate { survivors, done, last_run, .. } = std::mem::take(&mut self.estate);
         self.machine.skip_runs(Run(last_run));
+        let mut found = Vec::new();
         for (name, definition) in done {
             let id = self.machine.find(&name);
             let same = |id: &UnitId| {
@@ -285,16 +286,15 @@ impl Daemon {
                     unit.service().is_some_and(|it| it.oneshot) && fingerprint(unit) == definition
                 })
             };
-            if let Some(unit) = id.filter(same) {
-                self.wish(Request { job: None, wish: Wish::Adopt { unit, found: Found::Done } });
-            }
+            found.extend(id.filter(same).map(|unit| (unit, Found::Done)));
         }
         let mut again = Vec::new();
         for survivor in survivors {
             let name = survivor.entry.unit.clone();
             let definition = survivor.entry.definition;
             match self.adopt(survivor) {
-                Ok(id) => {
+                Ok((id, up)) => {
+                    found.push((id, up));
                     let unit = self.machine.unit(id);
                     if unit.is_none_or(|unit| fingerprint(unit) != definition) {
                         again.push(id);
@@ -310,6 +310,7 @@ impl Daemon {
                 }
             }
         }
+        self.wish(Request { job: None, wish: Wish::Adopt(found) });
         // With what those have that were taken over; the rest is removed.
         self.tidy_networks();
         self.think(&mut Vec::new());
@@ -332,7 +333,7 @@ impl Daemon {
         self.lives.keys().copied().filter(requires).collect()
     }
 
-    fn adopt(&mut self, survivor: Survivor) -> Result<UnitId, String> {
+    fn adopt(&mut self, survivor: Survivor) -> Result<(UnitId, Found), String> {
         let Survivor { entry, main, init, streams, notify } = survivor;
         let id = self.machine.find(&entry.unit).ok_or("no such unit any more")?;
         let unit = self.machine.unit(id).cloned().ok_or("no such unit any more")?;
@@ -362,10 +363,8 @@ impl Daemon {
         }
         self.follow_main(id, run, entry.main.pid, main)
             .map_err(|error| format!("its main process cannot be watched: {error}"))?;
-        let found = Found::Up { run, restarts: entry.restarts };
-        self.wish(Request { job: None, wish: Wish::Adopt { unit: id, found } });
         self.complain(id, &format!("taken over, process {} still runs", entry.main.pid));
-        Ok(id)
+        Ok((id, Found::Up { run, restarts: entry.restarts }))
     }
 
     /// The pipes go to this supervisor's logger.

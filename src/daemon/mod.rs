@@ -31,6 +31,7 @@ mod processes;
 mod ranges;
 mod reader;
 mod recovery;
+mod shortage;
 mod stage;
 mod startup;
 mod stopped;
@@ -254,7 +255,7 @@ impl Daemon {
             Source::Signals => self.take_signals(),
             Source::Logger => self.logger_ready(ready),
             Source::Keeper => self.keeper_ready(ready),
-            Source::Listener => self.control.accept(&mut self.poller, self.clock.now()),
+            Source::Listener => self.accept(),
             Source::Client(number) => self.client_ready(number, ready),
             Source::Reader(number) => self.reader_ready(number),
             Source::Exec(number) => self.exec_ready(number),

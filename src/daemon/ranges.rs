@@ -7,9 +7,7 @@
 //! the range, so that one which could not be written down does no harm.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -19,7 +17,7 @@ use super::pool::{self, Leases, Pool};
 use super::{Daemon, Owner};
 use crate::container::{UserNamespace, Users};
 use crate::supervisor::{Exit, UnitId};
-use crate::sys::fork;
+use crate::sys::{fork, state};
 use crate::unit::model::{At, IdMaps, Unit, UserNamespace as Wanted};
 
 /// Largest file that is read.
@@ -47,17 +45,19 @@ struct Made {
 }
 
 impl Ranges {
-    /// Reads what is remembered. May wait for the disk.
-    ///
-    /// # Errors
-    /// As open(2) and read(2); that there is nothing is none.
-    pub fn read(file: PathBuf, pool: Pool) -> io::Result<Self> {
+    /// Reads what is remembered; what cannot be is a trouble. May wait for the disk.
+    pub fn read(file: PathBuf, pool: Pool, troubles: &mut Vec<String>) -> Self {
         let mut foreign = Vec::new();
         for path in FOREIGN {
-            foreign.extend(pool::foreign(&read(Path::new(path))?));
+            match state::read(Path::new(path), FILE_MAX) {
+                Ok(text) => foreign.extend(pool::foreign(&String::from_utf8_lossy(&text))),
+                Err(error) => troubles.push(format!("cannot read {path}: {error}")),
+            }
         }
-        let leases = Leases::new(pool, foreign, &read(&file)?);
-        Ok(Self { file, leases, made: BTreeMap::new(), writing: false, changed: false })
+        let is_text = |bytes: &[u8]| std::str::from_utf8(bytes).is_ok();
+        let known = state::read_sound(&file, FILE_MAX, is_text, troubles);
+        let leases = Leases::new(pool, foreign, &String::from_utf8_lossy(&known));
+        Self { file, leases, made: BTreeMap::new(), writing: false, changed: false }
     }
 
     /// What processes of a live run are to be launched with.
@@ -108,26 +108,6 @@ impl Ranges {
     pub fn is_writing(&self) -> bool {
         self.writing
     }
-}
-
-fn read(path: &Path) -> io::Result<String> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
-        other => other?,
-    };
-    let mut bytes = Vec::new();
-    file.take(FILE_MAX).read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// In the child: the file is the old one or the new one, whatever happens.
-fn write(path: &Path, text: &str) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&new, path)
 }
 
 impl Daemon {
@@ -201,7 +181,7 @@ impl Daemon {
         }
         self.ranges.changed = false;
         let Ranges { file, leases, .. } = &self.ranges;
-        let written = || match write(file, &leases.text()) {
+        let written = || match state::replace(file, leases.text().as_bytes()) {
             Ok(()) => 0,
             Err(error) => error.raw_os_error().unwrap_or(libc::EIO),
         };

@@ -16,5 +16,6 @@
 mod boots;
 mod ends;
 mod failures;
+mod faults;
 mod rescues;
 mod rig;
