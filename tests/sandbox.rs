@@ -18,6 +18,8 @@
 mod attempt;
 #[path = "sandbox/capabilities.rs"]
 mod capabilities;
+#[path = "sandbox/confined.rs"]
+mod confined;
 #[path = "sandbox/devices.rs"]
 mod devices;
 #[path = "sandbox/ending.rs"]
@@ -106,6 +108,7 @@ fn main() {
         escape_landlock::TESTS,
         secrets::TESTS,
         escape_secrets::TESTS,
+        confined::TESTS,
         limits::TESTS,
         labels::TESTS,
         init::TESTS,
