@@ -27,15 +27,18 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 pub type Test = (&'static str, fn());
 
-/// Runs all tests, or those whose names contain an argument.
-pub fn main(lists: &[&[Test]]) {
+/// Runs all tests of these modules, or those whose names (`MODULE::TEST`) contain an argument.
+pub fn main(modules: &[(&str, &[Test])]) {
     let filters: Vec<String> =
         std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let wanted = |name: &str| filters.is_empty() || filters.iter().any(|f| name.contains(f));
     reap::become_subreaper().unwrap();
     super::host::own_world();
     let (mut good, mut bad) = (0, Vec::new());
-    for (name, test) in lists.iter().copied().flatten().filter(|(name, _)| wanted(name)) {
+    let named = modules.iter().flat_map(|(module, tests)| {
+        tests.iter().map(move |(name, test)| (format!("{module}::{name}"), test))
+    });
+    for (name, test) in named.filter(|(name, _)| wanted(name)) {
         match run(*test) {
             Ok(()) => {
                 println!("test {name} ... ok");
@@ -43,7 +46,7 @@ pub fn main(lists: &[&[Test]]) {
             }
             Err(why) => {
                 println!("test {name} ... FAILED: {why}");
-                bad.push(*name);
+                bad.push(name);
             }
         }
     }
