@@ -147,6 +147,7 @@ fn start(mut options: Options, clock: Clock, troubles: Vec<String>) -> Result<Da
         instances: Vec::new(),
         stopped,
         ranges,
+        kills: super::short::Kills::default(),
         children: false,
         rest: None,
         program: own_path,

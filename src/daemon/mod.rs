@@ -30,6 +30,7 @@ mod pool;
 mod processes;
 mod ranges;
 mod reader;
+mod short;
 mod stage;
 mod startup;
 mod stopped;
@@ -152,6 +153,8 @@ struct Daemon {
     instances: Vec<String>,
     stopped: Stopped,
     ranges: Ranges,
+    #[serde(default)]
+    kills: short::Kills,
     #[serde(with = "crate::sys::kept")]
     stdout: Rc<OwnedFd>,
     #[serde(with = "crate::sys::kept")]

@@ -484,3 +484,11 @@ pub fn wait_pidfd(pidfd: BorrowedFd<'_>) -> std::io::Result<Option<Dead>> {
     let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
     reap::reap(pid.expect("the pid of a pidfd"))
 }
+
+/// The version of the kernel, as `(6, 12)`.
+pub fn kernel() -> (u32, u32) {
+    let name = nix::sys::utsname::uname().unwrap();
+    let mut numbers = name.release().to_str().unwrap().split('.');
+    let mut next = || numbers.next().unwrap().parse().unwrap();
+    (next(), next())
+}
