@@ -41,6 +41,27 @@ impl Entry {
         self.options.split(',').any(|one| one == option)
     }
 
+    /// Whether it can only be mounted once there is a network: it says so, or its filesystem
+    /// is one that others serve.
+    pub fn needs_network(&self) -> bool {
+        const SERVED: [&str; 13] = [
+            "nfs",
+            "nfs4",
+            "cifs",
+            "smb3",
+            "smbfs",
+            "afs",
+            "ceph",
+            "glusterfs",
+            "fuse.glusterfs",
+            "fuse.sshfs",
+            "sshfs",
+            "davfs",
+            "9pnet",
+        ];
+        self.has("_netdev") || SERVED.contains(&self.kind.as_str())
+    }
+
     fn is_swap(&self) -> bool {
         self.kind == "swap"
     }
@@ -143,15 +164,25 @@ pub struct Outcome {
     pub reboot: bool,
 }
 
+/// Which lines are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Those of this machine's own disks.
+    Local,
+    /// Those that are behind a network.
+    Network,
+}
+
 /// Checks and mounts these, and puts swap to use; what is mounted already, `noauto` or
-/// behind a network (`_netdev`) is left alone. One that fails does not keep others from
+/// out of reach is left alone. One that fails does not keep others from
 /// being tried, but for those below it; one that is `nofail` is no trouble.
-pub fn bring_up(entries: &[Entry], mode: Fsck) -> Outcome {
+pub fn bring_up(entries: &[Entry], reach: Reach, mode: Fsck) -> Outcome {
     let mut outcome = Outcome::default();
     let mounted = mount_points();
     let wanted = |entry: &&Entry| {
         let elsewhere = entry.target == "/" || mounted.contains(&entry.target);
-        !entry.has("noauto") && !entry.has("_netdev") && !elsewhere
+        let within_reach = entry.needs_network() == (reach == Reach::Network);
+        !entry.has("noauto") && within_reach && !elsewhere
     };
     let mut todo: Vec<&Entry> = entries.iter().filter(wanted).collect();
     todo.retain(|entry| wait_for_device(entry, &mut outcome));
@@ -316,6 +347,9 @@ mod tests {
         assert_eq!(entries[1].patience(), Duration::from_secs(5));
         assert_eq!((entries[2].pass, entries[2].device()), (0, None));
         assert!(entries[3].is_swap());
+        assert!(entries.iter().all(|entry| !entry.needs_network()));
+        let served = parse("a:/b /b nfs\n/dev/nbd0 /c ext4 rw,_netdev\n");
+        assert!(served.iter().all(Entry::needs_network));
     }
 
     #[test]
