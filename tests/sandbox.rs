@@ -30,6 +30,8 @@ mod escape_control;
 mod escape_devices;
 #[path = "sandbox/escape_landlock.rs"]
 mod escape_landlock;
+#[path = "sandbox/escape_own.rs"]
+mod escape_own;
 #[path = "sandbox/escape_paths.rs"]
 mod escape_paths;
 #[path = "sandbox/escape_processes.rs"]
@@ -54,6 +56,8 @@ mod init;
 mod labels;
 #[path = "sandbox/limits.rs"]
 mod limits;
+#[path = "sandbox/machine.rs"]
+mod machine;
 #[path = "sandbox/mounts.rs"]
 mod mounts;
 #[path = "sandbox/namespaces.rs"]
@@ -99,6 +103,7 @@ fn main() {
         escape_capabilities,
         escape_user,
         escape_devices,
+        escape_own,
         escape_paths,
         escape_processes,
         escape_rootfs,

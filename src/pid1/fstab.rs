@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::command_line::Fsck;
 use crate::sys::cgroup::tree::unescape;
+use crate::sys::mountinfo;
 
 /// How long a device may take to appear where fstab does not say (its `x-systemd.device-timeout`
 /// is understood).
@@ -173,12 +174,13 @@ pub enum Reach {
     Network,
 }
 
-/// Checks and mounts these, and puts swap to use; what is mounted already, `noauto` or
+/// Checks and mounts these, and puts swap to use; what is mounted or used already, `noauto` or
 /// out of reach is left alone. One that fails does not keep others from
 /// being tried, but for those below it; one that is `nofail` is no trouble.
 pub fn bring_up(entries: &[Entry], reach: Reach, mode: Fsck) -> Outcome {
     let mut outcome = Outcome::default();
     let mounted = mount_points();
+    let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
     let wanted = |entry: &&Entry| {
         let elsewhere = entry.target == "/" || mounted.contains(&entry.target);
         let within_reach = entry.needs_network() == (reach == Reach::Network);
@@ -186,11 +188,21 @@ pub fn bring_up(entries: &[Entry], reach: Reach, mode: Fsck) -> Outcome {
     };
     let mut todo: Vec<&Entry> = entries.iter().filter(wanted).collect();
     todo.retain(|entry| wait_for_device(entry, &mut outcome));
+    todo.retain(|entry| !entry.is_swap() || !is_used(&swaps, &entry.source));
     if mode != Fsck::Skip {
         check_all(&mut todo, mode, &mut outcome);
     }
     mount_all(todo, &mut outcome);
     outcome
+}
+
+/// Whether `/proc/swaps` names it, by the path of the device itself.
+fn is_used(swaps: &str, source: &str) -> bool {
+    let Some(path) = resolve(source).and_then(|path| fs::canonicalize(path).ok()) else {
+        return false;
+    };
+    let used = swaps.lines().skip(1).filter_map(|line| line.split_whitespace().next());
+    used.map(unescape).any(|used| Path::new(&used) == path)
 }
 
 fn trouble(outcome: &mut Outcome, entry: &Entry, text: String) {
@@ -200,7 +212,7 @@ fn trouble(outcome: &mut Outcome, entry: &Entry, text: String) {
 }
 
 fn mount_points() -> Vec<String> {
-    crate::sys::path::mounts(crate::sys::path::Which::All, usize::MAX)
+    mountinfo::mounts(mountinfo::Which::All, usize::MAX)
         .map(|mounts| mounts.into_iter().map(|mount| mount.point).collect())
         .unwrap_or_default()
 }

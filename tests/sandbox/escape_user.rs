@@ -238,7 +238,7 @@ fn other_units() {
     let shared = rig.path("files");
     // In memory, because the disk of a test run may be one that cannot be mapped; which memory
     // cannot before Linux 6.3.
-    if super::rig::kernel() >= (6, 3) {
+    if super::machine::kernel() >= (6, 3) {
         host_mount(Some("none"), &shared, Some("tmpfs"), nix::mount::MsFlags::empty());
     }
     // As if each had made it there without a mapped mount.

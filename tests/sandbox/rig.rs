@@ -18,12 +18,13 @@ use berth::sys::{fd, fork, pidfd};
 use berth::unit::model::{At, Mount, Rootfs, Service, Unit, UserNamespace as Wanted, Writable};
 
 use super::host::host_state;
+use super::machine::patience;
 pub use super::numbers::first_user;
 use super::numbers::{WITHOUT_USERS, user_namespace};
 pub use super::units::{service, unit};
 
-/// Longest time for one test, and for anything that is waited for.
-const DEADLINE: Duration = Duration::from_secs(20);
+/// Longest time for anything that is waited for, in milliseconds.
+const DEADLINE: i32 = 20_000;
 
 pub type Test = (&'static str, fn());
 
@@ -63,7 +64,7 @@ fn run(test: fn()) -> Result<(), String> {
         0
     })
     .unwrap();
-    if !fd::readable_within(child.pidfd.as_fd(), 60_000).unwrap() {
+    if !fd::readable_within(child.pidfd.as_fd(), patience(60_000)).unwrap() {
         pidfd::send_signal(child.pidfd.as_fd(), libc::SIGKILL).unwrap();
         super::rig::wait_pidfd(child.pidfd.as_fd()).unwrap();
         return Err("took longer than a minute".to_owned());
@@ -360,7 +361,10 @@ impl<'a> Running<'a> {
     /// Waits for the main process and reads all it wrote.
     pub fn wait(&mut self) -> Outcome {
         let main = self.main.take().unwrap();
-        assert!(fd::readable_within(main.pidfd.as_fd(), 20_000).unwrap(), "it does not end");
+        assert!(
+            fd::readable_within(main.pidfd.as_fd(), patience(20_000)).unwrap(),
+            "it does not end"
+        );
         let ended = super::rig::wait_pidfd(main.pidfd.as_fd()).unwrap().unwrap().ended;
         let mut output = String::new();
         fd::set_nonblocking(self.output.as_fd(), true).unwrap();
@@ -375,7 +379,10 @@ impl<'a> Running<'a> {
         let mut line = Vec::new();
         let mut byte = [0];
         while byte != *b"\n" {
-            assert!(fd::readable_within(self.output.as_fd(), 20_000).unwrap(), "no output");
+            assert!(
+                fd::readable_within(self.output.as_fd(), patience(20_000)).unwrap(),
+                "no output"
+            );
             assert_eq!(self.output.read(&mut byte).unwrap(), 1, "end of output");
             line.push(byte[0]);
         }
@@ -405,7 +412,7 @@ pub fn executed(
     sockets: &mut Vec<(SocketKind, OwnedFd)>,
 ) -> Result<(), String> {
     loop {
-        assert!(fd::readable_within(channel.as_fd(), 20_000).unwrap(), "no status");
+        assert!(fd::readable_within(channel.as_fd(), patience(20_000)).unwrap(), "no status");
         match channel.read(plan) {
             Status::Pending | Status::HasNetwork => {}
             Status::WithoutUsers(why) => WITHOUT_USERS.set(Some(why)),
@@ -425,7 +432,8 @@ pub fn reap_orphans() {
 
 /// Waits for a condition with a deadline.
 pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let end = Instant::now() + DEADLINE;
+    let patience = u64::from(patience(DEADLINE).unsigned_abs());
+    let end = Instant::now() + Duration::from_millis(patience);
     while !condition() {
         assert!(Instant::now() < end, "waited in vain: {what}");
         std::thread::sleep(Duration::from_millis(1));
@@ -483,12 +491,4 @@ pub fn wait_pidfd(pidfd: BorrowedFd<'_>) -> std::io::Result<Option<Dead>> {
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
     let pid = info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
     reap::reap(pid.expect("the pid of a pidfd"))
-}
-
-/// The version of the kernel, as `(6, 12)`.
-pub fn kernel() -> (u32, u32) {
-    let name = nix::sys::utsname::uname().unwrap();
-    let mut numbers = name.release().to_str().unwrap().split('.');
-    let mut next = || numbers.next().unwrap().parse().unwrap();
-    (next(), next())
 }

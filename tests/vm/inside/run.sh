@@ -2,7 +2,7 @@
 # Runs the program with the arguments that are listed beside this, line by line, reports
 # what it prints on the second serial port, and has the machine switched off.
 cd /srv/inside || exit 1
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin CARGO_MANIFEST_DIR=/ BERTH_TEST_PROBE=/srv/inside/probe
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin CARGO_MANIFEST_DIR=/ BERTH_TEST_PROBE=/srv/inside/probe BERTH_TEST_SLOWNESS=10
 # Only the first group of all holds processes and has groups with controllers below it.
 echo 0 >/sys/fs/cgroup/cgroup.procs
 set --

@@ -135,7 +135,8 @@ fn field(rest: &mut &str) -> Option<String> {
         None => text.split_once(char::is_whitespace).unwrap_or((text, "")),
     };
     *rest = after.trim_start();
-    Some(unescape(field)).filter(|field| !text.is_empty() && !(field.is_empty() && quote.is_none()))
+    let is_there = quote.is_some() || !field.is_empty();
+    is_there.then(|| unescape(field))
 }
 
 fn mode(text: &str) -> Result<Option<Mode>, String> {
