@@ -90,6 +90,7 @@ check_berth_inside_berth_with_limits() {
 	[service.outside-$init]
 	command   = ["/sbin/berth", "--config", "/srv/nested-2"]
 	init      = $init
+	writable  = "ephemeral"
 	wanted-by = []
 	mounts    = [{ type = "bind", source = "/srv/nested-2", target = "/srv/nested-2", read-only = true }]
 	limits    = { delegate = true, memory = "128M", pids = 100 }
@@ -115,6 +116,36 @@ check_berth_inside_berth_with_limits() {
         berthctl stop "outside-$init"
         ! ls -d "$outer"
     done
+}
+
+check_containers_inside_a_container() {
+    mkdir -p /srv/nested-3
+    cat >/srv/nested-3/inside.toml <<-END
+	[service.boxed]
+	command   = ["sh", "-c", "readlink /proc/self/ns/pid; exec sleep 1000"]
+	limits    = { memory = "32M", pids = 7 }
+	[service.boxed.security]
+	user-namespace = "none"
+	END
+    unit ship <<-END
+	[service.ship]
+	command   = ["/sbin/berth", "--config", "/srv/nested-3"]
+	init      = false
+	writable  = "ephemeral"
+	wanted-by = []
+	mounts    = [{ type = "bind", source = "/srv/nested-3", target = "/srv/nested-3", read-only = true }]
+	limits    = { delegate = true }
+	security  = { privileged = true }
+	END
+    berthctl start ship
+    boxed_runs() { berthctl exec ship -- berthctl status boxed | grep -q 'state.*running'; }
+    until_ok boxed_runs
+    # A pid namespace below that of the one below this one.
+    inner=$(cat "$(ls -d /sys/fs/cgroup/berth-1-*/ship/home/berth-*/boxed)/cgroup.procs" | head -n 1)
+    [ "$(grep -c . "/proc/$inner/uid_map")" = 1 ]
+    [ "$(sed -n 's/^NSpid://p' "/proc/$inner/status" | wc -w)" = 3 ]
+    berthctl stop ship
+    ! ls -d /sys/fs/cgroup/berth-1-*/ship
 }
 
 check_groups_are_not_a_units_own_unless_it_says_so() {
