@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::live::Numbers;
 use super::network::Attachment;
 use crate::log::record::Stream;
+use crate::supervisor::Timeline;
 use crate::unit::model::{IdMaps, Unit};
 
 /// Most of a ledger that is read; a thousand units take a quarter of a megabyte.
@@ -76,6 +77,9 @@ pub struct Entry {
     pub maps: Option<IdMaps>,
     /// What it has of networks.
     pub network: Option<Box<Attachment>>,
+    /// Its starts, on the kernel's monotonic clock.
+    #[serde(default)]
+    pub timeline: Timeline,
 }
 
 /// One line.
@@ -90,6 +94,9 @@ pub enum Line {
         unit: String,
         /// See [`fingerprint`].
         definition: u64,
+        /// Its starts, on the kernel's monotonic clock.
+        #[serde(default)]
+        timeline: Timeline,
     },
     /// It is not done any more.
     Undone(String),
@@ -103,7 +110,7 @@ pub struct Told {
     /// Units that were up, by name.
     pub up: BTreeMap<String, Entry>,
     /// Oneshots that were done, by name.
-    pub done: BTreeMap<String, u64>,
+    pub done: BTreeMap<String, (u64, Timeline)>,
     /// The logger.
     pub logger: Option<Seen>,
     /// The highest number of a run.
@@ -117,8 +124,8 @@ impl Told {
                 self.last_run = self.last_run.max(entry.run);
                 self.up.insert(entry.unit.clone(), *entry);
             }
-            Line::Done { unit, definition } => {
-                self.done.insert(unit, definition);
+            Line::Done { unit, definition, timeline } => {
+                self.done.insert(unit, (definition, timeline));
             }
             Line::Undone(unit) => {
                 self.done.remove(&unit);
@@ -128,7 +135,11 @@ impl Told {
     }
 
     fn lines(self) -> impl Iterator<Item = Line> {
-        let done = self.done.into_iter().map(|(unit, definition)| Line::Done { unit, definition });
+        let done = self.done.into_iter().map(|(unit, (definition, timeline))| Line::Done {
+            unit,
+            definition,
+            timeline,
+        });
         let up = self.up.into_values().map(|entry| Line::Up(Box::new(entry)));
         self.logger.map(Line::Logger).into_iter().chain(done).chain(up)
     }
@@ -252,7 +263,12 @@ mod tests {
             numbers: Numbers::Own,
             maps: Some(IdMaps::one(100_000, 65_536)),
             network: None,
+            timeline: Timeline::default(),
         }
+    }
+
+    fn done(unit: &str, definition: u64) -> Line {
+        Line::Done { unit: unit.to_owned(), definition, timeline: Timeline::default() }
     }
 
     #[test]
@@ -264,8 +280,8 @@ mod tests {
         for line in [
             Line::Logger(Seen::now(5)),
             Line::Up(Box::new(entry("a", 1))),
-            Line::Done { unit: "job".to_owned(), definition: 3 },
-            Line::Done { unit: "other".to_owned(), definition: 4 },
+            done("job", 3),
+            done("other", 4),
             Line::Up(Box::new(entry("b", 2))),
             Line::Up(Box::new(entry("a", 3))),
             Line::Undone("other".to_owned()),
@@ -277,7 +293,7 @@ mod tests {
         let told = read(&path).unwrap();
         assert_eq!(told.up.keys().collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!((told.up["a"].run, told.last_run), (3, 3));
-        assert_eq!(told.done, BTreeMap::from([("job".to_owned(), 3)]));
+        assert_eq!(told.done, BTreeMap::from([("job".to_owned(), (3, Timeline::default()))]));
         assert_eq!(told.logger.unwrap().pid, 5);
     }
 
