@@ -60,7 +60,11 @@ pub fn run(
             },
             Woken::Signal => match signals.read_signal().map_err(io_failure)? {
                 Some(signal) if signal.ssi_signo == Signal::SIGWINCH as u32 => {}
-                Some(_) => return Ok(()),
+                // As a shell counts those that a signal has ended.
+                Some(signal) => {
+                    let number = u8::try_from(signal.ssi_signo).unwrap_or_default();
+                    return Err(Failure::Said(number.saturating_add(128)));
+                }
                 None => continue,
             },
         }

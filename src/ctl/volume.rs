@@ -45,7 +45,7 @@ fn list(context: &mut Context) -> Result<(), Failure> {
         let (users, color) = match (volume.users.is_empty(), volume.declared) {
             (false, _) => (volume.users.join(" "), Color::Plain),
             (true, true) => ("nobody".to_owned(), Color::Dim),
-            (true, false) => ("nobody (no unit file names it)".to_owned(), Color::Yellow),
+            (true, false) => ("nobody (no unit file has it)".to_owned(), Color::Yellow),
         };
         table.row(vec![
             (volume.name, Color::Plain),

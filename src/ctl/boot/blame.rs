@@ -24,6 +24,8 @@ struct Row<'a> {
     waiting: Option<i64>,
     /// When it was ready, after the supervisor began.
     ready: Option<i64>,
+    /// When it went down again, or had failed.
+    ended: Option<i64>,
 }
 
 /// Prints all units that were started, the slowest first.
@@ -40,9 +42,10 @@ pub fn run(context: &mut Context, json: bool) -> Result<(), Failure> {
     let mut table = Table::new(&["     TIME", "PREPARING", " STARTING", "UNIT"]);
     for row in &rows {
         let time = |micros: Option<i64>| format!("{:>9}", micros.map_or("-".into(), span));
-        let (state, color) = match (row.took, row.state) {
-            (Some(_), _) => (String::new(), Color::Plain),
-            (None, state) => (format!(" ({state})"), Color::of_state(state)),
+        let (state, color) = match (row.took, row.ended, row.state) {
+            (Some(_), _, _) => (String::new(), Color::Plain),
+            (None, Some(_), _) => (" (first start failed)".to_owned(), Color::Red),
+            (None, None, state) => (format!(" ({state})"), Color::of_state(state)),
         };
         table.row(vec![
             (time(row.took), Color::Bold),
@@ -68,5 +71,6 @@ fn row(unit: &UnitTimes) -> Option<Row<'_>> {
         starting: between(it.starting, it.ready),
         waiting: between(it.waiting, Some(begun)),
         ready: it.ready,
+        ended: it.ended,
     })
 }

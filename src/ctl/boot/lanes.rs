@@ -42,9 +42,9 @@ pub struct Lane {
     pub stretches: Vec<Stretch>,
     /// When starts of it failed, or were called off.
     pub failures: Vec<i64>,
-    /// When it was ready, if it was.
+    /// When it was ready for the first time, as far as is known.
     pub ready: Option<i64>,
-    /// How long its first start took.
+    /// How long that start took.
     pub took: Option<i64>,
 }
 
@@ -91,13 +91,15 @@ impl Lanes {
 /// `None`: it was not wanted in that time.
 fn lane(unit: &UnitTimes, from: i64, to: i64) -> Option<Lane> {
     let first = unit.first.as_ref()?;
+    let was_ready = |it: &&Phases| it.ready.is_some_and(|at| at <= to);
+    let good = [Some(first), unit.latest.as_ref()].into_iter().flatten().find(was_ready);
     let mut lane = Lane {
         name: unit.name.clone(),
         target: unit.kind == Kind::Target,
         stretches: Vec::new(),
         failures: Vec::new(),
-        ready: first.ready,
-        took: took(first),
+        ready: good.and_then(|it| it.ready),
+        took: good.and_then(took),
     };
     let second = unit.latest.as_ref().and_then(|it| it.waiting);
     add(&mut lane, first, from, second.unwrap_or(to).min(to));

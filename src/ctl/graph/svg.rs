@@ -107,7 +107,8 @@ fn legend(out: &mut String, net: &Net, hidden: usize) {
     }
     let mut hint = "arrows lead to what is needed".to_owned();
     if hidden > 0 {
-        hint = format!("{hint}; {hidden} that follow from others are left out: see --all");
+        let which = if hidden == 1 { "one that follows" } else { "those that follow" };
+        hint = format!("{hint}; {which} from others: with --all ({hidden})");
     }
     let _ = writeln!(
         out,
