@@ -51,6 +51,7 @@ fn the_least_container() {
         "
          outside  0 join the control groups of its limits
          sandbox  0 join the control groups of its limits
+         sandbox  0 find berth's own directories
          sandbox  0 make an overlay of /
          sandbox  0 mount the host's filesystems read-only
          sandbox  0 make a new /proc
@@ -65,7 +66,7 @@ fn the_least_container() {
          sandbox  0 fill /dev
          sandbox  0 mount a tmpfs on /tmp
          sandbox  0 mount a tmpfs on /run
-         sandbox  0 hide /var/lib/berth
+         sandbox  0 hide berth's own directories
          sandbox  0 make the socket /dev/log
          sandbox  0 make what /proc changes read-only
          sandbox  0 mask what /proc and /sys show of the host
@@ -204,6 +205,7 @@ fn a_tree_with_mounts() {
         "
          outside  0 join the control groups of its limits
          sandbox  0 join the control groups of its limits
+         sandbox  0 find berth's own directories
          sandbox 10 bind-mount /srv/www on /var/www
          sandbox 11 bind-mount /srv/www on /media (slave) (without the mounts below)
          sandbox 12 mount volume db on /var/lib/mysql
@@ -221,8 +223,11 @@ fn a_tree_with_mounts() {
          sandbox  0 mount /sys/fs/cgroup
          sandbox  0 fill /dev
          sandbox 17 make the device node /dev/modem
+         sandbox  0 hide berth's own directories
          sandbox 10 bind-mount /srv/www on /var/www
+         sandbox  0 hide berth's own directories
          sandbox 11 bind-mount /srv/www on /media (slave) (without the mounts below)
+         sandbox  0 hide berth's own directories
          sandbox 12 mount volume db on /var/lib/mysql
          sandbox 13 mount a tmpfs on /run
          sandbox  0 make the socket /dev/log
@@ -299,11 +304,11 @@ fn the_hosts_network_brings_the_hosts_sys() {
 fn what_is_below_a_private_directory_needs_no_hiding() {
     let context = Context { runtime: "/tmp/run", state: "/data/", files: &[] };
     let plan = compile(&unit("web", |_| {}), &context).expect("a service");
-    let hidden = plan.sandbox.iter().find_map(|step| match &step.op {
-        Op::Hide { paths } => Some(paths.clone()),
+    let except = plan.sandbox.iter().find_map(|step| match &step.op {
+        Op::HostMounts { except } => Some(except.join(" ")),
         _ => None,
     });
-    assert_eq!(hidden, Some(vec!["/data/".to_owned(), "/var/lib/berth".to_owned()]));
+    assert_eq!(except.as_deref(), Some("/dev /proc /run /sys /tmp /data/ /var/lib/berth"));
     assert!(is_at_or_below("/data", "/data/") && is_at_or_below("/data/x", "/data"));
     assert!(!is_at_or_below("/database", "/data"));
 }

@@ -30,6 +30,8 @@ mod escape_control;
 mod escape_devices;
 #[path = "sandbox/escape_landlock.rs"]
 mod escape_landlock;
+#[path = "sandbox/escape_own.rs"]
+mod escape_own;
 #[path = "sandbox/escape_paths.rs"]
 mod escape_paths;
 #[path = "sandbox/escape_processes.rs"]
@@ -92,6 +94,7 @@ fn main() {
         escape_capabilities::TESTS,
         escape_user::TESTS,
         escape_devices::TESTS,
+        escape_own::TESTS,
         escape_paths::TESTS,
         escape_processes::TESTS,
         escape_rootfs::TESTS,

@@ -197,11 +197,13 @@ pub enum Op {
     },
     /// Make it the root, let go of the host's tree.
     ChangeRoot,
-    /// Cover directories with one empty read-only one, where they exist.
-    Hide {
+    /// Find berth's own directories, as far as they exist, while the host's tree is in sight.
+    FindOwn {
         /// Absolute paths.
-        paths: Vec<String>,
+        names: Vec<String>,
     },
+    /// Cover each with an empty read-only one, wherever the unit's tree shows it by now.
+    HideOwn,
     /// `/proc`.
     Proc {
         /// A new one.
@@ -365,7 +367,8 @@ impl fmt::Display for Op {
             Self::Direct { path } => write!(f, "mount the root tree {path}"),
             Self::HostMounts { .. } => write!(f, "mount the host's filesystems read-only"),
             Self::ChangeRoot => write!(f, "change the root"),
-            Self::Hide { paths } => write!(f, "hide {}", paths.join(" ")),
+            Self::FindOwn { .. } => write!(f, "find berth's own directories"),
+            Self::HideOwn => write!(f, "hide berth's own directories"),
             Self::Proc { .. } => write!(f, "mount /proc"),
             Self::Sys { .. } => write!(f, "mount /sys"),
             Self::CgroupMount { .. } => write!(f, "mount /sys/fs/cgroup"),

@@ -16,7 +16,7 @@ use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::End;
 use crate::sys::power::{self, Command};
-use crate::sys::{fd, fork, path, pidfd, reap, signal};
+use crate::sys::{fd, fork, mountinfo, pidfd, reap, signal};
 
 /// How long what no unit knows of may take after SIGTERM.
 const TERM: Duration = Duration::from_secs(3);
@@ -220,7 +220,7 @@ fn unmount_all() -> Vec<String> {
 
 /// What holds files and is not the root, the newest first.
 fn mounted() -> Vec<String> {
-    let mounts = path::mounts(path::Which::All, usize::MAX).unwrap_or_default();
+    let mounts = mountinfo::mounts(mountinfo::Which::All, usize::MAX).unwrap_or_default();
     mounts.into_iter().rev().map(|mount| mount.point).filter(|point| is_ours(point)).collect()
 }
 

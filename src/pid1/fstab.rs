@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::command_line::Fsck;
 use crate::sys::cgroup::tree::unescape;
+use crate::sys::mountinfo;
 
 /// How long a device may take to appear where fstab does not say (its `x-systemd.device-timeout`
 /// is understood).
@@ -169,7 +170,7 @@ fn trouble(outcome: &mut Outcome, entry: &Entry, text: String) {
 }
 
 fn mount_points() -> Vec<String> {
-    crate::sys::path::mounts(crate::sys::path::Which::All, usize::MAX)
+    mountinfo::mounts(mountinfo::Which::All, usize::MAX)
         .map(|mounts| mounts.into_iter().map(|mount| mount.point).collect())
         .unwrap_or_default()
 }

@@ -20,6 +20,7 @@ pub mod limits;
 pub mod memfd;
 pub mod memory;
 pub mod mount;
+pub mod mountinfo;
 pub mod namespace;
 pub mod net;
 pub mod netlink;

@@ -121,6 +121,16 @@ pub fn clone_tree(directory: BorrowedFd<'_>, path: &str, recursive: bool) -> io:
     Ok(rustix::mount::open_tree(directory, path, flags)?)
 }
 
+/// A handle (`O_PATH`) on what is at a path of the calling process; symbolic links are followed,
+/// and what mounts itself when it is looked at is mounted.
+///
+/// # Errors
+/// As `open_tree(2)`.
+pub fn place(path: &str) -> io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    Ok(rustix::mount::open_tree(super::path::here(), path, flags)?)
+}
+
 /// Attaches a detached tree on what `target` refers to.
 ///
 /// # Errors
@@ -240,8 +250,8 @@ pub fn change_root(new_root: BorrowedFd<'_>) -> io::Result<()> {
 /// # Errors
 /// As `open_tree(2)`, `move_mount(2)` and chroot(2).
 pub fn leave_initial_root() -> io::Result<bool> {
-    let points = super::path::mounts(super::path::Which::All, usize::MAX)?;
-    if !points.iter().any(|mount| mount.point == "/" && !mount.has_parent) {
+    let points = super::mountinfo::mounts(super::mountinfo::Which::All, usize::MAX)?;
+    if !points.iter().any(|mount| mount.point == "/" && !mount.has_parent()) {
         return Ok(false);
     }
     let root = super::path::handle("/")?;

@@ -16,7 +16,7 @@ use rustix::fs::{Mode, OFlags, StatVfsMountFlags};
 
 use super::identity::{self, Strings};
 use super::mount::{self, Attributes};
-use super::path;
+use super::{mountinfo, path};
 
 /// Where the kernel says what the calling process executes.
 const OWN: &str = "/proc/self/exe";
@@ -33,7 +33,7 @@ pub fn keep_from_writers() -> io::Result<()> {
     let own = path::handle(OWN)?;
     // A file system that is read-only as a whole may become writable later.
     let read_only = rustix::fs::fstatvfs(&own)?.f_flag.contains(StatVfsMountFlags::RDONLY);
-    if read_only && !path::is_in_sight(own.as_fd())? {
+    if read_only && !mountinfo::is_in_sight(own.as_fd())? {
         return Ok(());
     }
     let name = std::fs::read_link(OWN)?;

@@ -100,15 +100,23 @@ fn the_site_is_whole(rig: &Rig) {
     let keys = rig.ctl_ok(&["exec", "redis", "--", "sh", "-c", keys]);
     assert!(keys.trim().parse::<u32>().unwrap() > 10, "cached keys: {keys}");
 
-    let password = secret("ftp-password");
-    let upload = format!(
-        "echo sent by ftp >/tmp/file; busybox ftpput -u wpftp -p {password} -P 2121 127.0.0.1 \
-         uploads/sent.txt /tmp/file"
+    // From another unit of `front`, and read by a stranger.
+    let upload = |password: &str| {
+        let command = format!("ftpput -u wpftp -p {password} -P 2121 ftp uploads/sent.html");
+        let mut upload = vec!["exec", "static", "--", "busybox"];
+        upload.extend(command.split(' '));
+        rig.ctl(&[&upload[..], &["/srv/index.html"]].concat())
+    };
+    assert_ne!(upload("wrong").code, 0);
+    assert_eq!(status_of(rig, "/wp-content/uploads/sent.html"), "404");
+    let sent = upload(&secret("ftp-password"));
+    assert_eq!(sent.code, 0, "{sent:?}");
+    let original =
+        std::fs::read_to_string(Path::new(ROOT).join("examples/wordpress/static/index.html"));
+    assert!(
+        ask(rig, &format!("{SITE}/wp-content/uploads/sent.html"))
+            .contains(original.unwrap().trim())
     );
-    rig.ctl_ok(&["exec", "ftp", "--", "sh", "-c", &upload]);
-    assert!(ask(rig, &format!("{SITE}/wp-content/uploads/sent.txt")).contains("sent by ftp"));
-    let refused = upload.replace(&password, "wrong");
-    assert_ne!(rig.ctl(&["exec", "ftp", "--", "sh", "-c", &refused]).code, 0);
 
     let password = secret("db-password");
     let form = format!(
@@ -132,9 +140,51 @@ fn the_site_is_whole(rig: &Rig) {
     assert!(ask(rig, &format!("{SITE}/?s=survives")).contains("It survives"));
 }
 
-/// Killed one after the other: it is started again, and the page is whole once more.
+/// Someone who does not stop loading the page; each answer is a line of the file: the status
+/// and how curl fared.
+struct Client<'a> {
+    rig: &'a Rig,
+    answers: PathBuf,
+    enough: PathBuf,
+}
+
+impl<'a> Client<'a> {
+    fn begin(rig: &'a Rig) -> Self {
+        let client = Self { rig, answers: rig.path("answers"), enough: rig.path("enough") };
+        let (answers, enough) = (client.answers.display(), client.enough.display());
+        let load =
+            format!("curl -sk -m 10 -o /dev/null -w '%{{http_code}} %{{exitcode}}\\n' {SITE}/");
+        let run = format!("(until [ -e {enough} ]; do {load}; done) >{answers} 2>/dev/null &");
+        assert!(rig.on_host(&run).0);
+        client
+    }
+
+    fn answers(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(&self.answers).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// Until it has got `more` whole pages since now.
+    fn gets_pages(&self, more: usize) {
+        let good = |answers: Vec<String>| answers.iter().filter(|it| *it == "200 0").count();
+        let before = good(self.answers());
+        self.rig.wait_for("pages", |_| good(self.answers()) >= before.saturating_add(more));
+    }
+
+    /// What it has seen, when it has stopped.
+    fn end(self) -> Vec<String> {
+        std::fs::write(&self.enough, "").unwrap();
+        self.rig.wait_for("the client to end", |rig| rig.descendants("curl").is_empty());
+        self.answers()
+    }
+}
+
+/// Killed one after the other while somebody loads the page: it is started again, the page is
+/// whole once more, and in between there was an error at once, never a wait for nothing.
 fn each_that_dies_comes_back(rig: &Rig) {
+    let client = Client::begin(rig);
     for name in SERVICES {
+        client.gets_pages(2);
         let before = rig.main_pid(name);
         rig.ctl_ok(&["kill", "-s", "KILL", name]);
         rig.wait_for(&format!("{name} to come back"), |rig| {
@@ -143,6 +193,12 @@ fn each_that_dies_comes_back(rig: &Rig) {
         });
         assert_ne!(rig.main_pid(name), before, "{name}");
         rig.wait_for(&format!("the page after {name} was killed"), is_up);
+    }
+    client.gets_pages(2);
+    // Refused, cut off or ended early (curl's 7, 35, 52, 56), or nginx' and WordPress' errors.
+    for answer in client.end() {
+        let known = ["200 0", "500 0", "502 0", "504 0", "000 7", "000 35", "000 52", "000 56"];
+        assert!(known.contains(&answer.as_str()), "the client got {answer:?}");
     }
     assert!(ask(rig, &format!("{SITE}/?s=survives")).contains("It survives"));
     for name in SERVICES {

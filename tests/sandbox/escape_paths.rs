@@ -176,7 +176,7 @@ fn what_other_units_keep_is_hidden() {
     {
         let file = rig.file(file, "secret");
         let script = format!("cat {file} 2>&1 && echo escaped");
-        attempt(&rig, &script, |_| {}, Defence::Steps(|op| matches!(op, Op::Hide { .. })));
+        attempt(&rig, &script, |_| {}, Defence::Steps(|op| matches!(op, Op::HideOwn)));
     }
 }
 
@@ -185,7 +185,7 @@ fn the_control_socket_is_hidden() {
     let path = rig.path("runtime/control.sock");
     let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
     let script = format!("[ -S {path} ] && echo escaped");
-    attempt(&rig, &script, |_| {}, Defence::Steps(|op| matches!(op, Op::Hide { .. })));
+    attempt(&rig, &script, |_| {}, Defence::Steps(|op| matches!(op, Op::HideOwn)));
     drop(listener);
 }
 

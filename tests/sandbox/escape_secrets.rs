@@ -68,7 +68,7 @@ fn another_unit_reads_the_state_of_the_host() {
     let shown = |rig: &Rig| rig.shell(&look, |_| {}).output;
     let hidden = shown(&rig);
     assert!(!hidden.contains("berthky") && !hidden.contains("pw"), "{hidden}");
-    rig.without.set(|op| matches!(op, Op::Hide { .. }));
+    rig.without.set(|op| matches!(op, Op::HideOwn));
     let open = shown(&rig);
     assert!(open.contains("berthky") && open.contains("pw"), "{open}");
     victim.down();
@@ -88,7 +88,7 @@ fn a_directory_above_the_state() {
         let hidden = shown(&rig, source);
         assert!(!hidden.contains("berthky") && !hidden.contains("pw\n"), "{source}: {hidden}");
     }
-    rig.without.set(|op| matches!(op, Op::Hide { .. }));
+    rig.without.set(|op| matches!(op, Op::HideOwn));
     let open = shown(&rig, "/var/tmp");
     assert!(open.contains("berthky") && open.contains("pw\n"), "{open}");
     victim.down();

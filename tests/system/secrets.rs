@@ -335,10 +335,17 @@ fn a_state_directory_behind_a_link_is_hidden_where_it_is() {
              mounts = [{{ type = 'bind', source = '{source}', target = '/host' }}]\n"
         )
     };
-    let units = [unit("above", "@DIR@"), unit("itself", "@DIR@/disk/state")].concat();
+    let units = [
+        unit("above", "@DIR@"),
+        unit("link", "@DIR@/link"),
+        unit("through", "@DIR@/link/disk"),
+        unit("itself", "@DIR@/disk/state"),
+    ];
+    let units = units.concat();
     let mut rig = Rig::prepare(&format!("[secret.pw]\n{units}"));
     fs::create_dir_all(rig.path("disk/state")).unwrap();
     std::os::unix::fs::symlink("disk/state", rig.path("state")).unwrap();
+    std::os::unix::fs::symlink(".", rig.path("link")).unwrap();
     rig.launch(Mode::Up, &[]);
     rig.wait_control();
     set_ok(&rig, "pw", "value");
@@ -346,7 +353,11 @@ fn a_state_directory_behind_a_link_is_hidden_where_it_is() {
         rig.wait_state(unit, "running");
         rig.ctl_ok(&["exec", unit, "--", "ls", "-A", path])
     };
-    assert_eq!(list("above", "/host/disk/state"), "");
+    for (unit, path) in
+        [("above", "/host/disk/state"), ("link", "/host/disk/state"), ("through", "/host/state")]
+    {
+        assert_eq!(list(unit, path), "", "{unit}");
+    }
     assert!(list("itself", "/host").contains("secret.key"), "the control: bound by its own path");
     assert_eq!(rig.finish(), 0);
 }

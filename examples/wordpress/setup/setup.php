@@ -1,12 +1,9 @@
 <?php
 // The first start of the site: its themes, its tables, its administrator, its cache.
-// Done once; the last step is what says so.
+// Done once; the last step is what says so, and then this is not run again.
 
 $content = '/content';
 $cache = "$content/object-cache.php";
-if (file_exists($cache)) {
-    exit(0);
-}
 
 /** Copies a directory and what is below it over what is there. */
 function copy_tree(string $from, string $to): void {
@@ -27,8 +24,8 @@ copy_tree('/var/lib/wordpress/wp-content', $content);
 function wp_new_blog_notification() {
 }
 
-// WordPress answers a missing database with a page and exit code 0, so look first. Later
-// starts have ended above, so it is only this one that waits for the database.
+// WordPress answers a missing database with a page and exit code 0, so look first. Only
+// the first start waits for the database here.
 mysqli_report(MYSQLI_REPORT_OFF);
 $password = trim(file_get_contents('/run/secrets/db-password'));
 $deadline = time() + 50;

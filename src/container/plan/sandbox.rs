@@ -91,6 +91,7 @@ impl Sandbox<'_> {
 
     fn tree(&mut self) {
         let own = self.service.namespaces.value;
+        self.push(Op::FindOwn { names: self.own_directories() });
         let slots = self.open_sources();
         let devices = self.open_devices();
         let secrets = self.read_secrets();
@@ -120,15 +121,13 @@ impl Sandbox<'_> {
         if self.service.rootfs.value == Rootfs::Host {
             self.private_directories();
         }
+        // Before what is asked for, which may be some of it.
+        self.push(Op::HideOwn);
         self.mounts(&slots);
         let files = self.context.files.iter().filter(|(path, _)| !self.is_mounted(path));
         let files: Vec<(String, String)> = files.cloned().collect();
         if !files.is_empty() {
             self.push(Op::Files(files));
-        }
-        let seen = self.own_in_binds();
-        if !seen.is_empty() {
-            self.push(Op::Hide { paths: seen });
         }
         if let Some(slot) = secrets {
             let wanted = self.service.secrets.uses.clone();
@@ -271,50 +270,24 @@ impl Sandbox<'_> {
 
     /// What of the host's tree no unit sees.
     fn not_for_units(&self) -> Vec<String> {
-        let private = PRIVATE.iter().map(|path| (*path).to_owned());
-        private.chain(self.hidden()).collect()
+        let own = self.own_directories();
+        let own = own.into_iter();
+        let own = own.filter(|path| !PRIVATE.iter().any(|private| is_at_or_below(path, private)));
+        PRIVATE.iter().map(|path| (*path).to_owned()).chain(own).collect()
     }
 
-    fn hidden(&self) -> Vec<String> {
-        // What another supervisor keeps is as little of this unit's business as what its own
-        // does.
+    /// What another supervisor keeps is as little of this unit's business as what its own does.
+    fn own_directories(&self) -> Vec<String> {
         let mut all = vec![self.context.runtime, self.context.state, DEFAULT_STATE];
         all.sort_unstable();
         all.dedup();
-        let all = all.into_iter();
-        all.filter(|path| !PRIVATE.iter().any(|private| is_at_or_below(path, private)))
-            .map(str::to_owned)
-            .collect()
-    }
-
-    /// Where a directory of the host that the unit is shown has berth's own directories somewhere
-    /// below: nobody asked for that. What is bound by its own path, or shared with the host, is
-    /// left.
-    fn own_in_binds(&self) -> Vec<String> {
-        let mut seen = Vec::new();
-        for At { value: mount, .. } in &self.service.mounts {
-            let MountSource::Bind { path, propagation, .. } = &mount.source else { continue };
-            if *propagation == Propagation::Shared {
-                continue;
-            }
-            let top = path.trim_end_matches('/');
-            for own in [self.context.runtime, self.context.state, DEFAULT_STATE] {
-                let below = own.strip_prefix(top).filter(|rest| rest.starts_with('/'));
-                let inside = below.map(|rest| format!("{}{rest}", mount.target));
-                seen.extend(inside.filter(|path| !seen.contains(path)));
-            }
-        }
-        seen
+        all.into_iter().map(str::to_owned).collect()
     }
 
     fn private_directories(&mut self) {
         for (target, mode) in [("/tmp", 0o1777), ("/run", 0o755)] {
             let target = target.to_owned();
             self.push(Op::Tmpfs { target, size: None, mode, read_only: false });
-        }
-        let paths = self.hidden();
-        if !paths.is_empty() {
-            self.push(Op::Hide { paths });
         }
     }
 
@@ -328,7 +301,11 @@ impl Sandbox<'_> {
                 (_, Some(slot)) => Op::Attach { slot, source, target },
                 (_, None) => continue,
             };
+            let is_bind = matches!(op, Op::Attach { source: MountSource::Bind { .. }, .. });
             self.steps.push(Step { op, line: *line });
+            if is_bind {
+                self.push(Op::HideOwn);
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ mod mounts;
 mod namespaces;
 mod network;
 mod overlay;
+mod own;
 mod paths;
 mod process;
 mod root;
@@ -48,6 +49,8 @@ pub struct State<'a> {
     new_volumes: Vec<String>,
     /// The unit's user namespace.
     pub users: Membership,
+    /// What no unit is to see.
+    own: own::Own,
     /// What protects paths.
     covers: paths::Covers,
     /// From the environment files.
@@ -77,6 +80,7 @@ impl<'a> State<'a> {
             in_network: false,
             new_volumes: Vec::new(),
             users: Membership::default(),
+            own: own::Own::default(),
             covers: paths::Covers::default(),
             files: Variables::new(),
             labels: label::Files::default(),
@@ -124,7 +128,8 @@ impl<'a> State<'a> {
             }
             Op::HostMounts { except } => self.host_mounts(except),
             Op::ChangeRoot => self.change_root(),
-            Op::Hide { paths } => self.covers.hide(paths),
+            Op::FindOwn { names } => self.find_own(names),
+            Op::HideOwn => self.hide_own(),
             Op::Proc { slot } => self.put_slot(*slot, "/proc"),
             Op::Sys { slot } => self.put_slot(*slot, "/sys"),
             Op::CgroupMount { writable } => mounts::cgroup(*writable),

@@ -15,6 +15,14 @@ pub(super) struct Source {
     pub(super) tree: OwnedFd,
     /// A volume that was made just now takes owner and mode of the directory it covers.
     pub(super) new_volume: bool,
+    /// Where it shows berth's own directories.
+    pub(super) own: Vec<OwnedFd>,
+}
+
+impl Source {
+    pub(super) fn new(tree: OwnedFd) -> Self {
+        Self { tree, new_volume: false, own: Vec::new() }
+    }
 }
 
 /// Nothing but data.
@@ -81,8 +89,15 @@ impl State<'_> {
     ) -> Result<(), Failure> {
         let (opened, recursive) = match source {
             MountSource::Bind { propagation, recursive, .. } => {
-                let tree = bind(path, *recursive, *propagation)?;
-                (Source { tree, new_volume: false }, *recursive)
+                let top = mount::place(path)?;
+                self.is_meant(path, top.as_fd())?;
+                let tree = copy(top.as_fd(), *recursive, *propagation)?;
+                let mut source = Source::new(tree);
+                // What is mounted in a shared mount is mounted on the host too.
+                if *propagation != Propagation::Shared {
+                    source.own = self.own_in(top.as_fd(), source.tree.as_fd(), *recursive)?;
+                }
+                (source, *recursive)
             }
             MountSource::Volume { .. } => (self.volume(path)?, false),
             MountSource::Tmpfs { .. } => return Err(Failure::text("a tmpfs has no source")),
@@ -125,7 +140,8 @@ impl State<'_> {
         }
         // Made by this start, if perhaps before it had to begin again.
         let new_volume = self.new_volumes.iter().any(|new| new == path);
-        Ok(Source { tree: bind(path, false, Propagation::Private)?, new_volume })
+        let tree = copy(mount::place(path)?.as_fd(), false, Propagation::Private)?;
+        Ok(Source { new_volume, ..Source::new(tree) })
     }
 
     pub(super) fn take(&mut self, slot: usize) -> Result<Source, Failure> {
@@ -148,7 +164,7 @@ impl State<'_> {
                 None => return Ok(()),
             },
         };
-        self.keep(slot, Source { tree, new_volume: false })
+        self.keep(slot, Source::new(tree))
     }
 
     fn explain_sys(&self, error: &io::Error) -> Failure {
@@ -185,13 +201,19 @@ impl State<'_> {
         if opened.new_volume {
             path::copy_owner_and_mode(point.as_fd(), tree, "")?;
         }
-        Ok(mount::attach(tree, point.as_fd())?)
+        mount::attach(tree, point.as_fd())?;
+        self.shows(opened.own);
+        Ok(())
     }
 }
 
 /// A copy of a host tree. It is taken while the host's mounts still have their peers.
-fn bind(path: &str, recursive: bool, propagation: Propagation) -> Result<OwnedFd, Failure> {
-    let tree = mount::clone_tree(path::here(), path, recursive)?;
+fn copy(
+    top: BorrowedFd<'_>,
+    recursive: bool,
+    propagation: Propagation,
+) -> Result<OwnedFd, Failure> {
+    let tree = mount::clone_tree(top, "", recursive)?;
     let travel = match propagation {
         Propagation::Private => Travel::Private,
         Propagation::Slave => Travel::Slave,

@@ -80,6 +80,7 @@ impl State<'_> {
         self.slots.iter_mut().for_each(|slot| *slot = None);
         self.root = None;
         self.host_mounts.clear();
+        self.own = super::own::Own::default();
         status::send_without_users(self.channel, &why).is_ok()
     }
 

@@ -46,6 +46,7 @@ impl State<'_> {
             // again: there must be only one tree to let go of when the root changes.
             namespace::leave(flag::MOUNT)?;
             private_mounts()?;
+            self.look_for_own_again()?;
             for tree in &layers.detached {
                 attach_on_root(tree.as_fd())?;
             }
@@ -61,7 +62,7 @@ impl State<'_> {
                 if detail.is_empty() && path::is_on(layers.lower.as_fd(), path::Type::Overlay)? =>
             {
                 if bind_will_do {
-                    return bound(lower);
+                    return self.bind_instead(lower);
                 }
                 let why = "this tree is an overlay itself, and the kernel stacks no more than \
                            two; writable = \"none\" works";
@@ -73,6 +74,8 @@ impl State<'_> {
 
     fn layers(&mut self, lower: &str, upper: &Upper) -> Result<Layers, Failure> {
         let plain = rustix::fs::open(lower, DIRECTORY, Mode::empty())?;
+        self.is_meant(lower, plain.as_fd())?;
+        self.root_shows(plain.as_fd())?;
         let mut detached = Vec::new();
         let lower = if self.users.is_some() {
             let tree = mount::clone_tree(plain.as_fd(), "", false)?;
@@ -131,6 +134,20 @@ impl State<'_> {
         identity::become_owner_of_files(0, 0);
         made.map_err(|error| Failure::with(&error, overlay_hint(&error, filesystem.reason())))
     }
+
+    /// Where overlays cannot be stacked any higher: the host's tree as it is, read-only.
+    fn bind_instead(&mut self, lower: &str) -> Result<Tree, Failure> {
+        // The one from before may be in a namespace that was left.
+        let top = mount::place(lower)?;
+        self.is_meant(lower, top.as_fd())?;
+        let mount = mount::clone_tree(top.as_fd(), "", true)?;
+        let read_only = Attributes { read_only: true, ..Attributes::default() };
+        mount::add_attributes(mount.as_fd(), true, read_only)?;
+        mount::set_propagation(mount.as_fd(), true, mount::Travel::Private)?;
+        let own = self.own_in(top.as_fd(), mount.as_fd(), true)?;
+        self.shows(own);
+        Ok(Tree { mount, bound: true })
+    }
 }
 
 fn overlay_hint(error: &io::Error, reason: String) -> String {
@@ -138,15 +155,6 @@ fn overlay_hint(error: &io::Error, reason: String) -> String {
         Some(libc::EBUSY) => "its upper directory is in use by another mount".to_owned(),
         _ => reason,
     }
-}
-
-/// Where overlays cannot be stacked any higher: the host's tree as it is, read-only.
-fn bound(lower: &str) -> Result<Tree, Failure> {
-    let mount = mount::clone_tree(path::here(), lower, true)?;
-    let read_only = Attributes { read_only: true, ..Attributes::default() };
-    mount::add_attributes(mount.as_fd(), true, read_only)?;
-    mount::set_propagation(mount.as_fd(), true, mount::Travel::Private)?;
-    Ok(Tree { mount, bound: true })
 }
 
 /// A directory of an overlay. The upper one is what the unit sees as its root: a new one

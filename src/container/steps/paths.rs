@@ -15,6 +15,7 @@ use super::mounts::INERT;
 use crate::container::status::Failure;
 use crate::container::step::Covered;
 use crate::sys::mount::{self, Attributes, Filesystem};
+use crate::sys::mountinfo;
 use crate::sys::path::{self, Kind, Type};
 
 /// Below `/proc`: what shows the host's hardware, memory, keys and timing.
@@ -52,21 +53,6 @@ pub(super) struct Covers {
 }
 
 impl Covers {
-    /// Covers directories, where they exist.
-    pub(super) fn hide(&mut self, paths: &[String]) -> Result<(), Failure> {
-        let root = path::handle("/")?;
-        for hidden in paths {
-            let Some(point) = there(path::open_in(root.as_fd(), hidden, OFlags::PATH))? else {
-                continue;
-            };
-            if path::kind_of(point.as_fd())? == Kind::File {
-                return Err(Failure::text(format!("{hidden} is not a directory")));
-            }
-            self.cover(point.as_fd())?;
-        }
-        Ok(())
-    }
-
     pub(super) fn mask(&mut self, covered: &Covered) -> Result<(), Failure> {
         match covered {
             Covered::Path(path) => self.cover(open(path)?.as_fd()),
@@ -95,7 +81,7 @@ impl Covers {
     }
 
     /// Puts something empty of the same kind in its place.
-    fn cover(&mut self, point: BorrowedFd<'_>) -> Result<(), Failure> {
+    pub(super) fn cover(&mut self, point: BorrowedFd<'_>) -> Result<(), Failure> {
         self.stays_inside(point)?;
         let kind = path::kind_of(point)?;
         let first = match kind {
@@ -123,7 +109,7 @@ impl Covers {
 
     /// What is mounted in a shared mount is mounted on the host too.
     pub(super) fn stays_inside(&self, point: BorrowedFd<'_>) -> Result<(), Failure> {
-        if self.shared && path::is_in_shared_mount(point)? {
+        if self.shared && mountinfo::is_in_shared_mount(point)? {
             let why = "it lies in a mount with propagation = \"shared\", where the host would \
                        be kept from it too; use \"slave\" or \"private\"";
             return Err(Failure::text(why));
@@ -182,7 +168,7 @@ fn each(
 }
 
 /// `None` for what is not there.
-fn there(opened: io::Result<OwnedFd>) -> io::Result<Option<OwnedFd>> {
+pub(super) fn there(opened: io::Result<OwnedFd>) -> io::Result<Option<OwnedFd>> {
     match opened {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         other => other.map(Some),

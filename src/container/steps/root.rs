@@ -7,7 +7,8 @@ use super::State;
 use crate::container::plan::is_at_or_below;
 use crate::container::status::Failure;
 use crate::sys::mount::{self, Attributes, Travel};
-use crate::sys::path::{self, Kind, Which};
+use crate::sys::mountinfo::{self, Which};
+use crate::sys::path::{self, Kind};
 
 /// Most of the host's mounts that a unit gets to see.
 const HOST_MOUNTS_MAX: usize = 1024;
@@ -51,12 +52,16 @@ pub(super) fn read_only() -> Result<(), Failure> {
 
 impl State<'_> {
     pub(super) fn direct(&mut self, directory: &str) -> Result<Tree, Failure> {
-        let mount = mount::clone_tree(path::here(), directory, true)?;
-        if path::kind_of(mount.as_fd())? != Kind::Directory {
+        let top = mount::place(directory)?;
+        if path::kind_of(top.as_fd())? != Kind::Directory {
             return Err(io::Error::from_raw_os_error(libc::ENOTDIR).into());
         }
+        self.is_meant(directory, top.as_fd())?;
+        let mount = mount::clone_tree(top.as_fd(), "", true)?;
         mount::set_propagation(mount.as_fd(), true, Travel::Private)?;
         self.users.map(mount.as_fd(), true)?;
+        let own = self.own_in(top.as_fd(), mount.as_fd(), true)?;
+        self.shows(own);
         Ok(Tree { mount, bound: false })
     }
 
@@ -90,17 +95,25 @@ impl State<'_> {
         if tree.bound {
             return Ok(());
         }
-        let mounts = path::mounts(Which::Files, HOST_MOUNTS_MAX)?;
+        let mounts = mountinfo::mounts(Which::Files, HOST_MOUNTS_MAX)?;
         let read_only = Attributes { read_only: true, ..Attributes::default() };
         for point in mounts.into_iter().map(|mount| mount.point).filter(|point| {
             point != "/" && !except.iter().any(|hidden| is_at_or_below(point, hidden))
         }) {
-            let copy = match mount::clone_tree(path::here(), &point, false) {
-                Ok(copy) => copy,
+            let place = mount::place(&point);
+            let copied =
+                place.and_then(|top| Ok((mount::clone_tree(top.as_fd(), "", false)?, top)));
+            let (copy, top) = match copied {
+                Ok(copied) => copied,
                 // Gone meanwhile or covered by another mount; another user's FUSE.
                 Err(error) if is_out_of_sight(&error) => continue,
                 Err(error) => return Err(Failure::with(&error, point)),
             };
+            if self.is_own(top.as_fd()) {
+                continue;
+            }
+            let own = self.own_in(top.as_fd(), copy.as_fd(), false)?;
+            self.shows(own);
             mount::add_attributes(copy.as_fd(), false, read_only)?;
             mount::set_propagation(copy.as_fd(), false, Travel::Private)?;
             // What cannot be mapped is nobody's in there, and can be read by who may.

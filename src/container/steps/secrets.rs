@@ -27,7 +27,7 @@ impl State<'_> {
     pub(super) fn secrets_memory(&mut self, slot: usize) -> Result<(), Failure> {
         let tree = unswappable::filesystem(SECRETS.saturating_mul(SECRET_BYTES), SECRETS)?;
         self.give_to_root(tree.as_fd())?;
-        self.keep(slot, Source { tree, new_volume: false })
+        self.keep(slot, Source::new(tree))
     }
 
     /// One value, still root's.

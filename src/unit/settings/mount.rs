@@ -34,7 +34,12 @@ pub(super) const SETTINGS: &[Setting] = &[
             put(&mut d.mount.source, value::text(v, cx).map(|text| Some(text.to_owned())));
         },
     )
-    .help("What is shown there.")
+    .help(
+        "What is shown there. Symbolic links of the host are followed. Where it is, or has \
+         somewhere below it, berth's runtime or state directory, these are empty for the unit \
+         (not with propagation = \"shared\"): what shall be seen of them takes a mount of its \
+         own, by its own path, and a link that leads there ends the start.",
+    )
     .good(&["\"/srv/www\""])
     .bad(&["\"srv\"", "\"/a/../b\"", "1"])
     .with("type = \"bind\", target = \"/m\""),
