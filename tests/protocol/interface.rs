@@ -208,6 +208,23 @@ fn insight() -> [String; 4] {
     ]
 }
 
+/// What keeps secrets.
+fn secrets() -> [String; 3] {
+    let secret = t::Secret {
+        name: text(),
+        from: t::SecretFrom::File,
+        place: Some(text()),
+        declared: true,
+        problem: Some(text()),
+        users: names(),
+    };
+    [
+        method(&m::Secrets {}, &m::SecretsReply { secrets: vec![secret] }),
+        method(&m::SetSecret { secret: text() }, &m::Empty {}),
+        method(&m::RemoveSecret { secret: text() }, &m::Empty {}),
+    ]
+}
+
 #[test]
 fn every_method_is_as_described() {
     let job = m::JobReply { unit: text(), error: Some(text()) };
@@ -267,17 +284,9 @@ fn every_method_is_as_described() {
         target: Some(text()),
     };
     let shutdown = m::Shutdown { how: Some(t::ShutdownHow::Halt) };
-    let secret = t::Secret {
-        name: text(),
-        from: t::SecretFrom::File,
-        place: Some(text()),
-        declared: true,
-        problem: Some(text()),
-        users: names(),
-    };
     let upgraded = m::UpgradeReply { from: text(), version: text() };
     let description = m::DescriptionReply { description: text() };
-    let mut checked = BTreeSet::from(insight());
+    let mut checked: BTreeSet<String> = insight().into_iter().chain(secrets()).collect();
     checked.extend([
         method(&m::Version {}, &version),
         method(&m::List {}, &m::ListReply { units: vec![unit] }),
@@ -302,9 +311,6 @@ fn every_method_is_as_described() {
         method(&m::Apply { paths: names(), dry_run: true }, &plan),
         method(&shutdown, &m::Empty {}),
         method(&exec, &m::Empty {}),
-        method(&m::Secrets {}, &m::SecretsReply { secrets: vec![secret] }),
-        method(&m::SetSecret { secret: text() }, &m::Empty {}),
-        method(&m::RemoveSecret { secret: text() }, &m::Empty {}),
         method(&m::GetInfo {}, &m::InfoReply::this()),
         method(&m::GetInterfaceDescription { interface: text() }, &description),
     ]);
