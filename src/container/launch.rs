@@ -127,6 +127,11 @@ impl Host {
         })
     }
 
+    /// The soft limit of descriptors that children get.
+    pub fn soft_files(&self) -> Option<u64> {
+        self.soft_files
+    }
+
     /// A process that [`sandbox`] or [`process`] has made is about to be reaped: what it may
     /// not have taken is let go of. To be called before its status is read for the last time.
     pub fn ended(&self, pid: i32) {

@@ -10,10 +10,11 @@ use super::console::Show;
 use super::control::Phase as Owed;
 use super::poller::{Poller, Source};
 use super::reader::{self, Purpose, Turn};
+use super::recovery::{self, Beginning};
 use super::startup::{self, Fatal};
 use super::{
     BTreeMap, BTreeSet, Clock, Control, Daemon, First, HashMap, Journal, Logger, OWN_LOG, Options,
-    Owner, Phase, Ranges, Sources, Stage, Stopped, VecDeque, console, first,
+    Owner, Phase, Ranges, Record, Sources, Stage, Stopped, VecDeque, console, first,
 };
 use crate::container::Host;
 use crate::log::record::Stream;
@@ -52,7 +53,7 @@ pub fn run(mut options: Options) -> ExitCode {
     let clock = Clock::start();
     let troubles = first::begin(&mut options);
     let place = options.place;
-    match start(options, clock, troubles) {
+    match start(options, clock, troubles, None) {
         Ok(daemon) => finish(daemon),
         Err(Fatal(text)) => {
             first::cannot_begin(place, &text);
@@ -93,7 +94,13 @@ pub(super) fn finish(mut daemon: Daemon) -> ExitCode {
 }
 
 /// Everything up to the first turn.
-fn start(mut options: Options, clock: Clock, troubles: Vec<String>) -> Result<Daemon, Fatal> {
+pub(super) fn start(
+    mut options: Options,
+    clock: Clock,
+    troubles: Vec<String>,
+    record: Option<Record>,
+) -> Result<Daemon, Fatal> {
+    let begun = clock.now();
     // What is said when it cannot be executed: the name is only needed for an upgrade.
     let named = std::env::args_os().next().map(PathBuf::from).filter(|name| name.is_absolute());
     let own_path = named.or_else(|| std::env::current_exe().ok()).unwrap_or_default();
@@ -109,7 +116,8 @@ fn start(mut options: Options, clock: Clock, troubles: Vec<String>) -> Result<Da
     let (claim, estate) = startup::claim(&options)?;
     let ledger = startup::ledger(&options, &estate)?;
     let directory = options.stopped_directory();
-    let stopped = Stopped::read(directory).map_err(fatal("read which units stay down"))?;
+    let stopped = Stopped::read(directory, estate.down.clone())
+        .map_err(fatal("read which units stay down"))?;
     let ranges = Ranges::read(options.ranges_file(), options.pool)
         .map_err(fatal("read which unit has which user numbers"))?;
     reap::become_subreaper().map_err(fatal("become the reaper of orphans"))?;
@@ -143,8 +151,7 @@ fn start(mut options: Options, clock: Clock, troubles: Vec<String>) -> Result<Da
         next_reader: 0,
         read_again: false,
         inputs: VecDeque::new(),
-        units: Arc::new(UnitSet::default()),
-        instances: Vec::new(),
+        units: record.as_ref().map(|record| record.units.clone()).unwrap_or_default(),
         stopped,
         ranges,
         children: false,
@@ -152,8 +159,11 @@ fn start(mut options: Options, clock: Clock, troubles: Vec<String>) -> Result<Da
         program: own_path,
         upgrade: None,
         ledger,
+        instances: estate.instances(),
         estate,
+        record,
     };
+    daemon.keep_record();
     // What is free now is not copied into the two children that stay.
     memory::trim();
     daemon.start_logger();
@@ -164,7 +174,7 @@ fn start(mut options: Options, clock: Clock, troubles: Vec<String>) -> Result<Da
     if let Some(why) = daemon.claim.root.missing().map(str::to_owned) {
         daemon.journal.say(&format!("no control groups here, limits are not enforced: {why}"));
     }
-    daemon.start_console();
+    daemon.start_console(begun);
     let sources = daemon.options.sources.clone();
     daemon.start_reader(sources, Purpose::Boot).map_err(Fatal)?;
     Ok(daemon)
@@ -257,7 +267,9 @@ impl Daemon {
 
     /// The units are there for the first time.
     fn boot(&mut self, loaded: Loaded) {
-        if self.options.is_up() && !loaded.is_clean() {
+        // Mistakes that were made while services ran end none of them.
+        let first = self.options.beginning != Beginning::Again;
+        if first && self.options.is_up() && !loaded.is_clean() {
             // Nothing runs yet that a slow terminal could hold up.
             let _ = std::io::stderr().write_all(loaded.report().as_bytes());
             return self.boot_refused();
@@ -310,8 +322,8 @@ impl Daemon {
         (!services).then(|| "there is no service in the unit directories".to_owned())
     }
 
-    fn start_console(&mut self) {
-        let since = self.clock.wall(crate::supervisor::Time::default());
+    fn start_console(&mut self, begun: crate::supervisor::Time) {
+        let since = self.clock.wall(begun);
         let Options { place, debug, silent, quiet, .. } = self.options;
         let what = match place {
             _ if debug || (self.options.is_up() && !quiet) => Show::All,
@@ -329,6 +341,9 @@ impl Daemon {
     }
 
     fn boot_failed(&mut self, text: &str) {
+        if self.options.beginning == Beginning::Again {
+            recovery::fail_again(text);
+        }
         if self.options.place == Place::Machine && self.options.sources.first != First::Rescue {
             return self.rescue(text);
         }
