@@ -154,6 +154,7 @@ pub(super) fn start(
         units: record.as_ref().map(|record| record.units.clone()).unwrap_or_default(),
         stopped,
         ranges,
+        kills: super::short::Kills::default(),
         children: false,
         rest: None,
         program: own_path,

@@ -31,6 +31,7 @@ mod processes;
 mod ranges;
 mod reader;
 mod recovery;
+mod short;
 mod stage;
 mod startup;
 mod stopped;
@@ -157,6 +158,8 @@ struct Daemon {
     instances: Vec<String>,
     stopped: Stopped,
     ranges: Ranges,
+    #[serde(default)]
+    kills: short::Kills,
     #[serde(with = "crate::sys::kept")]
     stdout: Rc<OwnedFd>,
     #[serde(with = "crate::sys::kept")]
