@@ -48,6 +48,8 @@ mod escape_user;
 mod express;
 #[path = "sandbox/failures.rs"]
 mod failures;
+#[path = "sandbox/fallbacks.rs"]
+mod fallbacks;
 #[path = "sandbox/host.rs"]
 mod host;
 #[path = "sandbox/init.rs"]
@@ -111,6 +113,7 @@ fn main() {
         init::TESTS,
         ending::TESTS,
         failures::TESTS,
+        fallbacks::TESTS,
         express::TESTS,
         probes::TESTS,
         system::TESTS,

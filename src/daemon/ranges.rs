@@ -39,6 +39,9 @@ pub struct Ranges {
     #[serde(default)]
     guard: Guard,
     made: BTreeMap<UnitId, Made>,
+    /// Units whose last run had the host's users, because something was in the way.
+    #[serde(default)]
+    without: BTreeMap<UnitId, Box<str>>,
     writing: bool,
     /// Something changed since the child was forked.
     changed: bool,
@@ -65,7 +68,8 @@ impl Ranges {
         foreign.extend(guard::in_use(pool, &text));
         let leases = Leases::new(pool, foreign, &text).begin_by(&file.to_string_lossy());
         let guard = Guard::open()?;
-        Ok(Self { file, leases, guard, made: BTreeMap::new(), writing: false, changed: false })
+        let (made, without) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Self { file, leases, guard, made, without, writing: false, changed: false })
     }
 
     /// What processes of a live run are to be launched with.
@@ -174,9 +178,15 @@ impl Ranges {
         })
     }
 
+    /// Why a unit's last run had the host's users, if it wanted its own.
+    pub fn why_without(&self, id: UnitId) -> Option<&str> {
+        self.without.get(&id).map(AsRef::as_ref)
+    }
+
     /// The unit has gone; its range stays its own.
     pub fn forget(&mut self, id: UnitId) {
         self.made.remove(&id);
+        self.without.remove(&id);
     }
 
     /// Whether the disk does not say it all yet.
@@ -211,6 +221,7 @@ impl Daemon {
     /// # Errors
     /// One sentence: why the unit cannot start.
     pub(super) fn number_users(&mut self, id: UnitId) -> Result<Numbers, String> {
+        self.ranges.without.remove(&id);
         let unit = self.machine.unit(id).cloned().ok_or("the unit has gone")?;
         let wanted = unit.service().map_or(&Wanted::None, |service| service.user_namespace());
         let (maps, line) = match wanted {
@@ -269,7 +280,16 @@ impl Daemon {
         }
     }
 
+    /// What a unit does not get on this host.
+    pub(super) fn lacks(&mut self, id: UnitId, what: String) {
+        self.complain(id, &format!("goes on with less: {what}"));
+        if let Some(live) = self.lives.get_mut(&id) {
+            live.group.lacks(what);
+        }
+    }
+
     fn say_without_users(&mut self, id: UnitId, why: &str) {
+        self.ranges.without.insert(id, why.into());
         self.complain(id, &format!("goes on without a user namespace: {why}"));
     }
 

@@ -214,6 +214,8 @@ fn maps_of_a_unit_file_are_held_against_those_of_others() {
 fn a_filesystem_that_cannot_be_mapped_is_named_in_status() {
     let mut rig = Rig::up(
         "[service.a]\ncommand = \"sleep 1000\"\n\
+         mounts = [{ type = \"bind\", source = \"/dev\", target = \"/mnt\" }]\n\
+         [service.again]\ncommand = \"false\"\nrestart-delay = \"1h\"\nrestart-delay-max = \"1h\"\n\
          mounts = [{ type = \"bind\", source = \"/dev\", target = \"/mnt\" }]\n",
     );
     rig.wait_state("a", "running");
@@ -224,5 +226,8 @@ fn a_filesystem_that_cannot_be_mapped_is_named_in_status() {
     assert_eq!(user(&rig, "a"), 0);
     let said = rig.ctl(&["exec", "a", "--", "cat", "/proc/self/uid_map"]);
     assert_eq!(said.out.split_whitespace().nth(1), Some("0"), "{said:?}");
+    // Also between two runs.
+    rig.wait_state("again", "backoff");
+    assert_eq!(rig.status("again")["no_user_namespace"], why);
     assert_eq!(rig.finish(), 0);
 }
