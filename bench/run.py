@@ -20,10 +20,11 @@ from dataclasses import asdict, dataclass
 
 import boot
 import containers
+import network
 import processes
 import supervisors
 
-BENCHMARKS = ["up", "container", "restart", "size", "boot"]
+BENCHMARKS = ["up", "container", "restart", "network", "size", "boot"]
 
 
 @dataclass
@@ -203,6 +204,26 @@ def bench_restart(tools):
     # A container has no such goal: its floor alone, with its end and its start, takes longer.
     boxed = Row("restart after kill -9, container", "ms", statistics.median(boxed_times))
     return [*absolute(rows, 3, "< 3 ms"), boxed]
+
+
+def bench_network(tools):
+    """What a network costs at the start, and what its published ports let through."""
+    times = network.join_times(tools)
+    rows = []
+    for index, what in enumerate(("start", "stop")):
+        joined, private = times["joined"][index], times["private"][index]
+        row = compare(f"{what}, in a network", "ms", joined, {"private": private})
+        if what == "start":
+            difference = network.median_difference(joined, private)
+            row[0].goal, row[0].met = "at most 3 ms more", difference <= 3
+        rows += row
+    for way, found in network.throughput(tools, rounds).items():
+        speeds = {name: [value / 1e9 for value in values] for name, values in found.items()}
+        berth = speeds.pop("berth")
+        row = compare(f"published port, {way}", "GB/s", berth, speeds)
+        row[0].goal, row[0].met = "ratio >= 0.95", row[0].ratio >= 0.95
+        rows += row
+    return rows
 
 
 def bench_size(tools):

@@ -49,6 +49,30 @@ fn each_example_has_a_test() {
     assert_eq!(names, TESTED);
 }
 
+/// Made twice from nothing but the archives: the same files, owners, modes, times and contents.
+#[test]
+fn a_root_file_system_is_reproducible() {
+    let make = || {
+        let mut script = Command::new(Path::new(ROOT).join("scripts/rootfs"));
+        script.env("SOURCE_DATE_EPOCH", "1600000000");
+        script.args(["--fresh", "--user", "someone:812:/srv", "reproducible", "busybox-static"]);
+        let made = script.output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let tree = String::from_utf8(made.stdout).unwrap();
+        let archive =
+            format!("tar --sort=name --numeric-owner -C {} -cf - . | sha256sum", tree.trim());
+        let archive = Command::new("sh").args(["-c", &archive]).output().unwrap();
+        assert!(archive.status.success());
+        // Not while another test copies from there.
+        let forget = "flock .cache/rootfs.lock rm -rf .cache/rootfs/.packages/busybox-static_* ";
+        let forget = format!("{forget}{}", tree.trim());
+        let forgotten = Command::new("sh").args(["-c", &forget]).current_dir(ROOT).status();
+        assert!(forgotten.unwrap().success());
+        archive.stdout
+    };
+    assert_eq!(make(), make());
+}
+
 #[test]
 fn hello_sees_a_world_of_its_own() {
     let mut rig = run("hello");

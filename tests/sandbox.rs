@@ -58,6 +58,8 @@ mod init;
 mod labels;
 #[path = "sandbox/limits.rs"]
 mod limits;
+#[path = "sandbox/machine.rs"]
+mod machine;
 #[path = "sandbox/mounts.rs"]
 mod mounts;
 #[path = "sandbox/namespaces.rs"]
@@ -85,38 +87,45 @@ mod tree;
 #[path = "sandbox/units.rs"]
 mod units;
 
+/// The tests of these modules, with the modules' names.
+macro_rules! tests_of {
+    ($($module:ident),* $(,)?) => {
+        &[$((stringify!($module), $module::TESTS)),*]
+    };
+}
+
 fn main() {
-    rig::main(&[
-        namespaces::TESTS,
-        tree::TESTS,
-        mounts::TESTS,
-        paths::TESTS,
-        process::TESTS,
-        capabilities::TESTS,
-        escape_capabilities::TESTS,
-        escape_user::TESTS,
-        escape_devices::TESTS,
-        escape_own::TESTS,
-        escape_paths::TESTS,
-        escape_processes::TESTS,
-        escape_rootfs::TESTS,
-        devices::TESTS,
-        privileged::TESTS,
-        seccomp::TESTS,
-        escape_seccomp::TESTS,
-        escape_control::TESTS,
-        escape_landlock::TESTS,
-        secrets::TESTS,
-        escape_secrets::TESTS,
-        limits::TESTS,
-        labels::TESTS,
-        init::TESTS,
-        ending::TESTS,
-        failures::TESTS,
-        fallbacks::TESTS,
-        express::TESTS,
-        probes::TESTS,
-        system::TESTS,
-        host::TESTS,
+    rig::main(tests_of![
+        namespaces,
+        tree,
+        mounts,
+        paths,
+        process,
+        capabilities,
+        escape_capabilities,
+        escape_user,
+        escape_devices,
+        escape_own,
+        escape_paths,
+        escape_processes,
+        escape_rootfs,
+        devices,
+        privileged,
+        seccomp,
+        escape_seccomp,
+        escape_control,
+        escape_landlock,
+        secrets,
+        escape_secrets,
+        limits,
+        labels,
+        init,
+        ending,
+        failures,
+        fallbacks,
+        express,
+        probes,
+        system,
+        host,
     ]);
 }

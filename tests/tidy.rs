@@ -22,6 +22,7 @@ const POLL_LOOPS: &[(&str, &str)] = &[
         "src/network/keeper/names.rs",
         "the keeper may wait; a stranger's socket tells nobody of its end",
     ),
+    ("src/sys/fault.rs", "a process that has failed and cannot execute itself just now"),
     ("src/pid1/fstab.rs", "a step of its own process; there may be no device manager to tell"),
     ("tests/system/rig.rs", "the one loop that waits for a condition of a supervisor"),
     ("tests/system/killed.rs", "the moment of a kill -9 is the point, no condition stands for it"),

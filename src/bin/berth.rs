@@ -36,6 +36,7 @@ fn main() -> ExitCode {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["--rehearse", state] => return daemon::rehearse(state),
         ["--resume", state, old] => return daemon::resume(state, old),
+        [daemon::RECOVER, record, signal] => return daemon::recover(record, signal),
         ["--", command, ..] => {
             let words: Vec<_> = std::env::args_os().skip(3).collect();
             return pid1::drop_in::run(command.as_ref(), &words);

@@ -70,6 +70,12 @@ fn name(unit: &UnitStatus) -> (String, Color) {
     }
 }
 
+fn oom_kills(unit: &UnitStatus) -> String {
+    let last =
+        unit.oom_victim.as_ref().map_or_else(String::new, |who| format!(", the last: {who}"));
+    format!("{}{last}", unit.oom_kills)
+}
+
 fn ready(unit: &UnitStatus) -> (String, Color) {
     let ready = if unit.ready { "yes" } else { "no" };
     match unit.health {
@@ -127,6 +133,7 @@ fn facts(unit: &UnitStatus) -> Vec<(&'static str, (String, Color))> {
     add("last exit", unit.exit.map(render::exit));
     add("result", unit.result.clone());
     add("memory", unit.memory.map(render::size));
+    add("oom kills", (unit.oom_kills > 0).then(|| oom_kills(unit)));
     add("cgroup", unit.cgroup.clone());
     add("ports", unit.ports.as_ref().map(|ports| ports.join(" ")));
     if let Some(map) = &unit.user_namespace {

@@ -8,7 +8,7 @@
 //! unit starts. A unit whose output has lost its reader is not taken over: its next line
 //! would kill it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -19,9 +19,11 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags};
 
 use super::Daemon;
+use super::ending::Phase;
 use super::ledger::{Entry, Line, Seen, Told, fingerprint};
 use super::live::{Live, Output};
 use super::logger::Attached;
+use super::recovery::Beginning;
 use crate::log::record::Stream;
 use crate::supervisor::request::{Found, Request, Wish};
 use crate::supervisor::view::StateName;
@@ -29,6 +31,7 @@ use crate::supervisor::{Run, UnitId};
 use crate::sys::cgroup::{self, Root, Tree};
 use crate::sys::{fd, pidfd};
 use crate::unit::model::Service;
+use crate::unit::names;
 
 /// What the kernel rounds the beginning of a process to.
 const TICK: Duration = Duration::from_millis(10);
@@ -51,13 +54,22 @@ pub struct Survivor {
 pub struct Estate {
     survivors: Vec<Survivor>,
     done: BTreeMap<String, u64>,
+    /// Who was down, and stays so if this is still the same process.
+    pub down: BTreeSet<String>,
     last_run: u64,
 }
 
 impl Estate {
     /// Whether there is nothing.
     pub fn is_empty(&self) -> bool {
-        self.survivors.is_empty() && self.done.is_empty()
+        self.survivors.is_empty() && self.done.is_empty() && self.down.is_empty()
+    }
+
+    /// Those that are made from a template, which nobody else may ask for.
+    pub fn instances(&self) -> Vec<String> {
+        let is_instance = |name: &&str| names::split_instance(name).is_some();
+        let done = self.done.keys().map(String::as_str);
+        self.names().into_iter().chain(done).filter(is_instance).map(str::to_owned).collect()
     }
 
     /// Names of the units that still run.
@@ -69,8 +81,15 @@ impl Estate {
 /// Looks what is left of the units that a ledger names, whose control groups are in the
 /// recorded directories. Takes over from the logger what it holds, and ends that. `None`:
 /// nothing can be taken over.
-pub fn inspect(told: Told, recorded: &[PathBuf], tree: &Tree) -> Option<(Root, Estate)> {
-    if told.up.is_empty() && told.done.is_empty() {
+pub fn inspect(
+    told: Told,
+    recorded: &[PathBuf],
+    tree: &Tree,
+    beginning: Beginning,
+) -> Option<(Root, Estate)> {
+    let nothing = told.up.is_empty() && told.done.is_empty();
+    // One that has failed may be in these groups itself.
+    if nothing && beginning == Beginning::Started {
         return None;
     }
     let root = reopen(recorded, tree)?;
@@ -83,7 +102,8 @@ pub fn inspect(told: Told, recorded: &[PathBuf], tree: &Tree) -> Option<(Root, E
     if let Some(held) = held.take() {
         held.end();
     }
-    Some((root, Estate { survivors, done: told.done, last_run: told.last_run }))
+    let down = if beginning == Beginning::Again { told.down } else { BTreeSet::new() };
+    Some((root, Estate { survivors, done: told.done, down, last_run: told.last_run }))
 }
 
 /// The groups of the earlier supervisor, if this one would make its own at the same place.
@@ -192,7 +212,18 @@ impl Daemon {
             }
             _ => None,
         };
-        if let Some(line) = line {
+        let name = unit.name.clone();
+        let told = match state {
+            // On its way down nobody comes after this one to whom it matters.
+            StateName::Inactive if matches!(self.phase, Phase::Up) => {
+                self.stopped.went_down(&name).then_some(Line::Down(name))
+            }
+            StateName::Waiting | StateName::Preparing | StateName::Running => {
+                self.stopped.comes_up(&name).then_some(Line::Wanted(name))
+            }
+            _ => None,
+        };
+        for line in line.into_iter().chain(told) {
             self.write_ledger(&line);
         }
     }
@@ -244,7 +275,7 @@ impl Daemon {
 
     /// The units are known: those that an earlier supervisor has left up are this one's.
     pub(super) fn take_over(&mut self) {
-        let Estate { survivors, done, last_run } = std::mem::take(&mut self.estate);
+        let Estate { survivors, done, last_run, .. } = std::mem::take(&mut self.estate);
         self.machine.skip_runs(Run(last_run));
         for (name, definition) in done {
             let id = self.machine.find(&name);

@@ -10,10 +10,11 @@ use super::console::Show;
 use super::control::Phase as Owed;
 use super::poller::{Poller, Source};
 use super::reader::{self, Purpose, Turn};
+use super::recovery::{self, Beginning};
 use super::startup::{self, Fatal};
 use super::{
     BTreeMap, BTreeSet, Clock, Control, Daemon, First, HashMap, Journal, Logger, OWN_LOG, Options,
-    Owner, Phase, Ranges, Sources, Stage, Stopped, VecDeque, console, first,
+    Owner, Phase, Ranges, Record, Sources, Stage, Stopped, VecDeque, console, first,
 };
 use crate::container::Host;
 use crate::log::record::Stream;
@@ -52,7 +53,7 @@ pub fn run(mut options: Options) -> ExitCode {
     let clock = Clock::start();
     let troubles = first::begin(&mut options);
     let place = options.place;
-    match start(options, clock, troubles) {
+    match start(options, clock, troubles, None) {
         Ok(daemon) => finish(daemon),
         Err(Fatal(text)) => {
             first::cannot_begin(place, &text);
@@ -93,7 +94,12 @@ pub(super) fn finish(mut daemon: Daemon) -> ExitCode {
 }
 
 /// Everything up to the first turn.
-fn start(mut options: Options, clock: Clock, troubles: Vec<String>) -> Result<Daemon, Fatal> {
+pub(super) fn start(
+    mut options: Options,
+    clock: Clock,
+    troubles: Vec<String>,
+    record: Option<Record>,
+) -> Result<Daemon, Fatal> {
     // What is said when it cannot be executed: the name is only needed for an upgrade.
     let named = std::env::args_os().next().map(PathBuf::from).filter(|name| name.is_absolute());
     let own_path = named.or_else(|| std::env::current_exe().ok()).unwrap_or_default();
@@ -109,7 +115,8 @@ fn start(mut options: Options, clock: Clock, troubles: Vec<String>) -> Result<Da
     let (claim, estate) = startup::claim(&options)?;
     let ledger = startup::ledger(&options, &estate)?;
     let directory = options.stopped_directory();
-    let stopped = Stopped::read(directory).map_err(fatal("read which units stay down"))?;
+    let stopped = Stopped::read(directory, estate.down.clone())
+        .map_err(fatal("read which units stay down"))?;
     let ranges = Ranges::read(options.ranges_file(), options.pool)
         .map_err(fatal("read which unit has which user numbers"))?;
     reap::become_subreaper().map_err(fatal("become the reaper of orphans"))?;
@@ -143,17 +150,20 @@ fn start(mut options: Options, clock: Clock, troubles: Vec<String>) -> Result<Da
         next_reader: 0,
         read_again: false,
         inputs: VecDeque::new(),
-        units: Arc::new(UnitSet::default()),
-        instances: Vec::new(),
+        units: record.as_ref().map(|record| record.units.clone()).unwrap_or_default(),
         stopped,
         ranges,
+        kills: super::short::Kills::default(),
         children: false,
         rest: None,
         program: own_path,
         upgrade: None,
         ledger,
+        instances: estate.instances(),
         estate,
+        record,
     };
+    daemon.keep_record();
     // What is free now is not copied into the two children that stay.
     memory::trim();
     daemon.start_logger();
@@ -257,7 +267,9 @@ impl Daemon {
 
     /// The units are there for the first time.
     fn boot(&mut self, loaded: Loaded) {
-        if self.options.is_up() && !loaded.is_clean() {
+        // Mistakes that were made while services ran end none of them.
+        let first = self.options.beginning != Beginning::Again;
+        if first && self.options.is_up() && !loaded.is_clean() {
             // Nothing runs yet that a slow terminal could hold up.
             let _ = std::io::stderr().write_all(loaded.report().as_bytes());
             return self.boot_refused();
@@ -329,6 +341,9 @@ impl Daemon {
     }
 
     fn boot_failed(&mut self, text: &str) {
+        if self.options.beginning == Beginning::Again {
+            recovery::fail_again(text);
+        }
         if self.options.place == Place::Machine && self.options.sources.first != First::Rescue {
             return self.rescue(text);
         }

@@ -21,13 +21,18 @@ pub fn begin(options: &mut Options) -> Vec<String> {
     filesystems::mount_proc();
     options.place = place();
     let mut troubles = filesystems::mount_missing(options.place);
+    match oom::protect() {
+        Ok(before) => options.oom_score = Some(before),
+        // Few containers may.
+        Err(_) if options.place == Place::Container => {}
+        Err(error) => {
+            troubles.push(format!("cannot protect process 1 from a lack of memory: {error}"));
+        }
+    }
     if options.place != Place::Machine {
         return troubles;
     }
     console::attach();
-    if let Err(error) = oom::protect() {
-        troubles.push(format!("cannot protect process 1 from a lack of memory: {error}"));
-    }
     if let Err(error) = power::take_ctrl_alt_del() {
         troubles.push(format!("Ctrl-Alt-Del restarts this machine at once: {error}"));
     }

@@ -4,9 +4,9 @@
 //! a name counts. What must always hold: a line is only ever believed together with what the
 //! kernel says now (`adopt`), so one that is old, or cut off by the kill, costs a restart
 //! and nothing else; writing one is a single write(2) to a file that nobody syncs. Process 1
-//! keeps none: nothing outlives it.
+//! keeps one too, for itself, should it fail.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read, Write};
@@ -93,6 +93,10 @@ pub enum Line {
     },
     /// It is not done any more.
     Undone(String),
+    /// It has come down in order.
+    Down(String),
+    /// It is wanted again.
+    Wanted(String),
     /// The logger.
     Logger(Seen),
 }
@@ -104,6 +108,8 @@ pub struct Told {
     pub up: BTreeMap<String, Entry>,
     /// Oneshots that were done, by name.
     pub done: BTreeMap<String, u64>,
+    /// Who was down, and not for a failure.
+    pub down: BTreeSet<String>,
     /// The logger.
     pub logger: Option<Seen>,
     /// The highest number of a run.
@@ -114,6 +120,7 @@ impl Told {
     fn hear(&mut self, line: Line) {
         match line {
             Line::Up(entry) => {
+                self.down.remove(&entry.unit);
                 self.last_run = self.last_run.max(entry.run);
                 self.up.insert(entry.unit.clone(), *entry);
             }
@@ -123,6 +130,12 @@ impl Told {
             Line::Undone(unit) => {
                 self.done.remove(&unit);
             }
+            Line::Down(unit) => {
+                self.down.insert(unit);
+            }
+            Line::Wanted(unit) => {
+                self.down.remove(&unit);
+            }
             Line::Logger(seen) => self.logger = Some(seen),
         }
     }
@@ -130,7 +143,9 @@ impl Told {
     fn lines(self) -> impl Iterator<Item = Line> {
         let done = self.done.into_iter().map(|(unit, definition)| Line::Done { unit, definition });
         let up = self.up.into_values().map(|entry| Line::Up(Box::new(entry)));
-        self.logger.map(Line::Logger).into_iter().chain(done).chain(up)
+        let down = self.down.into_iter().map(Line::Down);
+        // What came up since is not down.
+        self.logger.map(Line::Logger).into_iter().chain(done).chain(up).chain(down)
     }
 }
 
@@ -138,8 +153,8 @@ impl Told {
 /// same: another one may see a change where there is none, which costs a restart.
 pub fn fingerprint(unit: &Unit) -> u64 {
     let mut hasher = DefaultHasher::new();
-    // Where it was written is not part of what it is.
-    let plain = Unit { file: String::new(), line: 0, ..unit.clone() };
+    // Where it was written is not part of what it is, nor who wants it.
+    let plain = Unit { file: String::new(), line: 0, wanted_by: Vec::new(), ..unit.clone() };
     match postcard::to_allocvec(&plain) {
         Ok(bytes) => bytes.hash(&mut hasher),
         // It came to this process in this form, so it has it; else it is like no other.
@@ -269,6 +284,10 @@ mod tests {
             Line::Up(Box::new(entry("b", 2))),
             Line::Up(Box::new(entry("a", 3))),
             Line::Undone("other".to_owned()),
+            Line::Down("a".to_owned()),
+            Line::Down("job".to_owned()),
+            Line::Down("b".to_owned()),
+            Line::Wanted("b".to_owned()),
         ] {
             ledger.say(&line).unwrap();
         }
@@ -278,7 +297,10 @@ mod tests {
         assert_eq!(told.up.keys().collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!((told.up["a"].run, told.last_run), (3, 3));
         assert_eq!(told.done, BTreeMap::from([("job".to_owned(), 3)]));
+        assert_eq!(told.down.iter().collect::<Vec<_>>(), ["a", "job"]);
         assert_eq!(told.logger.unwrap().pid, 5);
+        ledger.shorten().unwrap();
+        assert_eq!(read(&path).unwrap(), told);
     }
 
     #[test]

@@ -31,6 +31,8 @@ mod pool;
 mod processes;
 mod ranges;
 mod reader;
+mod recovery;
+mod short;
 mod stage;
 mod startup;
 mod stopped;
@@ -39,6 +41,7 @@ mod upgrade;
 pub use boot::{check, run};
 pub use options::{First, Options, Sources};
 pub use pool::Pool;
+pub use recovery::{OPTION as RECOVER, recover};
 pub use upgrade::{rehearse, resume};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -60,6 +63,7 @@ use network::Network;
 use poller::{Poller, ReadySource, Role, Source, Watched};
 use ranges::Ranges;
 use reader::Reader;
+use recovery::Record;
 use serde::{Deserialize, Serialize};
 use stage::Stage;
 use startup::Claim;
@@ -153,6 +157,8 @@ struct Daemon {
     instances: Vec<String>,
     stopped: Stopped,
     ranges: Ranges,
+    #[serde(default)]
+    kills: short::Kills,
     #[serde(with = "crate::sys::kept")]
     stdout: Rc<OwnedFd>,
     #[serde(with = "crate::sys::kept")]
@@ -164,11 +170,14 @@ struct Daemon {
     /// This program's file, as it was called when it began.
     program: PathBuf,
     upgrade: Option<Upgrade>,
-    /// Unless nothing outlives this process.
+    /// Until it cannot be written.
     ledger: Option<Ledger>,
     /// Until the units are known.
     #[serde(skip)]
     estate: Estate,
+    /// For a berth after this one, should it fail.
+    #[serde(skip)]
+    record: Option<Record>,
 }
 
 impl Daemon {
@@ -206,6 +215,7 @@ impl Daemon {
             self.serve_next();
             self.look_for_an_end();
             self.slim(&mut actions);
+            self.renew_record();
             self.exchange_if_due();
         }
     }

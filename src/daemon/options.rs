@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::pool::Pool;
+use super::recovery::Beginning;
 use crate::container::plan::DEFAULT_STATE;
 use crate::pid1::Place;
 use crate::unit::Source;
@@ -138,6 +139,12 @@ pub struct Options {
     pub quiet: bool,
     /// `berth up`: end with this service, and with its exit code.
     pub exit_code_from: Option<String>,
+    /// Not of the command line: the oom score that children get, where process 1 has another.
+    #[serde(default)]
+    pub oom_score: Option<i32>,
+    /// Not of the command line: what there may be to take over.
+    #[serde(skip)]
+    pub beginning: Beginning,
 }
 
 impl Default for Options {
@@ -155,6 +162,8 @@ impl Default for Options {
             control_group: None,
             quiet: false,
             exit_code_from: None,
+            oom_score: None,
+            beginning: Beginning::Started,
         }
     }
 }

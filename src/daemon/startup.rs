@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Options;
 use super::adopt::{self, Estate};
-use super::ledger::{self, Ledger};
+use super::ledger::{self, Ledger, Told};
+use super::recovery::Beginning;
 use crate::container::users::{self, LookupError};
 use crate::pid1::Place;
 use crate::sys::cgroup::{self, Root, Tree};
@@ -162,11 +163,15 @@ pub fn claim(options: &Options) -> Result<(Claim, Estate), Fatal> {
 /// Finds what a killed supervisor has left and can be taken over; ends all else of it.
 fn inherit(options: &Options, left: &[PathBuf], tree: &Tree) -> Result<(Root, Estate), Fatal> {
     let ended = |error| Fatal::new("end what a killed berth left", &error);
-    if !is_last() {
+    let beginning = options.beginning;
+    if !is_last() || beginning != Beginning::Started {
         let path = options.ledger();
-        let told = ledger::read(&path)
-            .map_err(|error| Fatal::new(&format!("read {}", path.display()), &error))?;
-        if let Some((root, estate)) = adopt::inspect(told, left, tree) {
+        let told = match beginning {
+            Beginning::Down => Told::default(),
+            Beginning::Started | Beginning::Again => ledger::read(&path)
+                .map_err(|error| Fatal::new(&format!("read {}", path.display()), &error))?,
+        };
+        if let Some((root, estate)) = adopt::inspect(told, left, tree, beginning) {
             cgroup::tree::kill_others(left, &estate.names()).map_err(ended)?;
             return Ok((root, estate));
         }
@@ -176,19 +181,16 @@ fn inherit(options: &Options, left: &[PathBuf], tree: &Tree) -> Result<(Root, Es
     Ok((root, Estate::default()))
 }
 
-/// Whether nothing outlives this process.
-fn is_last() -> bool {
+/// Whether nothing outlives this process: then nobody else has left anything either.
+pub fn is_last() -> bool {
     std::process::id() == 1
 }
 
-/// The ledger; `None` where nobody would ever read it.
+/// The ledger.
 ///
 /// # Errors
 /// It cannot be written.
 pub fn ledger(options: &Options, estate: &Estate) -> Result<Option<Ledger>, Fatal> {
-    if is_last() {
-        return Ok(None);
-    }
     let path = options.ledger();
     let opened = if estate.is_empty() { Ledger::begin(path) } else { Ledger::go_on(path) };
     opened

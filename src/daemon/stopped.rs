@@ -26,19 +26,38 @@ use crate::unit::{limits, names};
 pub struct Stopped {
     directory: PathBuf,
     names: BTreeSet<String>,
+    /// Who is down in order. Of any kind: after a failure of berth itself they stay so,
+    /// which is the ledger's to remember.
+    #[serde(default)]
+    down: BTreeSet<String>,
+    /// Those of them that were down before such a failure.
+    #[serde(default)]
+    kept_down: BTreeSet<String>,
     writing: bool,
     /// Something changed since the child was forked.
     again: bool,
 }
 
 impl Stopped {
-    /// Reads what is remembered. May wait for the disk.
+    /// Reads what is remembered. May wait for the disk. These are down besides.
     ///
     /// # Errors
     /// As opendir(3); that there is nothing is none.
-    pub fn read(directory: PathBuf) -> io::Result<Self> {
+    pub fn read(directory: PathBuf, down: BTreeSet<String>) -> io::Result<Self> {
         let names = list(&directory)?;
-        Ok(Self { directory, names, writing: false, again: false })
+        let (down, kept_down) = (down.clone(), down);
+        Ok(Self { directory, names, down, kept_down, writing: false, again: false })
+    }
+
+    /// A unit is down in order; whether that is new.
+    pub fn went_down(&mut self, unit: &str) -> bool {
+        self.down.insert(unit.to_owned())
+    }
+
+    /// A unit comes up; whether that is new.
+    pub fn comes_up(&mut self, unit: &str) -> bool {
+        self.kept_down.remove(unit);
+        self.down.remove(unit)
     }
 
     /// Whether the disk does not say it all yet.
@@ -89,7 +108,8 @@ impl Daemon {
                 let unit = self.machine.find(name).and_then(|id| self.machine.unit(id));
                 unit.is_some_and(|unit| remembers(unit)) && self.stopped.names.insert(name.clone())
             } else {
-                self.stopped.names.remove(name)
+                let kept = self.stopped.kept_down.remove(name);
+                self.stopped.names.remove(name) || kept
             };
         }
         if changed {
@@ -142,7 +162,10 @@ impl Daemon {
 
     /// The same units, but no target wants those that stay down.
     pub(super) fn without_stopped(&self, set: &Arc<UnitSet>) -> Arc<UnitSet> {
-        let stays = |unit: &&Arc<Unit>| self.stopped.names.contains(&unit.name) && remembers(unit);
+        let Stopped { names, kept_down, .. } = &self.stopped;
+        let stays = |unit: &&Arc<Unit>| {
+            names.contains(&unit.name) && remembers(unit) || kept_down.contains(&unit.name)
+        };
         let down: HashSet<&str> =
             set.units.iter().filter(stays).map(|unit| unit.name.as_str()).collect();
         if down.is_empty() {

@@ -24,7 +24,6 @@ use serde::{Deserialize, Serialize};
 use super::ending::Phase;
 use super::startup::Fatal;
 use super::{Daemon, Owner, boot};
-use crate::pid1::Place;
 use crate::protocol::Error;
 use crate::protocol::method::UpgradeReply;
 use crate::supervisor::{Exit, Time};
@@ -251,10 +250,11 @@ impl Daemon {
 
     /// The first thing a successor does.
     fn begin_again(&mut self, old: &File) {
-        if self.options.place == Place::Machine {
-            oom::is_protected_already();
+        if let Some(before) = self.options.oom_score {
+            oom::is_protected_already(before);
         }
         self.share_again();
+        self.keep_record();
         memory::trim();
         let same = match (old.metadata(), std::fs::metadata("/proc/self/exe")) {
             (Ok(old), Ok(new)) => (old.dev(), old.ino()) == (new.dev(), new.ino()),

@@ -10,6 +10,7 @@ pub mod capability;
 pub mod cgroup;
 pub mod clone;
 pub mod environment;
+pub mod fault;
 pub mod fd;
 pub mod fork;
 pub mod guarded;

@@ -2,13 +2,16 @@
 //!
 //! A [`Message`] is bytes in the kernel's layout (netlink(7)): a header of the family and
 //! attributes, which may hold attributes. A [`Socket`] belongs to the network namespace it
-//! was made in, wherever its owner goes. What must hold: every request is answered once
-//! (`NLM_F_ACK`), and the answer is awaited.
+//! was made in, wherever its owner goes. Several requests go together and cost one system
+//! call. What must hold: every request is answered once (`NLM_F_ACK`), and the answers are
+//! awaited.
 
 use std::io;
 use std::os::fd::OwnedFd;
 
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
+use rustix::net::{
+    AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, netlink,
+};
 
 /// `NLM_F_CREATE | NLM_F_EXCL`: make it, it must not be there.
 pub const CREATE: u16 = 0x600;
@@ -16,6 +19,10 @@ pub const CREATE: u16 = 0x600;
 const DUMP: u16 = 0x300;
 /// `NLM_F_REQUEST | NLM_F_ACK`.
 const REQUEST: u16 = 0x5;
+/// `NLM_F_REQUEST`.
+const BARE: u16 = 0x1;
+/// `NLM_F_CREATE`: make it if it is not there.
+pub const MAKE: u16 = 0x400;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const HEADER: usize = 16;
@@ -117,9 +124,21 @@ impl Socket {
     /// As socket(2).
     pub fn route() -> io::Result<Self> {
         // Protocol 0 is NETLINK_ROUTE.
+        Self::open(None)
+    }
+
+    /// A socket for the packet filter, in the caller's network namespace.
+    ///
+    /// # Errors
+    /// As socket(2): `EPROTONOSUPPORT` without it in the kernel.
+    pub fn netfilter() -> io::Result<Self> {
+        Self::open(Some(netlink::NETFILTER))
+    }
+
+    fn open(protocol: Option<Protocol>) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC;
         let (family, kind) = (AddressFamily::NETLINK, SocketType::RAW);
-        let fd = rustix::net::socket_with(family, kind, flags, None)?;
+        let fd = rustix::net::socket_with(family, kind, flags, protocol)?;
         Ok(Self { fd, sequence: 0 })
     }
 
@@ -128,7 +147,44 @@ impl Socket {
     /// # Errors
     /// The kernel's errno.
     pub fn request(&mut self, message: &Message) -> io::Result<()> {
-        self.exchange(message, REQUEST).map(drop)
+        self.exchange(std::slice::from_ref(message), REQUEST).map(drop)
+    }
+
+    /// Carries out requests, one after the other, in one go: also those that come after one
+    /// that fails. What the kernel says besides that they are done.
+    ///
+    /// # Errors
+    /// The kernel's errno for the first that failed.
+    pub fn requests(&mut self, messages: &[Message]) -> io::Result<Vec<Piece>> {
+        self.exchange(messages, REQUEST)
+    }
+
+    /// Carries out requests to a part of the packet filter, all of them or none.
+    ///
+    /// # Errors
+    /// The kernel's errno for the first that failed.
+    pub fn transaction(&mut self, subsystem: u16, messages: &[Message]) -> io::Result<()> {
+        const BEGIN: u16 = 0x10;
+        const END: u16 = 0x11;
+        // `struct nfgenmsg`: no family, version 0, the subsystem.
+        let mut header = [0; 4];
+        for (to, from) in header.iter_mut().skip(2).zip(subsystem.to_be_bytes()) {
+            *to = from;
+        }
+        let first = self.sequence.wrapping_add(1);
+        let mut bytes = Vec::new();
+        let mut add = |message: &Message, flags| {
+            self.sequence = self.sequence.wrapping_add(1);
+            bytes.extend(message.encode(flags, self.sequence));
+        };
+        add(&Message::new(BEGIN, 0, &header), BARE);
+        for message in messages {
+            add(message, REQUEST);
+        }
+        add(&Message::new(END, 0, &header), BARE);
+        rustix::net::send(&self.fd, &bytes, SendFlags::empty())?;
+        // What fails as a whole is said of the beginning.
+        self.answers(first, messages.len(), true).map(drop)
     }
 
     /// Asks about one thing.
@@ -136,7 +192,7 @@ impl Socket {
     /// # Errors
     /// The kernel's errno.
     pub fn ask(&mut self, message: &Message) -> io::Result<Option<Piece>> {
-        Ok(self.exchange(message, REQUEST)?.into_iter().next())
+        Ok(self.exchange(std::slice::from_ref(message), REQUEST)?.into_iter().next())
     }
 
     /// Asks for a list; at most a few thousand pieces are kept.
@@ -144,17 +200,29 @@ impl Socket {
     /// # Errors
     /// The kernel's errno.
     pub fn dump(&mut self, message: &Message) -> io::Result<Vec<Piece>> {
-        self.exchange(message, REQUEST | DUMP)
+        self.exchange(std::slice::from_ref(message), REQUEST | DUMP)
     }
 
-    fn exchange(&mut self, message: &Message, flags: u16) -> io::Result<Vec<Piece>> {
-        const MOST: usize = 16 * 1024;
-        self.sequence = self.sequence.wrapping_add(1);
-        let bytes = message.encode(flags, self.sequence);
+    fn exchange(&mut self, messages: &[Message], flags: u16) -> io::Result<Vec<Piece>> {
+        let first = self.sequence.wrapping_add(1);
+        let mut bytes = Vec::new();
+        for message in messages {
+            self.sequence = self.sequence.wrapping_add(1);
+            bytes.extend(message.encode(flags, self.sequence));
+        }
         rustix::net::send(&self.fd, &bytes, SendFlags::empty())?;
+        self.answers(first, messages.len(), false)
+    }
+
+    /// Waits for the answers to `count` messages, of which the first has the number `first`.
+    /// In a transaction that message is the beginning, which is answered only if all fails.
+    fn answers(&self, first: u32, count: usize, transaction: bool) -> io::Result<Vec<Piece>> {
+        const MOST: usize = 16 * 1024;
         let mut buffer = vec![0; ANSWER];
         let mut pieces = Vec::new();
-        loop {
+        let mut left = count;
+        let mut failed = None;
+        while left > 0 {
             let count = match rustix::net::recv(&self.fd, buffer.as_mut_slice(), RecvFlags::empty())
             {
                 Ok((count, _)) => count,
@@ -166,19 +234,21 @@ impl Socket {
                 rest = after;
                 match kind {
                     // The answer to something that was given up.
-                    _ if sequence != self.sequence => {}
+                    _ if sequence.wrapping_sub(first) > self.sequence.wrapping_sub(first) => {}
                     NLMSG_ERROR | NLMSG_DONE => {
                         let errno = body.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
-                        return match errno {
-                            0.. => Ok(pieces),
-                            _ => Err(io::Error::from_raw_os_error(errno.saturating_neg())),
-                        };
+                        if errno < 0 && failed.is_none() {
+                            failed = Some(io::Error::from_raw_os_error(errno.saturating_neg()));
+                        }
+                        let whole = transaction && sequence == first;
+                        left = if whole { 0 } else { left.saturating_sub(1) };
                     }
                     _ if pieces.len() < MOST => pieces.push(body.to_vec()),
                     _ => {}
                 }
             }
         }
+        failed.map_or(Ok(pieces), Err)
     }
 }
 

@@ -1,5 +1,5 @@
 //! The kernel's choice of whom to kill when memory is short (`proc_pid_oom_score_adj(5)`):
-//! process 1 of a machine is never it, and its children do not inherit that.
+//! process 1 is never it, and its children do not inherit that.
 
 use std::fs;
 use std::io;
@@ -15,20 +15,20 @@ static BEFORE: AtomicI32 = AtomicI32::new(NOT_PROTECTED);
 
 const NOT_PROTECTED: i32 = i32::MIN;
 
-/// From now on this process is never chosen.
+/// From now on this process is never chosen; its score before that.
 ///
 /// # Errors
 /// As write(2): `EACCES` without `CAP_SYS_RESOURCE`.
-pub fn protect() -> io::Result<()> {
+pub fn protect() -> io::Result<i32> {
     let before = fs::read_to_string(FILE)?.trim().parse().unwrap_or(0);
     fs::write(FILE, NEVER)?;
     BEFORE.store(before, Ordering::Relaxed);
-    Ok(())
+    Ok(before)
 }
 
-/// After an upgrade in place: the program before has called [`protect`].
-pub fn is_protected_already() {
-    BEFORE.store(0, Ordering::Relaxed);
+/// This program was executed by one that has called [`protect`], and this was the score.
+pub fn is_protected_already(before: i32) {
+    BEFORE.store(before, Ordering::Relaxed);
 }
 
 /// Whether children have something to undo ([`expose`]).

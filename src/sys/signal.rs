@@ -26,14 +26,16 @@ static ALL_DEFAULT: AtomicBool = AtomicBool::new(false);
 /// Sets every disposition to the default (so that no child inherits an ignored signal, and
 /// children do not vanish unreaped), blocks every signal in this thread and returns a descriptor (non-blocking,
 /// close-on-exec) from which they are read. SIGKILL and SIGSTOP cannot be blocked;
-/// faults of this process itself (SIGSEGV and its like) still end it.
+/// faults of this process itself (SIGSEGV and its like) still end it, unless [`super::fault`]
+/// is armed.
 ///
 /// # Errors
-/// As signalfd(2).
+/// As signalfd(2) and sigaction(2).
 pub fn block_all() -> io::Result<OwnedFd> {
     mask(FULL)?;
     reset_dispositions();
     ALL_DEFAULT.store(true, Ordering::Relaxed);
+    super::fault::go_on()?;
     let flags = libc::SFD_NONBLOCK | libc::SFD_CLOEXEC;
     let set = FULL;
     // SAFETY: the set has the size that is said, and lives through the call.
@@ -45,13 +47,25 @@ pub fn block_all() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// These are delivered from now on: for [`super::fault`], which handles them.
+///
+/// # Errors
+/// As sigprocmask(2).
+pub(super) fn unblock<const N: usize>(signals: [i32; N]) -> io::Result<()> {
+    let bit = |signal: i32| 1_u64.checked_shl(signal.unsigned_abs().wrapping_sub(1)).unwrap_or(0);
+    change(libc::SIG_UNBLOCK, signals.map(bit).iter().fold(EMPTY, |set, bit| set | bit))
+}
+
 /// For a helper process that ends by itself: blocks every signal that can be blocked, so
 /// that a terminal's Ctrl-C is the supervisor's alone and a broken pipe is an error.
+///
+/// Only faults of this process are still handled where [`super::fault`] is armed for it.
 ///
 /// # Errors
 /// As sigprocmask(2).
 pub fn ignore_all() -> io::Result<()> {
-    mask(FULL)
+    mask(FULL)?;
+    super::fault::go_on()
 }
 
 /// Whether [`block_all`] was called: no signal reaches this process but by its descriptor.
@@ -194,12 +208,16 @@ pub fn wait(patience: Duration) -> io::Result<Option<i32>> {
 }
 
 fn mask(set: Set) -> io::Result<()> {
+    change(libc::SIG_SETMASK, set)
+}
+
+fn change(how: i32, set: Set) -> io::Result<()> {
     // SAFETY: the set has the size that is said, and lives through the call; no old one is
     // asked for.
     super::check_long(unsafe {
         libc::syscall(
             libc::SYS_rt_sigprocmask,
-            libc::SIG_SETMASK,
+            how,
             &raw const set,
             std::ptr::null_mut::<Set>(),
             size_of::<Set>(),

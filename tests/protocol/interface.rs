@@ -120,6 +120,8 @@ fn status() -> t::UnitStatus {
         result: Some(text()),
         cgroup: Some(text()),
         memory: Some(1),
+        oom_kills: 1,
+        oom_victim: Some(text()),
         ports: Some(names()),
         why: text(),
         status_text: text(),

@@ -24,6 +24,7 @@ mod contained;
 mod control;
 mod daemons;
 mod exec;
+mod failing;
 mod groupless;
 mod health;
 mod hooks;

@@ -327,6 +327,8 @@ fn who_is_killed_is_replaced_and_nothing_is_lost() {
     rig.wait_state("default", "running");
     let pid = rig.main_pid("web");
     for name in ["berth-resolver", "berth-network", "berth-resolver", "berth-network"] {
+        // One that was just killed may still be there, and its successor not yet.
+        rig.wait_for(name, |rig| rig.descendants(name).len() == 1);
         let victim = rig.descendants(name)[0];
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(victim), nix::sys::signal::SIGKILL)
             .unwrap();

@@ -116,6 +116,7 @@ impl Sandbox<'_> {
         self.sysctls();
         self.push(Op::Sys { slot: sys });
         if own.cgroup {
+            let writable = writable || self.service.limits.delegates();
             self.push(Op::CgroupMount { writable });
         }
         self.push(Op::Dev { slot: nodes, queues });

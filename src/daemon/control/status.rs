@@ -47,6 +47,8 @@ impl Daemon {
             result: view.result.map(|result| result.word().to_owned()),
             cgroup: live.and_then(|live| live.group.path().map(|path| path.display().to_string())),
             memory: live.and_then(|live| live.group.memory()),
+            oom_kills: self.kills.count(id),
+            oom_victim: self.kills.victim(id).map(str::to_owned),
             ports: self.ports_of(id),
             why: view.why,
             status_text: view.status_text,

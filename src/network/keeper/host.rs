@@ -6,12 +6,14 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use super::elements::{self, Change};
 use super::links::{self, End};
 use super::nft;
 use super::settings::{self, Forwarding};
 use crate::network::plan::Interface;
+use crate::network::plan::element::{self, Element};
 use crate::network::plan::names::Tag;
-use crate::network::plan::rules::{self, Element};
+use crate::network::plan::rules;
 use crate::network::plan::step::{Step, Undo};
 use crate::sys::clone::namespace::NETWORK;
 use crate::sys::namespace;
@@ -23,6 +25,8 @@ use crate::unit::model::{Driver, Subnet};
 pub struct Host {
     tag: Tag,
     links: Socket,
+    /// The packet filter, or why there is none.
+    filter: io::Result<Socket>,
     own: OwnedFd,
     /// Who needs forwarding.
     pub forwarding: Forwarding,
@@ -69,6 +73,7 @@ impl Host {
         Ok(Self {
             tag,
             links: Socket::route()?,
+            filter: Socket::netfilter(),
             own: own_namespace()?,
             forwarding: Forwarding::new(directory),
             rules: None,
@@ -163,12 +168,11 @@ impl Host {
         let namespace = inside.namespace.as_fd();
         let Interface { device, mac, .. } = interface;
         let end = End { namespace, device, mac: *mac, mtu: interface.made.network.mtu };
-        links::pair(&mut self.links, port, bridge, &end)?;
         // Where bridges are filtered as routers, a unit that asks for its own published port
         // is led back without ever leaving the bridge.
         let hairpin = settings::read("bridge/bridge-nf-call-iptables").is_ok_and(|it| it == "1");
-        let state = links::Port { alias, bare: self.ipv6, hairpin };
-        links::port_up(&mut self.links, port, state)?;
+        let port = links::Port { name: port, alias, bare: self.ipv6, hairpin };
+        links::pair(&mut self.links, bridge, &port, &end)?;
         self.furnish(interface, inside)
     }
 
@@ -191,15 +195,10 @@ impl Host {
             self.come_back();
             set?;
         }
-        let socket = &mut inside.links;
-        for (address, part) in interface.parts() {
-            links::address(socket, device, address, part.subnet.prefix)?;
-        }
-        links::up(socket, device)?;
-        for (_, part) in interface.parts().filter(|_| interface.way_out) {
-            links::way_out(socket, device, part.gateway)?;
-        }
-        Ok(())
+        let addresses = interface.parts().map(|(address, part)| (address, part.subnet.prefix));
+        let ways_out = interface.parts().filter(|_| interface.way_out);
+        let gateways = ways_out.map(|(_, part)| part.gateway);
+        links::furnish(&mut inside.links, device, addresses, gateways)
     }
 
     fn forward(&mut self, ipv6: bool) -> Result<(), String> {
@@ -212,13 +211,27 @@ impl Host {
     }
 
     fn add_rules(&mut self, elements: &[Element]) -> Result<(), String> {
-        if let Some(rules) = &mut self.rules {
-            nft::apply(&rules::change(&self.tag, "add", elements))?;
-            rules.extend(elements.iter().cloned());
-            Ok(())
-        } else {
-            self.rules = Some(elements.iter().cloned().collect());
-            self.reload().inspect_err(|_| self.rules = None)
+        let had_tables = self.rules.is_some();
+        let rules = self.rules.get_or_insert_default();
+        let new: Vec<&Element> =
+            elements.iter().filter(|element| rules.insert((*element).clone())).collect();
+        let done =
+            if had_tables { self.change_rules(Change::Add, elements) } else { self.reload() };
+        done.inspect_err(|_| {
+            if let Some(rules) = &mut self.rules {
+                rules.retain(|element| !new.contains(&element));
+            }
+            self.rules = self.rules.take().filter(|_| had_tables);
+        })
+    }
+
+    /// Changes what the tables hold, which is in the books already.
+    fn change_rules(&mut self, change: Change, elements: &[Element]) -> Result<(), String> {
+        let filter = self.filter.as_mut().map_err(|error| explain(error, Driver::Bridge))?;
+        match elements::apply(filter, &self.tag, change, elements) {
+            // Somebody has removed the tables, or emptied them: they are made anew.
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => self.reload(),
+            other => other.map_err(|error| explain(&error, Driver::Bridge)),
         }
     }
 
@@ -227,7 +240,7 @@ impl Host {
         let Some(rules) = &self.rules else { return Ok(()) };
         let elements: Vec<Element> = rules.iter().cloned().collect();
         let mut text = rules::chains(&self.tag, self.forwarding.router());
-        text.push_str(&rules::change(&self.tag, "add", &elements));
+        text.push_str(&element::change(&self.tag, "add", &elements));
         nft::apply(&text)
     }
 
@@ -252,7 +265,7 @@ impl Host {
                     self.rules = None;
                     return nft::apply(&rules::removal(&self.tag));
                 }
-                nft::apply(&rules::change(&self.tag, "delete", elements))
+                self.change_rules(Change::Delete, elements)
             }
         }
     }

@@ -119,14 +119,15 @@ pub fn bridge(socket: &mut Socket, name: &str, mac: [u8; 6], mtu: Option<u32>) -
     socket.request(&message)
 }
 
-/// Makes a pair of devices, one of them in another network namespace; both down.
+/// Makes a pair of devices: one in another network namespace, down, and one at a bridge,
+/// switched on.
 ///
 /// # Errors
-/// As [`bridge`].
-pub fn pair(socket: &mut Socket, port: &str, bridge: &str, end: &End<'_>) -> io::Result<()> {
+/// As [`bridge`]. One of them may be there nevertheless.
+pub fn pair(socket: &mut Socket, bridge: &str, port: &Port<'_>, end: &End<'_>) -> io::Result<()> {
     let master = index(socket, bridge)?;
     let mut message = Message::new(NEWLINK, CREATE, &link(0, false))
-        .with_text(IFLA_IFNAME, port)
+        .with_text(IFLA_IFNAME, port.name)
         .with_number(IFLA_MASTER, master);
     if let Some(mtu) = end.mtu {
         message = message.with_number(IFLA_MTU, mtu);
@@ -139,7 +140,7 @@ pub fn pair(socket: &mut Socket, port: &str, bridge: &str, end: &End<'_>) -> io:
             })
         })
     });
-    socket.request(&message)
+    socket.requests(&[message, port.up()]).map(drop)
 }
 
 /// Makes a device on another, in another network namespace; down.
@@ -177,13 +178,14 @@ pub fn on_parent(
 /// # Errors
 /// The kernel's.
 pub fn up(socket: &mut Socket, name: &str) -> io::Result<()> {
-    let number = index(socket, name)?;
-    socket.request(&Message::new(NEWLINK, 0, &link(number, true)))
+    socket.request(&Message::new(NEWLINK, 0, &link(0, true)).with_text(IFLA_IFNAME, name))
 }
 
-/// How a port of a bridge is.
+/// A port of a bridge.
 #[derive(Debug, Clone, Copy)]
 pub struct Port<'a> {
+    /// Its name.
+    pub name: &'a str,
     /// What people see beside it.
     pub alias: &'a str,
     /// It has no IPv6 address of its own accord (where the kernel has IPv6).
@@ -192,30 +194,29 @@ pub struct Port<'a> {
     pub hairpin: bool,
 }
 
-/// Switches a port of a bridge on.
-///
-/// # Errors
-/// The kernel's.
-pub fn port_up(socket: &mut Socket, name: &str, port: Port<'_>) -> io::Result<()> {
-    const SLAVE_KIND: u16 = 4;
-    const SLAVE_DATA: u16 = 5;
-    const BRPORT_MODE: u16 = 4;
-    let number = index(socket, name)?;
-    let mut message = Message::new(NEWLINK, 0, &link(number, true));
-    message = message.with(IFLA_IFALIAS, port.alias.as_bytes());
-    if port.hairpin {
-        message = message.with_nested(IFLA_LINKINFO, |info| {
-            info.with_text(SLAVE_KIND, "bridge")
-                .with_nested(SLAVE_DATA, |data| data.with(BRPORT_MODE, &[1]))
-        });
+impl Port<'_> {
+    /// Switches it on, as it is to be.
+    fn up(&self) -> Message {
+        const SLAVE_KIND: u16 = 4;
+        const SLAVE_DATA: u16 = 5;
+        const BRPORT_MODE: u16 = 4;
+        let mut message = Message::new(NEWLINK, 0, &link(0, true));
+        message = message.with_text(IFLA_IFNAME, self.name);
+        message = message.with(IFLA_IFALIAS, self.alias.as_bytes());
+        if self.hairpin {
+            message = message.with_nested(IFLA_LINKINFO, |info| {
+                info.with_text(SLAVE_KIND, "bridge")
+                    .with_nested(SLAVE_DATA, |data| data.with(BRPORT_MODE, &[1]))
+            });
+        }
+        if self.bare {
+            let inet6 = u16::try_from(libc::AF_INET6).unwrap_or_default();
+            message = message.with_nested(IFLA_AF_SPEC, |spec| {
+                spec.with_nested(inet6, |inet6| inet6.with(ADDR_GEN_MODE, &[1]))
+            });
+        }
+        message
     }
-    if port.bare {
-        let inet6 = u16::try_from(libc::AF_INET6).unwrap_or_default();
-        message = message.with_nested(IFLA_AF_SPEC, |spec| {
-            spec.with_nested(inet6, |inet6| inet6.with(ADDR_GEN_MODE, &[1]))
-        });
-    }
-    socket.request(&message)
 }
 
 /// Gives a device a text for people.
@@ -223,8 +224,7 @@ pub fn port_up(socket: &mut Socket, name: &str, port: Port<'_>) -> io::Result<()
 /// # Errors
 /// The kernel's.
 pub fn alias(socket: &mut Socket, name: &str, alias: &str) -> io::Result<()> {
-    let number = index(socket, name)?;
-    let message = Message::new(NEWLINK, 0, &link(number, false));
+    let message = Message::new(NEWLINK, 0, &link(0, false)).with_text(IFLA_IFNAME, name);
     socket.request(&message.with(IFLA_IFALIAS, alias.as_bytes()))
 }
 
@@ -245,22 +245,41 @@ pub fn remove(socket: &mut Socket, name: &str) -> io::Result<()> {
 /// # Errors
 /// `EEXIST`; the kernel's.
 pub fn address(socket: &mut Socket, name: &str, address: IpAddr, prefix: u8) -> io::Result<()> {
+    let number = index(socket, name)?;
+    socket.request(&new_address(number, address, prefix))
+}
+
+fn new_address(device: u32, address: IpAddr, prefix: u8) -> Message {
     const IFA_ADDRESS: u16 = 1;
     const IFA_LOCAL: u16 = 2;
     const NO_DETECTION: u8 = 2;
     let flags = if address.is_ipv6() { NO_DETECTION } else { 0 };
     let mut header = vec![family(address), prefix, flags, 0];
-    header.extend_from_slice(&index(socket, name)?.to_ne_bytes());
+    header.extend_from_slice(&device.to_ne_bytes());
     let octets = octets(address);
-    let message = Message::new(NEWADDR, CREATE, &header);
-    socket.request(&message.with(IFA_LOCAL, &octets).with(IFA_ADDRESS, &octets))
+    Message::new(NEWADDR, CREATE, &header).with(IFA_LOCAL, &octets).with(IFA_ADDRESS, &octets)
 }
 
-/// Makes a device the way out.
+/// Gives a unit's device its addresses, switches it on, and makes it the way out by these
+/// gateways.
 ///
 /// # Errors
-/// The kernel's.
-pub fn way_out(socket: &mut Socket, name: &str, gateway: IpAddr) -> io::Result<()> {
+/// The kernel's; a part of it may be done.
+pub fn furnish(
+    socket: &mut Socket,
+    name: &str,
+    addresses: impl Iterator<Item = (IpAddr, u8)>,
+    gateways: impl Iterator<Item = IpAddr>,
+) -> io::Result<()> {
+    let number = index(socket, name)?;
+    let mut messages: Vec<Message> =
+        addresses.map(|(address, prefix)| new_address(number, address, prefix)).collect();
+    messages.push(Message::new(NEWLINK, 0, &link(number, true)));
+    messages.extend(gateways.map(|gateway| new_way_out(number, gateway)));
+    socket.requests(&messages).map(drop)
+}
+
+fn new_way_out(device: u32, gateway: IpAddr) -> Message {
     const RTA_OIF: u16 = 4;
     const RTA_GATEWAY: u16 = 5;
     const MAIN: u8 = 254;
@@ -268,8 +287,7 @@ pub fn way_out(socket: &mut Socket, name: &str, gateway: IpAddr) -> io::Result<(
     const UNICAST: u8 = 1;
     let header = [family(gateway), 0, 0, 0, MAIN, STATIC, 0, UNICAST, 0, 0, 0, 0];
     let message = Message::new(NEWROUTE, CREATE, &header).with(RTA_GATEWAY, &octets(gateway));
-    let number = index(socket, name)?;
-    socket.request(&message.with_number(RTA_OIF, number))
+    message.with_number(RTA_OIF, device)
 }
 
 /// Every subnet that a route of the host leads to, but for the default routes.

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::{Keeper, ports};
+use crate::network::plan::element::Element;
 use crate::network::plan::names::{self, Tag};
-use crate::network::plan::rules::{self, Element};
+use crate::network::plan::rules;
 use crate::network::plan::step::{self, Undo};
 use crate::network::plan::{Interface, World, files};
 use crate::network::resolver::zone::{Known, Place};
@@ -137,7 +138,7 @@ impl Keeper {
         let host = host_resolv();
         member.world.files = files::files(&member.world, &wants.hostname, &host);
         let (known, world) = (member.known(), member.world.clone());
-        self.names.unit(ticket, known)?;
+        self.names.unit(ticket, known);
         Ok(world)
     }
 
@@ -195,7 +196,7 @@ impl Keeper {
         if let Some(member) = self.members.get_mut(&ticket) {
             member.stage = Stage::Joined;
         }
-        Ok(())
+        self.names.confirm()
     }
 
     /// Its names are answered and its ports lead to it.
@@ -214,7 +215,8 @@ impl Keeper {
         }
         member.stage = Stage::Published;
         let known = member.known();
-        self.names.unit(ticket, known)
+        self.names.unit(ticket, known);
+        self.names.confirm()
     }
 
     /// And no longer.
@@ -223,8 +225,7 @@ impl Keeper {
         if member.stage == Stage::Published {
             member.stage = Stage::Joined;
             let known = member.known();
-            // Without a resolver nobody is told anything.
-            let _ = self.names.unit(ticket, known);
+            self.names.unit(ticket, known);
         }
         let Some(member) = self.members.get_mut(&ticket) else { return };
         let mut published = std::mem::take(&mut member.published);
@@ -272,9 +273,7 @@ impl Keeper {
             Ok(reserved) => member.reserved = reserved,
             Err(text) => self.complain(format!("{}: {text}", member.wants.name)),
         }
-        if let Err(text) = self.names.unit(ticket, member.known()) {
-            self.complain(text);
-        }
+        self.names.unit(ticket, member.known());
         self.members.insert(ticket, member);
     }
 }

@@ -6,6 +6,7 @@
 //! hold: whatever a unit was given is in its [`Member`], and [`Keeper::let_go`] gives all of
 //! it back from any point.
 
+mod elements;
 mod host;
 mod links;
 mod members;
@@ -21,9 +22,9 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
+use super::plan::element::Element;
 use super::plan::leases::Leases;
 use super::plan::names::Tag;
-use super::plan::rules::Element;
 use super::wire::{self, Order, Received, Report, Ticket, Wants};
 use host::Host;
 use members::Member;
@@ -61,6 +62,8 @@ struct Keeper {
     names: Names,
     networks: BTreeMap<String, Network>,
     leases: BTreeMap<String, Leases>,
+    /// What the file of each network's leases says.
+    written: BTreeMap<String, String>,
     members: BTreeMap<Ticket, Member>,
     /// Units that wait for a network to be made anew, as it is defined now.
     waiting: VecDeque<(Ticket, Wants)>,
@@ -97,6 +100,7 @@ impl Keeper {
                 names: Names::default(),
                 networks: BTreeMap::new(),
                 leases: BTreeMap::new(),
+                written: BTreeMap::new(),
                 members: BTreeMap::new(),
                 waiting: VecDeque::new(),
             }),
@@ -212,6 +216,9 @@ impl Keeper {
             member.leaves(&self.tag, &mut elements, &mut devices);
         }
         if let Err(text) = self.host.settle(elements, &devices) {
+            self.complain(text);
+        }
+        if let Err(text) = self.names.confirm() {
             self.complain(text);
         }
         self.mark();

@@ -2,8 +2,9 @@
 //! dies.
 //!
 //! The sockets stay open here, so that questions wait while one resolver follows another.
-//! What must hold: when a call returns, what it told is in force; a resolver that does not
-//! answer is replaced.
+//! What is told is confirmed, but not waited for one by one. What must hold: after
+//! [`Names::confirm`] all that was told is in force; a resolver that does not answer is
+//! replaced.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -39,7 +40,13 @@ struct Child {
     pidfd: OwnedFd,
     socket: OwnedFd,
     since: Instant,
+    /// How many messages it has not confirmed yet.
+    unheard: usize,
 }
+
+/// Most messages that are not confirmed: neither side's queue is ever full, so that neither
+/// waits for the other to read.
+const AHEAD: usize = 16;
 
 /// A resolver that ends sooner than this after its start is replaced only after this time.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -100,40 +107,50 @@ impl Names {
         for (socket, stream) in &listening.sockets {
             let (subnets, stream) = (listening.subnets.clone(), *stream);
             let say = Say::Listen { network: made.number, subnets, stream };
-            tell(self.child.as_ref(), &say, Some(socket.as_fd()));
+            tell(self.child.as_mut(), &say, Some(socket.as_fd()));
         }
         self.networks.insert(made.number, listening);
-        self.revive()
+        self.confirm()
     }
 
     /// No longer.
     pub fn deaf(&mut self, network: u32) {
         if self.networks.remove(&network).is_some() {
-            tell(self.child.as_ref(), &Say::Deaf { network }, None);
+            // Until then it has the sockets, and nobody else can have their addresses.
+            let told = tell(self.child.as_mut(), &Say::Deaf { network }, None);
+            if !(told && self.child.as_mut().is_some_and(Child::confirm)) {
+                self.end();
+            }
         }
         if self.networks.is_empty() {
             self.end();
         }
     }
 
-    /// Tells of a unit.
-    ///
-    /// # Errors
-    /// One sentence: there is no resolver.
-    pub fn unit(&mut self, ticket: Ticket, known: Known) -> Result<(), String> {
+    /// Tells of a unit. Who does not hear it is replaced when it is to be confirmed.
+    pub fn unit(&mut self, ticket: Ticket, known: Known) {
         let say = Say::Unit { ticket, known: known.clone() };
         self.units.insert(ticket, known);
-        if self.networks.is_empty() {
-            return Ok(());
-        }
-        if tell(self.child.as_ref(), &say, None) { Ok(()) } else { self.restart() }
+        tell(self.child.as_mut(), &say, None);
     }
 
     /// A unit has gone.
     pub fn gone(&mut self, ticket: Ticket) {
         if self.units.remove(&ticket).is_some() {
-            tell(self.child.as_ref(), &Say::Gone { ticket }, None);
+            tell(self.child.as_mut(), &Say::Gone { ticket }, None);
         }
+    }
+
+    /// Waits until all that was told is in force.
+    ///
+    /// # Errors
+    /// One sentence: there is no resolver.
+    pub fn confirm(&mut self) -> Result<(), String> {
+        let needless = self.networks.is_empty();
+        if needless || self.child.as_mut().is_some_and(Child::confirm) {
+            return Ok(());
+        }
+        self.restart()
     }
 
     /// Whether one is needed and there is none.
@@ -165,20 +182,20 @@ impl Names {
 
     fn restart(&mut self) -> Result<(), String> {
         self.end();
-        let child = start().map_err(|error| format!("cannot start the resolver: {error}"))?;
-        let child = Some(child);
+        let mut child = start().map_err(|error| format!("cannot start the resolver: {error}"))?;
         let mut heard = true;
         for (&network, listening) in &self.networks {
             for (socket, stream) in &listening.sockets {
                 let (subnets, stream) = (listening.subnets.clone(), *stream);
                 let say = Say::Listen { network, subnets, stream };
-                heard &= tell(child.as_ref(), &say, Some(socket.as_fd()));
+                heard &= tell(Some(&mut child), &say, Some(socket.as_fd()));
             }
         }
         for (&ticket, known) in &self.units {
-            heard &= tell(child.as_ref(), &Say::Unit { ticket, known: known.clone() }, None);
+            heard &= tell(Some(&mut child), &Say::Unit { ticket, known: known.clone() }, None);
         }
-        self.child = child;
+        heard &= child.confirm();
+        self.child = Some(child);
         if heard { Ok(()) } else { Err("the resolver does not answer".to_owned()) }
     }
 
@@ -204,14 +221,33 @@ fn start() -> io::Result<Child> {
             Err(_) => 1,
         }
     })?;
-    Ok(Child { pid: process.pid, pidfd: process.pidfd, socket: ours, since: Instant::now() })
+    let (pid, pidfd) = (process.pid, process.pidfd);
+    Ok(Child { pid, pidfd, socket: ours, since: Instant::now(), unheard: 0 })
 }
 
-/// Tells the resolver and waits until it has heard; false if it has not.
-fn tell(child: Option<&Child>, say: &Say, descriptor: Option<BorrowedFd<'_>>) -> bool {
+impl Child {
+    /// Waits until it has heard everything; false if it does not answer.
+    fn confirm(&mut self) -> bool {
+        let socket = self.socket.as_fd();
+        while self.unheard > 0 {
+            let heard = fd::readable_within(socket, PATIENCE).unwrap_or(false)
+                && matches!(wire::receive::<Heard>(socket), Ok(Received::Message(..)));
+            if !heard {
+                return false;
+            }
+            self.unheard = self.unheard.saturating_sub(1);
+        }
+        true
+    }
+}
+
+/// Tells the resolver; false if there is none that listens. What it does not hear makes it
+/// be replaced at the next [`Names::confirm`].
+fn tell(child: Option<&mut Child>, say: &Say, descriptor: Option<BorrowedFd<'_>>) -> bool {
     let Some(child) = child else { return false };
-    let socket = child.socket.as_fd();
-    wire::send(socket, say, descriptor).is_ok()
-        && fd::readable_within(socket, PATIENCE).unwrap_or(false)
-        && matches!(wire::receive::<Heard>(socket), Ok(Received::Message(..)))
+    if child.unheard >= AHEAD && !child.confirm() {
+        return false;
+    }
+    child.unheard = child.unheard.saturating_add(1);
+    wire::send(child.socket.as_fd(), say, descriptor).is_ok()
 }

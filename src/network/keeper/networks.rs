@@ -5,9 +5,10 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::Keeper;
+use crate::network::plan::element::Element;
 use crate::network::plan::leases::Leases;
 use crate::network::plan::names::Tag;
-use crate::network::plan::rules::{self, Element};
+use crate::network::plan::rules;
 use crate::network::plan::step::{self, Undo};
 use crate::network::plan::{Made, Part, subnets};
 use crate::unit::model::{self, Driver, Subnet};
@@ -166,11 +167,16 @@ impl Keeper {
     /// One sentence.
     pub(super) fn write_leases(&mut self, network: &str) -> Result<(), String> {
         let text = self.leases(network).encode();
+        if self.written.get(network) == Some(&text) {
+            return Ok(());
+        }
         let file = self.leases_file(network);
         let new = file.with_extension("new");
-        std::fs::write(&new, text)
+        std::fs::write(&new, &text)
             .and_then(|()| std::fs::rename(&new, &file))
-            .map_err(|error| format!("cannot write {}: {error}", file.display()))
+            .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+        self.written.insert(network.to_owned(), text);
+        Ok(())
     }
 }
 

@@ -8,8 +8,7 @@ use serde_json::{Value, json};
 use super::Keeper;
 use super::members::Member;
 use super::networks::Network;
-use crate::network::plan::Interface;
-use crate::network::plan::rules;
+use crate::network::plan::{Interface, element, rules};
 use crate::network::wire::{Report, Stage};
 use crate::unit::model::Driver;
 
@@ -55,7 +54,7 @@ impl Keeper {
         let subnets: Vec<String> = made.subnets.iter().map(|it| it.subnet.to_string()).collect();
         let gateways: Vec<String> = made.subnets.iter().map(|it| it.gateway.to_string()).collect();
         let rules: Vec<String> =
-            rules::change(&self.tag, "add", &elements).lines().map(str::to_owned).collect();
+            element::change(&self.tag, "add", &elements).lines().map(str::to_owned).collect();
         json!({
             "name": definition.name,
             "driver": driver,

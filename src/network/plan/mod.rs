@@ -1,7 +1,9 @@
 //! What is to be made, decided without touching anything: addresses ([`leases`],
-//! [`subnets`]), device names ([`names`]), the rules of the packet filter ([`rules`]), the
-//! steps ([`step`]) and the files that units see ([`files`]). Tests read the plans.
+//! [`subnets`]), device names ([`names`]), the rules of the packet filter ([`rules`]) and what
+//! their sets hold ([`element`]), the steps ([`step`]) and the files that units see
+//! ([`files`]). Tests read the plans.
 
+pub mod element;
 pub mod files;
 pub mod leases;
 pub mod names;

@@ -1,7 +1,7 @@
 //! The rules of the packet filter: one table of berth's for IP, one for bridges.
 //!
 //! The chains are always the same ([`chains`]); what changes with networks and units is
-//! what the sets and maps hold, [`Element`] by element. So a unit that comes or goes is one
+//! what the sets and maps hold, [`Element`] by element ([`super::element`]). So a unit that comes or goes is one
 //! small transaction, and no rule is ever looked for.
 //!
 //! What must hold: what is not berth's passes as if these tables were not there; a unit
@@ -11,45 +11,10 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use super::names::{Tag, link_local, mac_text};
+use super::element::Element;
+use super::names::{Tag, link_local};
 use super::{Interface, Made};
-use crate::unit::model::{Port, Protocol, Subnet};
-
-/// Something that a set or map holds.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Element {
-    /// A bridge of berth's.
-    Bridge(String),
-    /// One from which units get out.
-    Open(String),
-    /// One that others which say so reach.
-    Loose(String),
-    /// Units of one bridge reach each other, also where bridges are filtered as routers.
-    Same(String),
-    /// Whose addresses are a bridge's.
-    Own(String, Subnet),
-    /// Addresses that are masked on their way out.
-    Masked(Subnet),
-    /// Where the resolver answers: bridge and gateway.
-    Door(String, IpAddr),
-    /// The hardware address of a port's unit.
-    Mac(String, [u8; 6]),
-    /// An address of a port's unit.
-    From(String, IpAddr),
-    /// A published port.
-    Published {
-        /// Of which address of the host; of all when `None`.
-        address: Option<IpAddr>,
-        /// Of what.
-        protocol: Protocol,
-        /// Which.
-        port: u16,
-        /// Where it leads.
-        to: IpAddr,
-        /// To which port there.
-        inside: u16,
-    },
-}
+use crate::unit::model::{Port, Subnet};
 
 /// What a network needs.
 pub fn of_network(tag: &Tag, made: &Made) -> Vec<Element> {
@@ -114,61 +79,6 @@ pub fn of_ports(ports: &[Port], addresses: &[IpAddr]) -> Vec<Element> {
         }
     }
     all
-}
-
-impl Element {
-    /// The sets it is in: family, name, and itself as nft writes it.
-    fn places(&self) -> Vec<(&'static str, String, String)> {
-        let inet = |set: &str, text: String| vec![("inet", set.to_owned(), text)];
-        let family = |address: &IpAddr| if address.is_ipv4() { 4 } else { 6 };
-        match self {
-            Self::Bridge(bridge) => inet("bridges", format!("\"{bridge}\"")),
-            Self::Open(bridge) => inet("open", format!("\"{bridge}\"")),
-            Self::Loose(bridge) => inet("loose", format!("\"{bridge}\"")),
-            Self::Same(bridge) => inet("same", format!("\"{bridge}\" . \"{bridge}\"")),
-            Self::Door(bridge, gateway) => {
-                inet(&format!("doors{}", family(gateway)), format!("\"{bridge}\" . {gateway}"))
-            }
-            Self::Own(bridge, subnet) => {
-                let set = format!("own{}", family(&subnet.address));
-                inet(&set, format!("\"{bridge}\" . {subnet}"))
-            }
-            Self::Masked(subnet) => {
-                inet(&format!("masked{}", family(&subnet.address)), subnet.to_string())
-            }
-            Self::Mac(port, mac) => {
-                let text = format!("\"{port}\" . {}", mac_text(*mac));
-                vec![("bridge", "macs".to_owned(), text)]
-            }
-            Self::From(port, address) => {
-                let text = format!("\"{port}\" . {address}");
-                let mut all = vec![("bridge", format!("from{}", family(address)), text)];
-                if let IpAddr::V6(address) = address {
-                    // As the bytes of a neighbour advertisement.
-                    let target = format!("\"{port}\" . 0x{:032x}", u128::from(*address));
-                    all.push(("bridge", "told6".to_owned(), target));
-                }
-                all
-            }
-            Self::Published { address, protocol, port, to, inside } => {
-                let family = family(to);
-                let (set, key) = match address {
-                    Some(address) => (format!("at{family}"), format!("{address} . ")),
-                    None => (format!("any{family}"), String::new()),
-                };
-                inet(&set, format!("{key}{protocol} . {port} : {to} . {inside}"))
-            }
-        }
-    }
-}
-
-/// Adds elements, or takes them out.
-pub fn change(tag: &Tag, verb: &str, elements: &[Element]) -> String {
-    let mut text = String::new();
-    for (family, set, element) in elements.iter().flat_map(Element::places) {
-        let _ = writeln!(text, "{verb} element {family} {} {set} {{ {element} }}", tag.table());
-    }
-    text
 }
 
 /// Whether the host forwarded packets before berth made it do so.
@@ -327,6 +237,7 @@ table bridge @TABLE@ {
 
 #[cfg(test)]
 mod tests {
+    use super::super::element::change;
     use super::*;
 
     #[test]

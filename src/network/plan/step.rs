@@ -6,8 +6,9 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use super::element::Element;
 use super::names::{Tag, mac};
-use super::rules::{self, Element};
+use super::rules;
 use super::{Interface, Made};
 use crate::unit::model::Driver;
 

@@ -43,6 +43,9 @@ impl Hierarchy {
 pub struct Tree {
     unified: Option<Hierarchy>,
     legacy: Vec<Hierarchy>,
+    /// This process is in [`OWN_GROUP`], into which it has moved before it began again: what
+    /// counts as its own group is the one it was in before.
+    inside: bool,
 }
 
 impl Tree {
@@ -67,6 +70,13 @@ impl Tree {
             };
             let Some(own) = place(&mount, entry.path) else { continue };
             let path = PathBuf::from(entry.path);
+            let (own, path) = match (outside(&own), outside(&path)) {
+                (Some(own), Some(path)) => {
+                    tree.inside = true;
+                    (own, path)
+                }
+                _ => (own, path),
+            };
             if mount.kind == "cgroup2" {
                 tree.unified.get_or_insert(Hierarchy { controllers: Vec::new(), own, path });
             } else if !tree.legacy.iter().any(|known| known.own == own) {
@@ -120,13 +130,21 @@ impl Tree {
                 let enabled = limits::enable(above, &path, &path.join(OWN_GROUP));
                 root.controllers = enabled.controllers;
                 root.obstacle = enabled.obstacle;
-                root.moved_from = enabled.moved.then(|| above.to_owned());
+                let moved = enabled.moved || self.inside;
+                root.moved_from = moved.then(|| above.to_owned());
                 root.unified = Ok(path);
             }
             Err(error) => root.unified = Err(format!("cannot make {}: {error}", path.display())),
         }
         Ok(root)
     }
+}
+
+/// Where `…/berth-ID/-supervisor` is in.
+fn outside(path: &Path) -> Option<PathBuf> {
+    let root = path.parent().filter(|_| path.ends_with(OWN_GROUP))?;
+    let name = root.file_name()?.to_str()?;
+    name.starts_with("berth-").then(|| root.parent().map(Path::to_owned))?
 }
 
 pub(super) fn make_directory(path: &Path) -> io::Result<()> {
@@ -244,6 +262,9 @@ impl Root {
             .as_ref()
             .map_err(|why| Error::io("open", Path::new(why), io::ErrorKind::Unsupported.into()))?;
         group.set_directory(open_directory(&root.join(name))?, self.above.clone());
+        if group.was_divided() {
+            group.divide().map_err(|error| Error::io("open", root, error))?;
+        }
         for hierarchy in &self.legacy {
             let path = group.legacy_path(hierarchy);
             if path.is_dir() {
@@ -295,6 +316,28 @@ impl Root {
             group.set_directory(open_directory(&path)?, self.above.clone());
         }
         limits::apply(self, group, wanted, strict)
+    }
+
+    /// Lets a unit make groups of its own, with all controllers that there are.
+    ///
+    /// # Errors
+    /// As [`Self::create`].
+    pub fn delegate(&self, group: &mut Group, line: u32, strict: bool) -> Result<(), Error> {
+        let Some(path) = group.path() else {
+            let why = self.missing().unwrap_or("there is no group of version 2").to_owned();
+            if strict {
+                return Err(Error::Unenforceable { limit: "delegate", line, why });
+            }
+            group.unenforced.push(format!("delegate: {why}"));
+            return Ok(());
+        };
+        group.divide().map_err(|error| Error::io("divide", &path, error))?;
+        for controller in &self.controllers {
+            let file = path.join("cgroup.subtree_control");
+            super::write(&file, &format!("+{controller}"))
+                .map_err(|error| Error::io(&format!("write +{controller} to"), &file, error))?;
+        }
+        Ok(())
     }
 
     /// Removes the groups themselves, once those of the units are gone.
