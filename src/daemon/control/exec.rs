@@ -11,8 +11,8 @@ use std::sync::Arc;
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde::{Deserialize, Serialize};
 
-use super::Control;
 use super::relay::{self, Ends};
+use super::{Access, Control};
 use crate::container::{self, Channel, Program, SocketKind, Status, Stdio, Where};
 use crate::daemon::poller::{Source, Watched};
 use crate::daemon::{Daemon, Owner};
@@ -193,7 +193,7 @@ impl Daemon {
         );
         match started {
             Ok((helper, teller)) => {
-                self.helper_started(helper);
+                self.helper_started(helper, Access::Full);
                 let stage = Stage::Relaying(teller);
                 self.control.sessions.insert(number, Session { unit, pid, stage });
             }
