@@ -50,6 +50,8 @@ mod escape_user;
 mod express;
 #[path = "sandbox/failures.rs"]
 mod failures;
+#[path = "sandbox/fallbacks.rs"]
+mod fallbacks;
 #[path = "sandbox/host.rs"]
 mod host;
 #[path = "sandbox/init.rs"]
@@ -123,6 +125,7 @@ fn main() {
         init,
         ending,
         failures,
+        fallbacks,
         express,
         probes,
         system,
