@@ -17,5 +17,6 @@ mod boots;
 mod ends;
 mod failures;
 mod faults;
+mod inside;
 mod rescues;
 mod rig;

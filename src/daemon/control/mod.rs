@@ -15,6 +15,8 @@ mod history;
 mod relay;
 mod secrets;
 mod status;
+mod usage;
+mod volumes;
 
 use access::{Access, Door};
 pub use client::{Client, Phase};
@@ -77,6 +79,12 @@ pub struct Control {
     pub history: History,
     /// Forked helpers that own a connection, at most [`helper::MOST`].
     pub helpers: usize,
+    /// How many of them are for clients that are not root.
+    #[serde(default)]
+    pub other_helpers: usize,
+    /// Volumes that are being deleted, by the helper that does it.
+    #[serde(default)]
+    pub doomed_volumes: BTreeMap<i32, String>,
     /// Clients to be served once the machine has thought.
     served_next: BTreeSet<u64>,
     /// Whether descriptors are too few for all who come.
@@ -108,6 +116,8 @@ impl Control {
             jobs: HashMap::new(),
             history: History::default(),
             helpers: 0,
+            other_helpers: 0,
+            doomed_volumes: BTreeMap::new(),
             served_next: BTreeSet::new(),
             short: false,
             accept_again: None,
