@@ -18,6 +18,8 @@
 mod attempt;
 #[path = "sandbox/capabilities.rs"]
 mod capabilities;
+#[path = "sandbox/confined.rs"]
+mod confined;
 #[path = "sandbox/devices.rs"]
 mod devices;
 #[path = "sandbox/ending.rs"]
@@ -48,6 +50,8 @@ mod escape_user;
 mod express;
 #[path = "sandbox/failures.rs"]
 mod failures;
+#[path = "sandbox/fallbacks.rs"]
+mod fallbacks;
 #[path = "sandbox/host.rs"]
 mod host;
 #[path = "sandbox/init.rs"]
@@ -115,11 +119,13 @@ fn main() {
         escape_landlock,
         secrets,
         escape_secrets,
+        confined,
         limits,
         labels,
         init,
         ending,
         failures,
+        fallbacks,
         express,
         probes,
         system,

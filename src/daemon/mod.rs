@@ -15,6 +15,7 @@ mod control;
 mod effects;
 mod ending;
 mod first;
+mod guard;
 mod hooks;
 pub mod journal;
 mod ledger;

@@ -74,6 +74,10 @@ impl Daemon {
                     self.without_users(id, why);
                     continue;
                 }
+                Status::Lacks(what) => {
+                    self.lacks(id, what);
+                    continue;
+                }
                 Status::Executed => Progress::Executed,
                 Status::Failed(text) => Progress::Failed(text),
             };

@@ -20,7 +20,7 @@ use berth::unit::model::{At, Mount, Rootfs, Service, Unit, UserNamespace as Want
 use super::host::host_state;
 use super::machine::patience;
 pub use super::numbers::first_user;
-use super::numbers::{WITHOUT_USERS, user_namespace};
+use super::numbers::{LACKS, WITHOUT_USERS, user_namespace};
 pub use super::units::{service, unit};
 
 /// Longest time for anything that is waited for, in milliseconds.
@@ -269,6 +269,7 @@ impl<'a> Running<'a> {
         let own = !rig.host_users.get();
         let users = own.then(|| user_namespace(unit, rig.runs.get())).flatten();
         WITHOUT_USERS.set(None);
+        LACKS.take();
         let sockets = Vec::new();
         let mut running =
             Self { rig, plan, group, sandbox: None, main: None, sockets, output, users };
@@ -416,6 +417,7 @@ pub fn executed(
         match channel.read(plan) {
             Status::Pending | Status::HasNetwork => {}
             Status::WithoutUsers(why) => WITHOUT_USERS.set(Some(why)),
+            Status::Lacks(what) => LACKS.with_borrow_mut(|all| all.push(what)),
             Status::Executed => return Ok(()),
             Status::Failed(why) => return Err(why),
             Status::Socket(kind, fd) => sockets.push((kind, fd)),

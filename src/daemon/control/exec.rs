@@ -147,7 +147,8 @@ impl Daemon {
                 // Only who makes a unit's namespaces can send that.
                 Status::Socket(SocketKind::Notify | SocketKind::Syslog, _)
                 | Status::HasNetwork
-                | Status::WithoutUsers(_) => {}
+                | Status::WithoutUsers(_)
+                | Status::Lacks(_) => {}
                 Status::Executed => return self.relay(number),
                 Status::Failed(text) => return self.refuse_exec(number, &text),
             }

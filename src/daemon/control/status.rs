@@ -56,10 +56,12 @@ impl Daemon {
             run: view.run.map(|run| run.0),
             unenforced: live.map(|live| live.unenforced()).unwrap_or_default(),
             user_namespace: live.and_then(|live| self.ranges.text(id, live)),
-            no_user_namespace: live.and_then(|live| match &live.numbers {
-                Numbers::HostBecause(why) => Some(why.to_string()),
-                Numbers::Host | Numbers::Own => None,
-            }),
+            no_user_namespace: match live.map(|live| &live.numbers) {
+                Some(Numbers::HostBecause(why)) => Some(why.to_string()),
+                Some(Numbers::Host | Numbers::Own) => None,
+                // In backoff, or stopped: as it was.
+                None => self.ranges.why_without(id).map(str::to_owned),
+            },
             privileged: unit.service().map(|service| service.security.privileged),
         })
     }
