@@ -90,7 +90,7 @@ pub enum FromLogger {
         token: u64,
     },
     /// Something keeps a unit's output from being written; said once until it works
-    /// again. The data waits in the pipe. One sentence.
+    /// again. One sentence.
     Trouble {
         /// Whose output.
         unit: String,

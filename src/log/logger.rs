@@ -1,8 +1,9 @@
 //! The logger process: one thread, one epoll loop, thousands of streams.
 //!
 //! What must always hold: a stream that is ready gets one chunk a turn, so a flood slows
-//! its own writer only; a stream that cannot be written down now is left alone (its data
-//! waits in the pipe) and tried again, while all others go on; berth never waits for
+//! its own writer only; a stream that cannot be read now, or whose console is full, is left
+//! alone and tried again, while all others go on; one whose file cannot be written is read all
+//! the same (`outage`); berth never waits for
 //! the logger nor the logger for berth. It exits when berth has let go (or died) and
 //! the last pipe has ended.
 
@@ -32,11 +33,14 @@ const BERTH: u64 = FIRST_RESERVED_TOKEN;
 const CONSOLE_OUT: u64 = FIRST_RESERVED_TOKEN + 1;
 const CONSOLE_ERR: u64 = FIRST_RESERVED_TOKEN + 2;
 
-/// How long a stream that could not be written down is left alone.
+/// How long a stream that could not be read is left alone.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Most messages of berth's taken before the streams have their turn again.
 const MESSAGES_A_TURN: usize = 64;
+
+/// Most units whose files are tried again before the streams have their turn.
+const ATTEMPTS_A_TURN: usize = 64;
 
 /// Events asked of the kernel at once; it hands the rest out next time, in turn.
 const EVENTS_A_TURN: usize = 128;
@@ -116,8 +120,10 @@ impl Logger {
         let mut events = Vec::with_capacity(EVENTS_A_TURN);
         loop {
             self.finish_datagrams();
+            self.tell_outages();
             self.report();
             if self.is_done() {
+                self.pump.give_up();
                 return Ok(());
             }
             events.clear();
@@ -131,11 +137,23 @@ impl Logger {
                 }
             }
             self.retry_due();
+            for unit in self.pump.outages().due(ATTEMPTS_A_TURN) {
+                self.pump.retry(&unit);
+            }
+        }
+    }
+
+    /// Tells of files that cannot be written.
+    fn tell_outages(&mut self) {
+        for (unit, why) in self.pump.outages().begun() {
+            let unit = unit.to_string();
+            let text = format!("its output cannot be written, and what comes is lost: {why}");
+            self.outbox.push(FromLogger::Trouble { unit, text });
         }
     }
 
     /// Waits for something to do; when there is nothing for a while, with less memory.
-    fn wait(&self, events: &mut Vec<epoll::Event>) -> io::Result<()> {
+    fn wait(&mut self, events: &mut Vec<epoll::Event>) -> io::Result<()> {
         let rest = Timespec::try_from(memory::REST).unwrap_or_default();
         let retry = self.until_retry();
         let first = retry.filter(|retry| *retry < rest).unwrap_or(rest);
@@ -356,9 +374,9 @@ impl Logger {
         }
     }
 
-    /// The stream could not be written down: its data stays where it is for a while.
+    /// The stream could not be read: its data stays where it is for a while.
     fn put_off(&mut self, token: u64, error: &io::Error) {
-        self.trouble(token, format!("its output cannot be written and waits: {error}"));
+        self.trouble(token, format!("its output cannot be read and waits: {error}"));
         self.disarm(token);
         let now = Instant::now();
         self.retries.push_back((now.checked_add(RETRY).unwrap_or(now), token));
@@ -380,8 +398,9 @@ impl Logger {
         }
     }
 
-    fn until_retry(&self) -> Option<Timespec> {
-        let (at, _) = self.retries.front()?;
+    fn until_retry(&mut self) -> Option<Timespec> {
+        let stream = self.retries.front().map(|(at, _)| *at);
+        let at = stream.into_iter().chain(self.pump.outages().deadline()).min()?;
         // Rounded up, so that it is really due then.
         let left = at.saturating_duration_since(Instant::now());
         let slack = if left.is_zero() { Duration::ZERO } else { Duration::from_millis(1) };

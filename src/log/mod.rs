@@ -1,7 +1,8 @@
 //! Output of services: the logger process, the files' format, reading and following them.
 //!
-//! What must always hold: no byte leaves a service's pipe before it is in the file; the
-//! files of a unit never grow past `max-size` times `max-files`; a reader is never
+//! What must always hold: no byte leaves a service's pipe before it is in the file, unless
+//! that cannot be written: then it is held or counted as lost (`outage`), for no service waits
+//! for a full disk; the files of a unit never grow past `max-size` times `max-files`; a reader is never
 //! stopped by a damaged file, and never misses a line because of rotation unless it is
 //! slower than everything that is kept.
 //!
@@ -17,6 +18,7 @@ mod follow;
 mod join;
 pub mod logger;
 mod merge;
+mod outage;
 mod outbox;
 mod pump;
 pub mod read;

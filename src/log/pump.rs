@@ -2,15 +2,19 @@
 //! written is taken away in a second step, after berth was told.
 //!
 //! What must always hold: a turn that fails has taken nothing away and told nobody, so it
-//! can be tried again at any time, by this logger or by the next.
+//! can be tried again at any time, by this logger or by the next. That a file cannot be
+//! written is no failure of the turn: its output is taken into memory or dropped
+//! ([`Outages`]), because who writes must not have to wait.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::rc::Rc;
 
 use jiff::Timestamp;
 
 use super::console::Console;
+use super::outage::Outages;
 use super::record::{Header, MAX_RECORD, Stream, Tag};
 use super::source::{CHUNK, Intake, Line, Look, Parting, Source, syslog_text};
 use super::store::{OpenLog, Store};
@@ -58,6 +62,7 @@ pub struct Pump {
     intake: Intake,
     records: Vec<u8>,
     store: Store,
+    outages: Outages,
     out: Option<Console>,
     err: Option<Console>,
 }
@@ -70,6 +75,7 @@ impl Pump {
             intake: Intake::new()?,
             records: Vec::with_capacity(MAX_BATCH),
             store: Store::new(directory),
+            outages: Outages::default(),
             out: Console::new(io::stdout().as_fd()).ok(),
             err: Console::new(io::stderr().as_fd()).ok(),
         })
@@ -91,7 +97,7 @@ impl Pump {
     /// Lets a stream have its turn.
     ///
     /// # Errors
-    /// The output cannot be written down now; it waits where it is.
+    /// The output cannot be read now, or its console has failed; it waits where it is.
     pub fn turn(&mut self, source: &mut Source, settings: &model::Log) -> io::Result<Turn> {
         let look = match source.parting {
             Parting::After(0) => Look::End,
@@ -101,7 +107,7 @@ impl Pump {
             Look::Unreadable => return Ok(Turn::Unreadable),
             Look::Nothing if source.parting == Parting::Not => return Ok(Turn::Idle),
             Look::Nothing | Look::End => {
-                self.end_line(source, settings)?;
+                self.end_line(source, settings);
                 let matched = source.watch.as_mut().is_some_and(|watch| watch.finish());
                 return Ok(Turn::Ended { matched });
             }
@@ -114,7 +120,7 @@ impl Pump {
                 Ok(count) => count,
                 Err(output) => return Ok(Turn::Blocked(output)),
             },
-            LogDriver::File => self.write_file(source, settings, &mut continued)?,
+            LogDriver::File => self.write_down(source, settings, &mut continued),
         };
         let text = self.intake.bytes().get(..count).unwrap_or_default();
         let is_datagram = source.is_datagram();
@@ -136,6 +142,73 @@ impl Pump {
         self.intake.consume(source, count)?;
         source.took(count);
         Ok(())
+    }
+
+    /// What is not written because of the disk.
+    pub const fn outages(&mut self) -> &mut Outages {
+        &mut self.outages
+    }
+
+    /// Tries to end the outage of a unit; whether it has none now.
+    pub fn retry(&mut self, unit: &Rc<str>) -> bool {
+        let Some((records, settings)) = self.outages.records(unit) else { return true };
+        let result = self.store.open(unit).and_then(|log| {
+            if log.size() > 0 && room_in(log, &settings) < records.len() {
+                log.rotate(settings.max_files)?;
+            }
+            log.append(&records)
+        });
+        match &result {
+            Ok(()) => self.outages.over(unit),
+            Err(error) => {
+                self.store.close(unit);
+                self.outages.failed(unit, &settings, error);
+            }
+        }
+        result.is_ok()
+    }
+
+    /// Nobody will try again. What is lost by that is said where a person may see it.
+    pub fn give_up(&mut self) {
+        for unit in self.outages.units() {
+            self.retry(&unit);
+        }
+        for text in self.outages.give_up() {
+            self.say_aloud(text.as_bytes());
+        }
+    }
+
+    /// Writes output to its file, if that is possible; how much may be taken away.
+    fn write_down(
+        &mut self,
+        source: &mut Source,
+        settings: &model::Log,
+        continued: &mut Vec<u8>,
+    ) -> usize {
+        let unit = Rc::clone(&source.unit);
+        if !self.outages.has(&unit) || self.outages.is_due(&unit) && self.retry(&unit) {
+            match self.write_file(source, settings, continued) {
+                Ok(count) => return count,
+                Err(error) => self.outages.failed(&unit, settings, &error),
+            }
+        }
+        self.outages.keep(source, self.intake.bytes());
+        if source.stream == Stream::Supervisor {
+            // Nobody can read it in the log.
+            let text = self.intake.bytes().to_vec();
+            self.say_aloud(&text);
+        }
+        self.intake.bytes().len()
+    }
+
+    /// Lines of berth's own to its standard error, as far as that takes them.
+    fn say_aloud(&mut self, text: &[u8]) {
+        let Some(console) = &mut self.err else { return };
+        for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            let line = [b"berth: ", line, b"\n"].concat();
+            // There is nobody to tell that nobody can be told.
+            let _ = console.write(&line);
+        }
     }
 
     /// Copies raw output to where berth's own goes; how much, or which output is full.
@@ -223,26 +296,28 @@ impl Pump {
     }
 
     /// Ends the line of a stream that ended in the middle of one.
-    fn end_line(&mut self, source: &mut Source, settings: &model::Log) -> io::Result<()> {
+    fn end_line(&mut self, source: &Source, settings: &model::Log) {
         if settings.driver != LogDriver::File || source.is_datagram() {
-            return Ok(());
+            return;
         }
         // Only of what an earlier logger wrote nothing is known here.
         if source.line == Line::Closed || (source.line == Line::Unknown && !source.again) {
-            return Ok(());
+            return;
         }
-        let header = Header::new(Timestamp::now(), source.stream, source.run);
-        let mut record = Vec::new();
-        header.write(&mut record, Tag::Full, b"");
-        let result = self.store.open(&source.unit).and_then(|log| {
-            let last = || log.last_chunk(source.stream, source.run, MAX_RECORD);
-            let open = source.line == Line::Open || last()?.is_some_and(|last| last.open);
-            if open { log.append(&record) } else { Ok(()) }
-        });
-        if result.is_err() {
+        if !self.outages.has(&source.unit) {
+            let header = Header::new(Timestamp::now(), source.stream, source.run);
+            let mut record = Vec::new();
+            header.write(&mut record, Tag::Full, b"");
+            let result = self.store.open(&source.unit).and_then(|log| {
+                let last = || log.last_chunk(source.stream, source.run, MAX_RECORD);
+                let open = source.line == Line::Open || last()?.is_some_and(|last| last.open);
+                if open { log.append(&record) } else { Ok(()) }
+            });
+            let Err(error) = result else { return };
             self.store.close(&source.unit);
+            self.outages.failed(&source.unit, settings, &error);
         }
-        result
+        self.outages.end_line(source);
     }
 }
 
