@@ -41,6 +41,7 @@ mod real;
 mod reaping;
 mod restart;
 mod rig;
+mod runtimes;
 mod secrets;
 mod stopping;
 mod upgrade;
