@@ -23,6 +23,7 @@ mod capabilities;
 mod contained;
 mod control;
 mod daemons;
+mod delegate;
 mod exec;
 mod failing;
 mod groupless;
