@@ -4,7 +4,6 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -143,6 +142,7 @@ fn a_container_with_a_read_only_tree_of_control_groups() {
 }
 
 /// Process 1 of new namespaces, and its number.
+#[expect(clippy::zombie_processes, reason = "who asks for it waits for it")]
 fn process_1(arguments: &[&str]) -> (Child, Pid) {
     let mut command = Command::new("unshare");
     command.args(["--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "--ipc"]);
@@ -239,7 +239,7 @@ fn a_command_with_a_terminal() {
     drop(command);
     let nix::pty::OpenptyResult { master, slave } = terminal;
     drop(slave);
-    let mut master = fs::File::from(OwnedFd::from(master));
+    let mut master = fs::File::from(master);
     master.write_all(b"hello\n").unwrap();
     let mut shown = String::new();
     shows(&mut master, &mut shown, "<hello>");
