@@ -48,6 +48,8 @@ mod escape_user;
 mod express;
 #[path = "sandbox/failures.rs"]
 mod failures;
+#[path = "sandbox/fallbacks.rs"]
+mod fallbacks;
 #[path = "sandbox/host.rs"]
 mod host;
 #[path = "sandbox/init.rs"]
@@ -120,6 +122,7 @@ fn main() {
         init,
         ending,
         failures,
+        fallbacks,
         express,
         probes,
         system,

@@ -15,6 +15,7 @@ mod control;
 mod effects;
 mod ending;
 mod first;
+mod guard;
 mod hooks;
 pub mod journal;
 mod ledger;
@@ -106,6 +107,8 @@ enum Owner {
     Exec(u64),
     /// Owns a client's connection.
     Helper,
+    /// The same for a client that is not root.
+    OtherHelper,
     /// Writes down which units stay down.
     Stopped,
     /// Writes down which unit has which user numbers.

@@ -74,6 +74,10 @@ impl Daemon {
                     self.without_users(id, why);
                     continue;
                 }
+                Status::Lacks(what) => {
+                    self.lacks(id, what);
+                    continue;
+                }
                 Status::Executed => Progress::Executed,
                 Status::Failed(text) => Progress::Failed(text),
             };
@@ -190,8 +194,10 @@ impl Daemon {
             Some(Owner::Run(id, run, role)) => self.process_ended(id, run, role, pid, exit),
             Some(Owner::Logger) => self.logger_ended(),
             Some(Owner::Keeper) => self.keeper_ended(),
-            Some(Owner::Helper) => {
-                self.control.helpers = self.control.helpers.saturating_sub(1);
+            Some(Owner::Helper) => self.control.helper_ended(pid),
+            Some(Owner::OtherHelper) => {
+                self.control.other_helpers = self.control.other_helpers.saturating_sub(1);
+                self.control.helper_ended(pid);
             }
             Some(Owner::Ranges) => self.ranges_written(exit),
             Some(Owner::Stopped) => self.stopped_written(exit),

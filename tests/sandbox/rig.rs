@@ -21,7 +21,7 @@ use super::host::host_state;
 use super::machine::patience;
 pub use super::machine::wait_for;
 pub use super::numbers::first_user;
-use super::numbers::{WITHOUT_USERS, user_namespace};
+use super::numbers::{LACKS, WITHOUT_USERS, user_namespace};
 pub use super::units::{service, unit};
 
 pub type Test = (&'static str, fn());
@@ -274,6 +274,7 @@ impl<'a> Running<'a> {
         let own = !rig.host_users.get();
         let users = own.then(|| user_namespace(unit, rig.runs.get())).flatten();
         WITHOUT_USERS.set(None);
+        LACKS.take();
         let sockets = Vec::new();
         let mut running =
             Self { rig, plan, group, sandbox: None, main: None, sockets, output, users };
@@ -421,6 +422,7 @@ pub fn executed(
         match channel.read(plan) {
             Status::Pending | Status::HasNetwork => {}
             Status::WithoutUsers(why) => WITHOUT_USERS.set(Some(why)),
+            Status::Lacks(what) => LACKS.with_borrow_mut(|all| all.push(what)),
             Status::Executed => return Ok(()),
             Status::Failed(why) => return Err(why),
             Status::Socket(kind, fd) => sockets.push((kind, fd)),

@@ -140,7 +140,9 @@ impl Rig {
                 "ip link set lo up; until \"$@\"; code=$?; [ $code -ne 137 ]; do :; done; exit $code"
             }
         };
-        command.args(["sh", "-c", script, "sh"]).env("HERE", self.directory.path());
+        // What supervisors of one host tell each other is in /run.
+        let script = format!("mount -t tmpfs -o mode=755 rig /run; {script}");
+        command.args(["sh", "-c", &script, "sh"]).env("HERE", self.directory.path());
         command.arg(BERTH);
         let boots = matches!(mode, Mode::Boot | Mode::Revived);
         if boots {

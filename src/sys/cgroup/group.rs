@@ -143,6 +143,11 @@ impl Group {
         &self.unenforced
     }
 
+    /// Something else that was asked for and is not so.
+    pub fn lacks(&mut self, what: String) {
+        self.unenforced.push(what);
+    }
+
     /// SIGKILL to every process in it and below, also to frozen ones. Those made at the
     /// same time are hit too.
     ///
