@@ -122,7 +122,7 @@ def boot(tools, init):
         command += ["--put", f"{name}:{path}"]
     with open(os.path.join(directory, "errors"), "wb") as errors:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=errors, timeout=300, check=False)
+                              stderr=errors, timeout=900, check=False)
     console = done.stdout.decode(errors="replace")
     with open(report, encoding="utf-8", errors="replace") as file:
         said = file.read()
