@@ -6,11 +6,12 @@
 use std::fmt::Write as _;
 use std::fs::{self, Permissions};
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
-use crate::sys::memory;
+use crate::sys::{fd, memory};
 
 const SOCKET: &str = "/dev/log";
 
@@ -26,6 +27,9 @@ const FACILITIES: [&str; 24] = [
 
 const LEVELS: [&str; 8] = ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
 
+/// With nothing to do for so many milliseconds, memory is given back.
+const REST: i32 = 250;
+
 /// Prints what comes until it is ended, or fails.
 pub fn serve() -> Vec<String> {
     let failed = |error| vec![format!("cannot take messages at {SOCKET}: {error}")];
@@ -33,7 +37,6 @@ pub fn serve() -> Vec<String> {
         Ok(socket) => socket,
         Err(error) => return failed(error),
     };
-    memory::trim();
     match pass_on(&socket, &mut io::stdout().lock()) {
         Ok(never) => match never {},
         Err(error) => failed(error),
@@ -56,6 +59,9 @@ fn listen(path: &Path) -> io::Result<UnixDatagram> {
 fn pass_on(socket: &UnixDatagram, output: &mut impl Write) -> io::Result<std::convert::Infallible> {
     let mut message = [0; LONGEST];
     loop {
+        if !fd::readable_within(socket.as_fd(), REST)? {
+            memory::trim();
+        }
         let length = match socket.recv(&mut message) {
             Ok(length) => length,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
