@@ -94,7 +94,7 @@ fn executed(child: &mut Child, plan: &Plan) {
         fd::readable_within(child.status.as_fd(), -1).unwrap();
         match child.status.read(plan) {
             Status::Executed => return,
-            Status::WithoutUsers(why) | Status::Failed(why) => panic!("{why}"),
+            Status::WithoutUsers(why) | Status::Lacks(why) | Status::Failed(why) => panic!("{why}"),
             Status::Pending | Status::HasNetwork | Status::Socket(..) => {}
         }
     }

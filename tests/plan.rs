@@ -56,11 +56,13 @@ fn the_least_container() {
          sandbox  0 mount the host's filesystems read-only
          sandbox  0 make a new /proc
          sandbox  0 make a new /dev
+         sandbox  0 copy the host's /sys
          sandbox  0 make the unit's namespaces
          sandbox  0 make all mounts private
          sandbox  0 make a new /sys
          sandbox  0 change the root
          sandbox  0 mount /proc
+         sandbox  0 let every user listen on every port
          sandbox  0 mount /sys
          sandbox  0 mount /sys/fs/cgroup
          sandbox  0 fill /dev
@@ -213,11 +215,13 @@ fn a_tree_with_mounts() {
          sandbox  3 make an overlay of /srv/tree with its writes in /var/lib/berth/overlay/db
          sandbox  0 make a new /proc
          sandbox  0 make a new /dev
+         sandbox  0 copy the host's /sys
          sandbox  0 make the unit's namespaces
          sandbox  0 make all mounts private
          sandbox  0 make a new /sys
          sandbox  0 change the root
          sandbox  0 mount /proc
+         sandbox  0 let every user listen on every port
          sandbox 18 write 1024 to /proc/sys/net/core/somaxconn
          sandbox  0 mount /sys
          sandbox  0 mount /sys/fs/cgroup
@@ -281,6 +285,7 @@ fn some_namespaces_only() {
          outside  0 join the control groups of its limits
          sandbox  0 join the control groups of its limits
          sandbox  0 make the unit's namespaces
+         sandbox  0 let every user listen on every port
          sandbox  0 bring the loopback device up
          process  0 begin a session
          process  0 make a session keyring
@@ -329,13 +334,13 @@ fn the_sources_are_opened_before_and_attached_after_the_root_changes() {
         place(|op| matches!(op, Op::Fresh { kind: Fresh::Proc, .. })),
         place(|op| matches!(op, Op::Namespaces(_))),
         place(|op| matches!(op, Op::PrivateMounts)),
-        place(|op| matches!(op, Op::Fresh { kind: Fresh::Sys { writable: false }, .. })),
+        place(|op| matches!(op, Op::Fresh { kind: Fresh::Sys { writable: false, .. }, .. })),
         place(|op| matches!(op, Op::ChangeRoot)),
         place(|op| matches!(op, Op::Attach { .. })),
         place(|op| matches!(op, Op::ReadOnlyRoot)),
     ];
     assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{order:?}");
-    assert_eq!(plan.slots, 4);
+    assert_eq!(plan.slots, 5);
 }
 
 #[test]

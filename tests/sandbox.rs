@@ -18,6 +18,8 @@
 mod attempt;
 #[path = "sandbox/capabilities.rs"]
 mod capabilities;
+#[path = "sandbox/confined.rs"]
+mod confined;
 #[path = "sandbox/devices.rs"]
 mod devices;
 #[path = "sandbox/ending.rs"]
@@ -48,6 +50,8 @@ mod escape_user;
 mod express;
 #[path = "sandbox/failures.rs"]
 mod failures;
+#[path = "sandbox/fallbacks.rs"]
+mod fallbacks;
 #[path = "sandbox/host.rs"]
 mod host;
 #[path = "sandbox/init.rs"]
@@ -56,6 +60,8 @@ mod init;
 mod labels;
 #[path = "sandbox/limits.rs"]
 mod limits;
+#[path = "sandbox/machine.rs"]
+mod machine;
 #[path = "sandbox/mounts.rs"]
 mod mounts;
 #[path = "sandbox/namespaces.rs"]
@@ -83,37 +89,46 @@ mod tree;
 #[path = "sandbox/units.rs"]
 mod units;
 
+/// The tests of these modules, with the modules' names.
+macro_rules! tests_of {
+    ($($module:ident),* $(,)?) => {
+        &[$((stringify!($module), $module::TESTS)),*]
+    };
+}
+
 fn main() {
-    rig::main(&[
-        namespaces::TESTS,
-        tree::TESTS,
-        mounts::TESTS,
-        paths::TESTS,
-        process::TESTS,
-        capabilities::TESTS,
-        escape_capabilities::TESTS,
-        escape_user::TESTS,
-        escape_devices::TESTS,
-        escape_own::TESTS,
-        escape_paths::TESTS,
-        escape_processes::TESTS,
-        escape_rootfs::TESTS,
-        devices::TESTS,
-        privileged::TESTS,
-        seccomp::TESTS,
-        escape_seccomp::TESTS,
-        escape_control::TESTS,
-        escape_landlock::TESTS,
-        secrets::TESTS,
-        escape_secrets::TESTS,
-        limits::TESTS,
-        labels::TESTS,
-        init::TESTS,
-        ending::TESTS,
-        failures::TESTS,
-        express::TESTS,
-        probes::TESTS,
-        system::TESTS,
-        host::TESTS,
+    rig::main(tests_of![
+        namespaces,
+        tree,
+        mounts,
+        paths,
+        process,
+        capabilities,
+        escape_capabilities,
+        escape_user,
+        escape_devices,
+        escape_own,
+        escape_paths,
+        escape_processes,
+        escape_rootfs,
+        devices,
+        privileged,
+        seccomp,
+        escape_seccomp,
+        escape_control,
+        escape_landlock,
+        secrets,
+        escape_secrets,
+        confined,
+        limits,
+        labels,
+        init,
+        ending,
+        failures,
+        fallbacks,
+        express,
+        probes,
+        system,
+        host,
     ]);
 }

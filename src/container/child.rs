@@ -155,7 +155,8 @@ fn carry_out(
                 return carry_out(state, steps, place, channel);
             }
             let index = u16::try_from(index).unwrap_or(u16::MAX);
-            fail(channel, place(index), &failure);
+            let place = if state.was_asked(&step.op) { Place::Asked(index) } else { place(index) };
+            fail(channel, place, &failure);
         }
     }
 }

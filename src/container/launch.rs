@@ -369,7 +369,9 @@ fn start(
         made
     } else {
         let files = if ticket.is_some() { Files::Shared } else { Files::Copied };
-        match clone::clone3(flags, group.fd(), files) {
+        // Who joins a unit may do so when there are other groups below its own.
+        let is_visitor = inside.is_some() && !matches!(job, Job::Process(Program::Main));
+        match clone::clone3(flags, group.entry(is_visitor), files) {
             Ok(Side::Child) => child::run(&Task { host, plan, job, given, root, ticket }),
             Ok(Side::Parent(process)) => Ok(process),
             Err(error) => Err(error),
@@ -407,7 +409,7 @@ fn express(
         return None;
     }
     let script = express::script(host, plan, given, ticket?)?;
-    match nest.launch(script, group.fd()) {
+    match nest.launch(script, group.entry(false)) {
         // Not for us, see `clone::clone3`: by the long way it may do.
         Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => None,
         other => Some(other),

@@ -33,7 +33,7 @@ use crate::sys::cgroup::limits::{Limit, Wanted};
 use crate::sys::cgroup::{self, Group, Root};
 use crate::sys::landlock;
 use crate::unit::limits::DEFAULT_PIDS;
-use crate::unit::model::{At, Limits, Security, Service, Unit};
+use crate::unit::model::{At, Limits, Oom, Security, Service, Unit};
 
 /// Makes the control group of a unit, with its limits and the devices it may use.
 ///
@@ -49,12 +49,21 @@ pub fn group(root: &Root, unit: &Unit, name: &str) -> Result<Group, String> {
         0 => error.to_string(),
         line => format!("{error} at {}:{line}", unit.file),
     };
-    let rules = devices::rules(service)
-        .map_err(|At { value: why, line }| format!("{why} at {}:{line}", unit.file))?;
-    let mut group = root.create(name, &cgroup_limits(service), strict).map_err(describe)?;
-    if let Some(rules) = rules
-        && let Err(error) = root.allow_devices(&mut group, &rules, strict)
-    {
+    let at_line = |At { value: why, line }: At<String>| format!("{why} at {}:{line}", unit.file);
+    let rules = devices::rules(service).map_err(at_line)?;
+    let mut limits = cgroup_limits(service);
+    limits.extend(devices::io_limits(service).map_err(at_line)?);
+    let mut group = root.create(name, &limits, strict).map_err(describe)?;
+    let allowed = match rules {
+        Some(rules) => root.allow_devices(&mut group, &rules, strict),
+        None => Ok(()),
+    };
+    let delegate = service.limits.delegate.as_ref().filter(|at| at.value);
+    let delegated = allowed.and_then(|()| match delegate {
+        Some(at) => root.delegate(&mut group, at.line, strict),
+        None => Ok(()),
+    });
+    if let Err(error) = delegated {
         // Nobody is in it yet; the first error says more than one of this could.
         let _ = group.remove();
         return Err(describe(error));
@@ -108,6 +117,7 @@ pub fn cgroup_limits(service: &Service) -> Vec<Wanted<'_>> {
         row(limits.cpuset.as_ref(), |list| Limit::Cpuset(list)),
         pids,
         row(limits.io_weight.as_ref(), |&weight| Limit::IoWeight(weight)),
+        row(limits.oom.as_ref().filter(|at| at.value == Oom::KillUnit), |_| Limit::OomGroup),
     ];
     all.into_iter().flatten().collect()
 }

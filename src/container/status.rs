@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::express;
 use super::pad::Pad;
 use super::plan::Plan;
-use super::step::Datagram;
+use super::step::{Datagram, Op};
 use crate::sys::kept::Kept;
 use crate::sys::socket;
 use crate::unit::model::Filter;
@@ -38,6 +38,8 @@ pub enum Place {
     Process(u16),
     /// The unit's own `/dev/null`.
     Null,
+    /// One of `Plan::process`, with what `berthctl exec` asked for instead.
+    Asked(u16),
     /// The tiny init.
     Init,
     /// `Plan::filter`, or the init's.
@@ -58,6 +60,7 @@ impl Place {
             Self::Init => (5, 0),
             Self::Filter => (8, 0),
             Self::Execute(line) => (6, line),
+            Self::Asked(index) => (9, index),
         }
     }
 
@@ -72,6 +75,7 @@ impl Place {
             5 => Self::Init,
             8 => Self::Filter,
             6 => Self::Execute(index),
+            9 => Self::Asked(index),
             _ => return None,
         })
     }
@@ -197,6 +201,16 @@ pub fn send_without_users(channel: BorrowedFd<'_>, why: &str) -> io::Result<()> 
     socket::send(channel, &message, &[]).map(drop)
 }
 
+/// Child: this the unit does not get on this host, a text as those of limits.
+///
+/// # Errors
+/// As sendmsg(2).
+pub fn send_lack(channel: BorrowedFd<'_>, what: &str) -> io::Result<()> {
+    let mut message = vec![b'O'];
+    message.extend(what.as_bytes().iter().take(DETAIL_MAX));
+    socket::send(channel, &message, &[]).map(drop)
+}
+
 /// Child: its network namespace is there.
 ///
 /// # Errors
@@ -234,6 +248,8 @@ pub enum Status {
     HasNetwork,
     /// The unit goes on without a user namespace, and why; ask again.
     WithoutUsers(String),
+    /// Something that the unit does not get on this host; ask again.
+    Lacks(String),
     /// A socket came; ask again.
     Socket(SocketKind, OwnedFd),
 }
@@ -321,6 +337,10 @@ impl Channel {
                 let why = bytes.get(1..).unwrap_or_default();
                 Status::WithoutUsers(String::from_utf8_lossy(why).into_owned())
             }
+            (Some(b'O'), _) => {
+                let what = bytes.get(1..).unwrap_or_default();
+                Status::Lacks(String::from_utf8_lossy(what).into_owned())
+            }
             (Some(b'F'), _) => Status::Failed(explain(bytes, plan)),
             (Some(b'U'), _) => Status::Failed(explain_unusable(bytes, plan)),
             _ => Status::Failed("the status channel brought nonsense".to_owned()),
@@ -361,6 +381,14 @@ fn describe(place: Place, plan: &Plan) -> (String, u32) {
         Place::Enter => ("enter the unit's namespaces".to_owned(), 0),
         Place::Sandbox(index) => step(&plan.sandbox, index),
         Place::Process(index) => step(&plan.process, index),
+        Place::Asked(index) => {
+            let op = plan.process.get(usize::from(index)).map(|step| &step.op);
+            let what = match op {
+                Some(Op::User(_)) => "become the user that was asked for",
+                _ => "enter the working directory that was asked for",
+            };
+            (what.to_owned(), 0)
+        }
         Place::Null => ("open /dev/null".to_owned(), 0),
         Place::Init => ("execute the init".to_owned(), 0),
         Place::Filter => plan.filter.as_ref().map_or_else(nothing, |at| {

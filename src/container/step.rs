@@ -16,6 +16,9 @@ pub struct Step {
     pub line: u32,
 }
 
+/// The first port that takes no capability, below `/proc/sys`.
+pub const UNPRIVILEGED_PORTS: &str = "net/ipv4/ip_unprivileged_port_start";
+
 /// Where the writes of an overlay go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Upper {
@@ -53,6 +56,8 @@ pub enum Fresh {
     Sys {
         /// Whether it is not read-only.
         writable: bool,
+        /// Where a copy of the host's may be, for want of an own one.
+        hosts: Option<usize>,
     },
     /// A tmpfs with device nodes.
     Devices,
@@ -135,6 +140,11 @@ pub enum Op {
         slot: usize,
         /// Which.
         kind: Fresh,
+    },
+    /// A copy of the host's `/sys`, if the unit may be refused one of its own.
+    SpareSys {
+        /// Where it is kept.
+        slot: usize,
     },
     /// Open a host path or volume.
     Open {
@@ -240,6 +250,8 @@ pub enum Op {
         /// Absolute path inside.
         target: String,
     },
+    /// In a network of its own no port is for root alone.
+    UnprivilegedPorts,
     /// A setting of one of the unit's namespaces.
     Sysctl {
         /// Below `/proc/sys`.
@@ -354,6 +366,7 @@ impl fmt::Display for Op {
             Self::Open { source, target, .. } | Self::Attach { source, target, .. } => {
                 mount(f, source, target)
             }
+            Self::SpareSys { .. } => write!(f, "copy the host's /sys"),
             Self::SecretsMemory { .. } => write!(f, "make the memory for its secrets"),
             Self::Secret { wanted, .. } => write!(f, "give it the secret {}", wanted.secret),
             Self::Secrets { .. } => write!(f, "mount its secrets on {DIRECTORY}"),
@@ -375,6 +388,7 @@ impl fmt::Display for Op {
             Self::Dev { .. } => write!(f, "fill /dev"),
             Self::OpenDevice { path, .. } => write!(f, "open the device {path}"),
             Self::Device { target, .. } => write!(f, "make the device node {target}"),
+            Self::UnprivilegedPorts => write!(f, "let every user listen on every port"),
             Self::Sysctl { path, value } => write!(f, "write {value} to /proc/sys/{path}"),
             Self::Terminals => write!(f, "give a terminal a /dev/pts of its own"),
             Self::Tmpfs { target, .. } => write!(f, "mount a tmpfs on {target}"),

@@ -62,6 +62,11 @@ impl<'a> Users<'a> {
         self.namespace.fd.as_fd()
     }
 
+    /// The user and the group on the host whose root inside is.
+    pub fn owner(self) -> (u32, u32) {
+        (self.namespace.uid, self.namespace.gid)
+    }
+
     /// What every process needs to know.
     pub(super) fn root(self) -> Root {
         let UserNamespace { uid, gid, .. } = *self.namespace;

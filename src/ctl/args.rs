@@ -1,6 +1,7 @@
 //! The command line: one verb, its flags, its operands.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -23,6 +24,27 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub verb: Verb,
+}
+
+/// Reads the command line. If there is nothing to do (or help was asked for), it has been
+/// said, and this is the exit code.
+///
+/// # Errors
+/// That code.
+pub fn parse() -> Result<Cli, u8> {
+    Cli::try_parse().map_err(|error| {
+        if error.use_stderr()
+            && error.kind() != clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+        {
+            // Every failure begins in the same way, and says what it is about.
+            let text = error.to_string();
+            super::failure::complain(text.strip_prefix("error: ").unwrap_or(&text).trim_end());
+            return 2;
+        }
+        // That nobody can be told anything is all there is to say.
+        let _ = error.print();
+        u8::try_from(error.exit_code()).unwrap_or(2)
+    })
 }
 
 /// What to do.
@@ -165,6 +187,67 @@ pub enum Verb {
         #[arg(long)]
         reverse: bool,
     },
+    /// Print the graph of dependencies: `graph | dot -Tpng`, or a picture made here
+    Graph {
+        /// What to print
+        #[arg(long, value_name = "FORMAT", default_value = "dot")]
+        format: GraphFormat,
+        /// In a picture, draw also what follows from other dependencies
+        #[arg(long)]
+        all: bool,
+        /// These units and what they depend on; all if none is given
+        #[arg(value_name = "UNIT")]
+        units: Vec<String>,
+    },
+    /// Show how long units took to start, the slowest first
+    Blame {
+        /// Print a JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what a start waited for, as a tree
+    CriticalChain {
+        /// Units; the target that was booted if none is given
+        #[arg(value_name = "UNIT")]
+        units: Vec<String>,
+        /// Show also what was ready at most so long before the last
+        #[arg(long, value_name = "DURATION", default_value = "0s",
+              value_parser = super::time::parse_duration)]
+        fuzz: Duration,
+        /// Print a JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Draw the start of all units as a timeline: `plot > boot.svg`
+    Plot,
+    /// Show what units use, again and again; q quits
+    Top {
+        /// What is on top
+        #[arg(short, long, value_name = "FIELD", default_value = "cpu")]
+        sort: super::stats::Sort,
+        /// Between two looks
+        #[arg(short, long, value_name = "DURATION", default_value = "2s",
+              value_parser = super::time::parse_interval)]
+        interval: Duration,
+        /// Units; all that run if none is given
+        #[arg(value_name = "UNIT")]
+        units: Vec<String>,
+    },
+    /// Show once what units use: processor, memory, processes, disk
+    Stats {
+        /// Print a JSON array
+        #[arg(long)]
+        json: bool,
+        /// Units; all that run if none is given
+        #[arg(value_name = "UNIT")]
+        units: Vec<String>,
+    },
+    /// Volumes: which there are, delete them
+    Volume {
+        /// What to do
+        #[command(subcommand)]
+        verb: VolumeVerb,
+    },
     /// Show networks: who is in them, with which addresses, names and ports
     Network {
         /// What of them
@@ -217,6 +300,38 @@ pub enum NetworkVerb {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// What to do with volumes.
+#[derive(Debug, Subcommand)]
+pub enum VolumeVerb {
+    /// Show where each volume is, how large, and who uses it
+    Ls {
+        /// Print a JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Delete volumes with all that is in them; units that use one must be stopped
+    Rm {
+        /// Volumes
+        #[arg(value_name = "VOLUME", required = true)]
+        volumes: Vec<String>,
+    },
+    /// Delete all volumes that no unit file names any more
+    Prune {
+        /// Only print them
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+/// How to print a graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GraphFormat {
+    /// Text for Graphviz
+    Dot,
+    /// A picture
+    Svg,
 }
 
 /// What to do with secrets.

@@ -4,7 +4,7 @@
 //! [`Failure`]; every read has a deadline unless waiting is the point of the call.
 
 use std::io::{Read as _, Write as _};
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -123,6 +123,33 @@ impl Client {
             }
             limit = patience.next;
         }
+    }
+
+    /// A call that has replies until the connection is closed: see [`Self::next_reply`].
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub fn begin<M: Method>(&mut self, parameters: &M) -> Result<(), Failure> {
+        self.send(parameters, Mode::More)
+    }
+
+    /// The next reply of the call that was begun, which comes within this time.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub fn next_reply<M: Method>(&mut self, limit: Duration) -> Result<M::Reply, Failure> {
+        let patience = Patience::at_most(limit);
+        self.reply::<M>(&patience, Some(limit)).map(|reply| reply.parameters)
+    }
+
+    /// Whether more was read than was looked at.
+    pub fn has_more(&self) -> bool {
+        self.inbox.end().is_err()
+    }
+
+    /// To wait for a reply beside other things.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
     }
 
     /// A call after which the connection speaks something else: returns it, and what was

@@ -14,7 +14,7 @@ _berthctl_with_units() {
     local word verb=""
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
         case "$word" in
-            status|start|stop|restart|reload|reset|kill|freeze|thaw|logs|exec|show|audit|deps)
+            status|start|stop|restart|reload|reset|kill|freeze|thaw|logs|exec|show|audit|deps|graph|critical-chain|top|stats)
                 verb="$word"; break ;;
         esac
     done

@@ -16,8 +16,8 @@ use crate::protocol::types::{Dependency, DependencyKind};
 ///
 /// # Errors
 /// See [`Failure`].
-pub fn run(context: &mut Context, unit: String, reverse: bool) -> Result<(), Failure> {
-    let call = Deps { unit, reverse };
+pub fn run(context: &mut Context, unit: &str, reverse: bool) -> Result<(), Failure> {
+    let call = Deps { unit: Some(unit.to_owned()), reverse };
     let mut branches: BTreeMap<String, Vec<Dependency>> = BTreeMap::new();
     context.connect()?.stream(&call, &Patience::at_most(ANSWER), |page| {
         for dependency in page.dependencies {
@@ -26,10 +26,10 @@ pub fn run(context: &mut Context, unit: String, reverse: bool) -> Result<(), Fai
         }
         Ok(())
     })?;
-    context.say(&context.style.paint(Color::Bold, &render::line(&call.unit)))?;
+    context.say(&context.style.paint(Color::Bold, &render::line(unit)))?;
     // A stack of our own: a chain of a hundred thousand units is no reason to overflow.
-    let mut shown = HashSet::from([call.unit.clone()]);
-    let mut stack = push(&branches, &call.unit, "");
+    let mut shown = HashSet::from([unit.to_owned()]);
+    let mut stack = push(&branches, unit, "");
     while let Some(node) = stack.pop() {
         let name = if reverse { &node.edge.unit } else { &node.edge.on };
         let again = opens(node.edge.kind) && branches.contains_key(name) && shown.contains(name);

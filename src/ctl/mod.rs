@@ -8,6 +8,7 @@
 pub mod apply;
 pub mod args;
 pub mod audit;
+pub mod boot;
 pub mod check;
 pub mod client;
 pub mod completions;
@@ -15,6 +16,7 @@ pub mod deps;
 pub mod events;
 pub mod exec;
 pub mod failure;
+pub mod graph;
 pub mod jobs;
 pub mod list;
 pub mod logs;
@@ -24,16 +26,20 @@ pub mod secret;
 pub mod show;
 pub mod shutdown;
 pub mod signal;
+pub mod stats;
 pub mod status;
+pub mod svg;
 pub mod terminal;
 pub mod time;
+pub mod top;
 pub mod upgrade;
 pub mod version;
+pub mod volume;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use args::{Cli, SecretVerb, Verb};
+use args::{Cli, SecretVerb, Verb, VolumeVerb};
 use failure::Failure;
 use render::Style;
 
@@ -138,7 +144,16 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
         Verb::Apply { dry_run, paths } => apply::run(context, &paths, dry_run),
         Verb::Show { unit, json } => show::run(context, unit, json),
         Verb::Audit { unit, json } => audit::run(context, unit.as_deref(), json),
-        Verb::Deps { unit, reverse } => deps::run(context, unit, reverse),
+        Verb::Deps { unit, reverse } => deps::run(context, &unit, reverse),
+        Verb::Graph { format, all, units } => graph::run(context, format, all, &units),
+        Verb::Blame { json } => boot::blame::run(context, json),
+        Verb::CriticalChain { units, fuzz, json } => {
+            boot::chain::run(context, units, time::micros(fuzz), json)
+        }
+        Verb::Plot => boot::plot::run(context),
+        Verb::Top { sort, interval, units } => top::run(context, units, sort, interval),
+        Verb::Stats { json, units } => stats::run(context, &units, json),
+        Verb::Volume { verb } => volume::run(context, verb),
         Verb::Network { verb } => network::run(context, verb),
         Verb::Secret { verb } => secret::run(context, verb),
         Verb::Shutdown { how } => shutdown::run(context, how),
@@ -176,6 +191,21 @@ fn doing(verb: &Verb) -> String {
         Verb::Audit { unit: Some(unit), .. } => format!("audit {unit}"),
         Verb::Audit { unit: None, .. } => "audit the units".to_owned(),
         Verb::Deps { unit, .. } => format!("show the dependencies of {unit}"),
+        Verb::Graph { units, .. } => of("show the graph", units),
+        Verb::Blame { .. } => "show what took long to start".to_owned(),
+        Verb::CriticalChain { units, .. } => of("show the critical chain", units),
+        Verb::Plot => "draw the start".to_owned(),
+        Verb::Top { units, .. } | Verb::Stats { units, .. } if units.is_empty() => {
+            "show what units use".to_owned()
+        }
+        Verb::Top { units, .. } | Verb::Stats { units, .. } => {
+            format!("show what {} uses", units.join(", "))
+        }
+        Verb::Volume { verb } => match verb {
+            VolumeVerb::Ls { .. } => "list the volumes".to_owned(),
+            VolumeVerb::Rm { volumes } => these("delete the volume", volumes),
+            VolumeVerb::Prune { .. } => "delete unused volumes".to_owned(),
+        },
         Verb::Network { verb: args::NetworkVerb::Ls { .. } } => "list the networks".to_owned(),
         Verb::Network { verb: args::NetworkVerb::Show { name, .. } } => {
             format!("show the network {name}")

@@ -70,6 +70,12 @@ fn name(unit: &UnitStatus) -> (String, Color) {
     }
 }
 
+fn oom_kills(unit: &UnitStatus) -> String {
+    let last =
+        unit.oom_victim.as_ref().map_or_else(String::new, |who| format!(", the last: {who}"));
+    format!("{}{last}", unit.oom_kills)
+}
+
 fn ready(unit: &UnitStatus) -> (String, Color) {
     let ready = if unit.ready { "yes" } else { "no" };
     match unit.health {
@@ -127,9 +133,12 @@ fn facts(unit: &UnitStatus) -> Vec<(&'static str, (String, Color))> {
     add("last exit", unit.exit.map(render::exit));
     add("result", unit.result.clone());
     add("memory", unit.memory.map(render::size));
+    add("oom kills", (unit.oom_kills > 0).then(|| oom_kills(unit)));
     add("cgroup", unit.cgroup.clone());
     add("ports", unit.ports.as_ref().map(|ports| ports.join(" ")));
-    add("users", unit.user_namespace.as_ref().map(|map| format!("{map} (inside:host:count)")));
+    if let Some(map) = &unit.user_namespace {
+        facts.push(("users", users(map)));
+    }
     if let Some(why) = &unit.no_user_namespace {
         facts.push(("users", (format!("the host's: {why}"), Color::Yellow)));
     }
@@ -141,6 +150,15 @@ fn facts(unit: &UnitStatus) -> Vec<(&'static str, (String, Color))> {
         facts.push(("not applied", (limits, Color::Yellow)));
     }
     facts
+}
+
+/// Whose numbers they are on the host, with a mark if root is among them.
+fn users(map: &str) -> (String, Color) {
+    let has_root = map.split(' ').any(|range| range.split(':').nth(1) == Some("0"));
+    if has_root {
+        return (format!("{map} (inside:host:count), root of the host among them"), Color::Yellow);
+    }
+    (format!("{map} (inside:host:count)"), Color::Plain)
 }
 
 /// The unit's last output. That there is none to be had is said, and no failure.

@@ -37,6 +37,33 @@ fn since(text: &str, now: &Zoned) -> Option<Timestamp> {
     local.to_zoned(now.time_zone().clone()).ok().map(|zoned| zoned.timestamp())
 }
 
+/// A length of time: `500ms`, `2s`, `1min 30s`.
+///
+/// # Errors
+/// What to write instead.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|_| format!("{text} is no length of time: write 500ms, 2s or 1min"))
+}
+
+/// The same, for how often something is looked at: 100ms to 1h.
+///
+/// # Errors
+/// What to write instead.
+pub fn parse_interval(text: &str) -> Result<Duration, String> {
+    let interval = parse_duration(text)?;
+    if (Duration::from_millis(100)..=Duration::from_secs(3600)).contains(&interval) {
+        Ok(interval)
+    } else {
+        Err(format!("{text} is too short or too long: write 100ms to 1h"))
+    }
+}
+
+/// A length of time in microseconds.
+pub fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
 /// A time of the wire as local time: `2026-01-31 14:30:00.123`. What is no time is
 /// returned as it is.
 pub fn local(text: &str) -> String {

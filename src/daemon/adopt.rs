@@ -27,7 +27,7 @@ use super::recovery::Beginning;
 use crate::log::record::Stream;
 use crate::supervisor::request::{Found, Request, Wish};
 use crate::supervisor::view::StateName;
-use crate::supervisor::{Run, UnitId};
+use crate::supervisor::{Run, Timeline, UnitId};
 use crate::sys::cgroup::{self, Root, Tree};
 use crate::sys::{fd, pidfd};
 use crate::unit::model::Service;
@@ -53,7 +53,7 @@ pub struct Survivor {
 #[derive(Debug, Default)]
 pub struct Estate {
     survivors: Vec<Survivor>,
-    done: BTreeMap<String, u64>,
+    done: BTreeMap<String, (u64, Timeline)>,
     /// Who was down, and stays so if this is still the same process.
     pub down: BTreeSet<String>,
     last_run: u64,
@@ -205,7 +205,8 @@ impl Daemon {
             StateName::Running => self.entry(id).map(|entry| Line::Up(Box::new(entry))),
             StateName::Done if oneshot => {
                 let definition = fingerprint(unit);
-                Some(Line::Done { unit: unit.name.clone(), definition })
+                let timeline = self.absolute_timeline(id);
+                Some(Line::Done { unit: unit.name.clone(), definition, timeline })
             }
             StateName::Inactive | StateName::Stopping | StateName::Failed if oneshot => {
                 Some(Line::Undone(unit.name.clone()))
@@ -270,14 +271,27 @@ impl Daemon {
             numbers: live.numbers.clone(),
             maps: self.ranges.maps(id, live),
             network: live.network.clone(),
+            timeline: self.absolute_timeline(id),
         })
+    }
+
+    /// A unit's starts on a clock that does not end with this supervisor.
+    fn absolute_timeline(&self, id: UnitId) -> Timeline {
+        let timeline = self.machine.timeline(id).cloned().unwrap_or_default();
+        timeline.moved(self.clock.origin())
+    }
+
+    /// What the killed supervisor has seen of a unit's starts, on this one's clock. Taking it
+    /// over is none of them.
+    fn recall(&mut self, id: UnitId, timeline: Timeline) {
+        self.machine.recall(id, timeline.moved(self.clock.origin().saturating_neg()));
     }
 
     /// The units are known: those that an earlier supervisor has left up are this one's.
     pub(super) fn take_over(&mut self) {
         let Estate { survivors, done, last_run, .. } = std::mem::take(&mut self.estate);
         self.machine.skip_runs(Run(last_run));
-        for (name, definition) in done {
+        for (name, (definition, timeline)) in done {
             let id = self.machine.find(&name);
             let same = |id: &UnitId| {
                 let unit = self.machine.unit(*id);
@@ -287,6 +301,7 @@ impl Daemon {
             };
             if let Some(unit) = id.filter(same) {
                 self.wish(Request { job: None, wish: Wish::Adopt { unit, found: Found::Done } });
+                self.recall(unit, timeline);
             }
         }
         let mut again = Vec::new();
@@ -364,6 +379,7 @@ impl Daemon {
             .map_err(|error| format!("its main process cannot be watched: {error}"))?;
         let found = Found::Up { run, restarts: entry.restarts };
         self.wish(Request { job: None, wish: Wish::Adopt { unit: id, found } });
+        self.recall(id, entry.timeline);
         self.complain(id, &format!("taken over, process {} still runs", entry.main.pid));
         Ok(id)
     }

@@ -100,6 +100,7 @@ pub(super) fn start(
     troubles: Vec<String>,
     record: Option<Record>,
 ) -> Result<Daemon, Fatal> {
+    let begun = clock.now();
     // What is said when it cannot be executed: the name is only needed for an upgrade.
     let named = std::env::args_os().next().map(PathBuf::from).filter(|name| name.is_absolute());
     let own_path = named.or_else(|| std::env::current_exe().ok()).unwrap_or_default();
@@ -153,6 +154,7 @@ pub(super) fn start(
         units: record.as_ref().map(|record| record.units.clone()).unwrap_or_default(),
         stopped,
         ranges,
+        kills: super::short::Kills::default(),
         children: false,
         rest: None,
         program: own_path,
@@ -173,7 +175,7 @@ pub(super) fn start(
     if let Some(why) = daemon.claim.root.missing().map(str::to_owned) {
         daemon.journal.say(&format!("no control groups here, limits are not enforced: {why}"));
     }
-    daemon.start_console();
+    daemon.start_console(begun);
     let sources = daemon.options.sources.clone();
     daemon.start_reader(sources, Purpose::Boot).map_err(Fatal)?;
     Ok(daemon)
@@ -321,8 +323,8 @@ impl Daemon {
         (!services).then(|| "there is no service in the unit directories".to_owned())
     }
 
-    fn start_console(&mut self) {
-        let since = self.clock.wall(crate::supervisor::Time::default());
+    fn start_console(&mut self, begun: crate::supervisor::Time) {
+        let since = self.clock.wall(begun);
         let Options { place, debug, silent, quiet, .. } = self.options;
         let what = match place {
             _ if debug || (self.options.is_up() && !quiet) => Show::All,

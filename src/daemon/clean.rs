@@ -34,6 +34,8 @@ impl Daemon {
         if live.cleaning.is_some() {
             return;
         }
+        self.look_for_kills(id, run);
+        let Some(live) = self.lives.get_mut(&id) else { return };
         live.cleaning = Some(Cleaning { since: now, retry: now, complained: false, events: None });
         live.output = None;
         // Probes are not in the cgroup.
@@ -80,10 +82,22 @@ impl Daemon {
     fn cleaned(&mut self, id: UnitId, run: Run) {
         self.cleaning.remove(&id);
         let Some(live) = self.lives.remove(&id) else { return };
-        let Live { cleaning, notify, ready_pipe, foreign_main, streams, hooks, unit, .. } = *live;
+        let Live {
+            cleaning,
+            memory_events,
+            notify,
+            ready_pipe,
+            foreign_main,
+            streams,
+            hooks,
+            unit,
+            ..
+        } = *live;
         let events = cleaning.and_then(|cleaning| cleaning.events);
         let foreign_main = foreign_main.map(|foreign| foreign.watched);
-        for watched in [events, notify, ready_pipe, foreign_main].into_iter().flatten() {
+        for watched in
+            [events, memory_events, notify, ready_pipe, foreign_main].into_iter().flatten()
+        {
             self.poller.close(watched);
         }
         for (_, process) in hooks {

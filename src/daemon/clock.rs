@@ -25,6 +25,11 @@ impl Clock {
         Time(monotonic().saturating_sub(self.origin))
     }
 
+    /// Microseconds from the beginning of the kernel's clock to the machine's zero.
+    pub fn origin(&self) -> i64 {
+        i64::try_from(self.origin.as_micros()).unwrap_or(i64::MAX)
+    }
+
     /// Wall time of a moment of the machine's, as the wall clock counts it today: a clock
     /// that was set in between moves past moments with it.
     pub fn wall(&self, moment: Time) -> Timestamp {

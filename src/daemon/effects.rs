@@ -56,13 +56,20 @@ impl Daemon {
     fn try_prepare(&mut self, id: UnitId, run: Run) -> Result<bool, String> {
         let unit = self.machine.unit(id).cloned().ok_or("the unit has gone")?;
         let service = unit.service().ok_or("a target has nothing to run")?;
+        self.volume_is_there(service)?;
         let numbers = self.number_users(id)?;
         let group = container::group(&self.claim.root, &unit, &unit.name)?;
         let mut live = Live::new(run, unit.clone(), group);
         live.numbers = numbers;
+        if let Some((uid, gid)) = self.ranges.users(id, &live).map(container::Users::owner) {
+            live.group
+                .give_to(uid, gid)
+                .map_err(|error| format!("cannot give it its control group: {error}"))?;
+        }
         let prepared = self.open_output(&mut live, service, id);
         self.lives.insert(id, Box::new(live));
         prepared?;
+        self.watch_memory(id, run);
         if self.ask_for_networks(id, run, &unit) {
             return Ok(true);
         }
@@ -304,6 +311,7 @@ impl Daemon {
 
     fn removed(&mut self, id: UnitId, name: &str) {
         self.ranges.forget(id);
+        self.kills.forget(id);
         self.journal.say(&format!("{name}: removed"));
     }
 

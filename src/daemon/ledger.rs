@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::live::Numbers;
 use super::network::Attachment;
 use crate::log::record::Stream;
+use crate::supervisor::Timeline;
 use crate::unit::model::{IdMaps, Unit};
 
 /// Most of a ledger that is read; a thousand units take a quarter of a megabyte.
@@ -76,6 +77,9 @@ pub struct Entry {
     pub maps: Option<IdMaps>,
     /// What it has of networks.
     pub network: Option<Box<Attachment>>,
+    /// Its starts, on the kernel's monotonic clock.
+    #[serde(default)]
+    pub timeline: Timeline,
 }
 
 /// One line.
@@ -90,6 +94,9 @@ pub enum Line {
         unit: String,
         /// See [`fingerprint`].
         definition: u64,
+        /// Its starts, on the kernel's monotonic clock.
+        #[serde(default)]
+        timeline: Timeline,
     },
     /// It is not done any more.
     Undone(String),
@@ -107,7 +114,7 @@ pub struct Told {
     /// Units that were up, by name.
     pub up: BTreeMap<String, Entry>,
     /// Oneshots that were done, by name.
-    pub done: BTreeMap<String, u64>,
+    pub done: BTreeMap<String, (u64, Timeline)>,
     /// Who was down, and not for a failure.
     pub down: BTreeSet<String>,
     /// The logger.
@@ -124,8 +131,8 @@ impl Told {
                 self.last_run = self.last_run.max(entry.run);
                 self.up.insert(entry.unit.clone(), *entry);
             }
-            Line::Done { unit, definition } => {
-                self.done.insert(unit, definition);
+            Line::Done { unit, definition, timeline } => {
+                self.done.insert(unit, (definition, timeline));
             }
             Line::Undone(unit) => {
                 self.done.remove(&unit);
@@ -141,7 +148,11 @@ impl Told {
     }
 
     fn lines(self) -> impl Iterator<Item = Line> {
-        let done = self.done.into_iter().map(|(unit, definition)| Line::Done { unit, definition });
+        let done = self.done.into_iter().map(|(unit, (definition, timeline))| Line::Done {
+            unit,
+            definition,
+            timeline,
+        });
         let up = self.up.into_values().map(|entry| Line::Up(Box::new(entry)));
         let down = self.down.into_iter().map(Line::Down);
         // What came up since is not down.
@@ -267,7 +278,12 @@ mod tests {
             numbers: Numbers::Own,
             maps: Some(IdMaps::one(100_000, 65_536)),
             network: None,
+            timeline: Timeline::default(),
         }
+    }
+
+    fn done(unit: &str, definition: u64) -> Line {
+        Line::Done { unit: unit.to_owned(), definition, timeline: Timeline::default() }
     }
 
     #[test]
@@ -279,8 +295,8 @@ mod tests {
         for line in [
             Line::Logger(Seen::now(5)),
             Line::Up(Box::new(entry("a", 1))),
-            Line::Done { unit: "job".to_owned(), definition: 3 },
-            Line::Done { unit: "other".to_owned(), definition: 4 },
+            done("job", 3),
+            done("other", 4),
             Line::Up(Box::new(entry("b", 2))),
             Line::Up(Box::new(entry("a", 3))),
             Line::Undone("other".to_owned()),
@@ -296,7 +312,7 @@ mod tests {
         let told = read(&path).unwrap();
         assert_eq!(told.up.keys().collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!((told.up["a"].run, told.last_run), (3, 3));
-        assert_eq!(told.done, BTreeMap::from([("job".to_owned(), 3)]));
+        assert_eq!(told.done, BTreeMap::from([("job".to_owned(), (3, Timeline::default()))]));
         assert_eq!(told.down.iter().collect::<Vec<_>>(), ["a", "job"]);
         assert_eq!(told.logger.unwrap().pid, 5);
         ledger.shorten().unwrap();

@@ -122,6 +122,9 @@ pub struct Live {
     /// child of this one.
     #[serde(with = "crate::sys::kept")]
     pub inherited_init: Option<OwnedFd>,
+    /// `memory.events`, where memory is limited.
+    #[serde(default)]
+    pub memory_events: Option<Watched>,
     /// Set by `Clean`.
     pub cleaning: Option<Cleaning>,
 }
@@ -197,6 +200,7 @@ impl Live {
             streams: Vec::new(),
             network: None,
             inherited_init: None,
+            memory_events: None,
             cleaning: None,
         }
     }

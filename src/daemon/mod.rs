@@ -15,6 +15,7 @@ mod control;
 mod effects;
 mod ending;
 mod first;
+mod guard;
 mod hooks;
 pub mod journal;
 mod ledger;
@@ -31,6 +32,7 @@ mod processes;
 mod ranges;
 mod reader;
 mod recovery;
+mod short;
 mod stage;
 mod startup;
 mod stopped;
@@ -105,6 +107,8 @@ enum Owner {
     Exec(u64),
     /// Owns a client's connection.
     Helper,
+    /// The same for a client that is not root.
+    OtherHelper,
     /// Writes down which units stay down.
     Stopped,
     /// Writes down which unit has which user numbers.
@@ -155,6 +159,8 @@ struct Daemon {
     instances: Vec<String>,
     stopped: Stopped,
     ranges: Ranges,
+    #[serde(default)]
+    kills: short::Kills,
     #[serde(with = "crate::sys::kept")]
     stdout: Rc<OwnedFd>,
     #[serde(with = "crate::sys::kept")]

@@ -50,6 +50,8 @@ pub enum Part {
     ReadyPipe,
     /// `cgroup.events`, while it is being cleaned.
     Empty,
+    /// `memory.events`.
+    Memory,
     /// The pidfd of a main process that is not berth's child.
     ForeignMain,
 }

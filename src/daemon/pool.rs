@@ -56,6 +56,13 @@ impl Pool {
         }
     }
 
+    /// Whether some of these numbers are in it.
+    pub fn overlaps(self, first: u32, count: u32) -> bool {
+        let count_all = u64::from(self.ranges).saturating_mul(RANGE.into());
+        let (begin, end) = (u64::from(self.first), u64::from(self.first).saturating_add(count_all));
+        u64::from(first) < end && u64::from(first).saturating_add(count.into()) > begin
+    }
+
     /// The first number of a range.
     fn start(self, index: u16) -> u32 {
         self.first.saturating_add(u32::from(index).saturating_mul(RANGE))
@@ -94,6 +101,9 @@ pub struct Leases {
     foreign: Vec<Foreign>,
     /// Sorted by name.
     held: Vec<(Box<str>, u16)>,
+    /// The range with which giving begins.
+    #[serde(default)]
+    begin: u16,
 }
 
 /// All ranges are held by units that are there.
@@ -114,7 +124,7 @@ impl fmt::Display for Exhausted {
 impl Leases {
     /// What was written down before, as far as it can still hold.
     pub fn new(pool: Pool, foreign: Vec<Foreign>, text: &str) -> Self {
-        let mut leases = Self { pool, foreign, held: Vec::new() };
+        let mut leases = Self { pool, foreign, held: Vec::new(), begin: 0 };
         for line in text.lines() {
             let Some((start, name)) = line.split_once(' ') else { continue };
             let index = start.parse().ok().and_then(|start| pool.index(start));
@@ -126,6 +136,31 @@ impl Leases {
             }
         }
         leases
+    }
+
+    /// Begins to give somewhere in the pool, by a text that no other supervisor has: two of
+    /// them hardly ever want the same range.
+    #[must_use]
+    pub fn begin_by(mut self, text: &str) -> Self {
+        // FNV-1a.
+        let hash = text
+            .bytes()
+            .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        let begin = hash.checked_rem(self.pool.ranges.into()).unwrap_or_default();
+        self.begin = u16::try_from(begin).unwrap_or_default();
+        self
+    }
+
+    /// The pool they come from.
+    pub fn pool(&self) -> Pool {
+        self.pool
+    }
+
+    /// A range that was given is somebody else's after all.
+    pub fn refuse(&mut self, start: u32) {
+        let end = u64::from(start).saturating_add(RANGE.into());
+        self.foreign.push((start.into(), end));
+        self.held.retain(|(_, index)| self.pool.start(*index) != start);
     }
 
     fn find(&self, name: &str) -> Result<usize, usize> {
@@ -181,8 +216,13 @@ impl Leases {
     fn next(&self) -> Option<u16> {
         // Almost always right: ranges are given in their order, and hardly ever given back.
         let likely = u16::try_from(self.held.len()).ok().filter(|it| *it < self.pool.ranges);
-        let likely = likely.filter(|index| self.is_free(*index));
-        likely.or_else(|| (0..self.pool.ranges).find(|index| self.is_free(*index)))
+        let at = |offset: u16| {
+            let index = u32::from(self.begin).saturating_add(offset.into());
+            let index = index.checked_rem(self.pool.ranges.into()).unwrap_or_default();
+            u16::try_from(index).unwrap_or_default()
+        };
+        let likely = likely.map(at).filter(|index| self.is_free(*index));
+        likely.or_else(|| (0..self.pool.ranges).map(at).find(|index| self.is_free(*index)))
     }
 
     /// To be written down.
@@ -233,6 +273,27 @@ mod tests {
         // One that is not there any more has to give way.
         assert_eq!(again.take("d", |name| name != "a"), Ok((165_536, true)));
         assert_eq!(again.text(), "100000 b\n231072 c\n165536 d\n");
+    }
+
+    #[test]
+    fn others_are_kept_out_of_the_way() {
+        let pool = pool("100000:655360");
+        let mut leases = Leases::new(pool, Vec::new(), "").begin_by("/var/lib/berth");
+        let (first, _) = leases.take("a", all).unwrap();
+        let mut others = Leases::new(pool, Vec::new(), "").begin_by("/srv/berth");
+        assert_ne!(others.take("a", all), Ok((first, true)));
+        // All of them are given, whichever is the first.
+        let names: Vec<String> = (0..9).map(|number| format!("b{number}")).collect();
+        let mut given: Vec<u32> =
+            names.iter().map(|name| leases.take(name, all).unwrap().0).collect();
+        given.push(first);
+        given.sort_unstable();
+        assert_eq!(given, (0..10).map(|index| 100_000 + index * RANGE).collect::<Vec<_>>());
+        leases.take("c", all).unwrap_err();
+        // One that turns out to be somebody else's is given to nobody any more.
+        leases.refuse(first);
+        assert!(!leases.text().contains(&format!("{first} ")));
+        leases.take("a", all).unwrap_err();
     }
 
     #[test]

@@ -43,6 +43,7 @@ impl Daemon {
                 self.drain_ready_pipe(id, run);
             }
             Part::Empty => self.cgroup_changed(id, run),
+            Part::Memory => self.look_for_kills(id, run),
             Part::ForeignMain => self.foreign_main_ended(id, run),
         }
     }
@@ -73,6 +74,10 @@ impl Daemon {
                     self.without_users(id, why);
                     continue;
                 }
+                Status::Lacks(what) => {
+                    self.lacks(id, what);
+                    continue;
+                }
                 Status::Executed => Progress::Executed,
                 Status::Failed(text) => Progress::Failed(text),
             };
@@ -85,7 +90,7 @@ impl Daemon {
                 self.poller.close(status);
             }
             match (executed, role) {
-                (true, Role::Sandbox) => self.fact(id, run, Fact::Prepared),
+                (true, Role::Sandbox) => self.sandbox_is_up(id, run),
                 (true, Role::Main) => {
                     self.fact(id, run, Fact::MainExecuted);
                     if early {
@@ -189,8 +194,10 @@ impl Daemon {
             Some(Owner::Run(id, run, role)) => self.process_ended(id, run, role, pid, exit),
             Some(Owner::Logger) => self.logger_ended(),
             Some(Owner::Keeper) => self.keeper_ended(),
-            Some(Owner::Helper) => {
-                self.control.helpers = self.control.helpers.saturating_sub(1);
+            Some(Owner::Helper) => self.control.helper_ended(pid),
+            Some(Owner::OtherHelper) => {
+                self.control.other_helpers = self.control.other_helpers.saturating_sub(1);
+                self.control.helper_ended(pid);
             }
             Some(Owner::Ranges) => self.ranges_written(exit),
             Some(Owner::Stopped) => self.stopped_written(exit),
@@ -251,8 +258,21 @@ impl Daemon {
         self.progress_cleaning(id, run);
     }
 
+    /// Its namespaces are made, and begin at its own control group.
+    fn sandbox_is_up(&mut self, id: UnitId, run: Run) {
+        if let Some(live) = self.lives.get(&id)
+            && let Some(sandbox) = &live.sandbox
+            && let Err(error) = live.group.step_aside(sandbox.pid)
+        {
+            let text = format!("its init is in the way of groups that it makes: {error}");
+            self.complain(id, &text);
+        }
+        self.fact(id, run, Fact::Prepared);
+    }
+
     /// Before a bad end is told: whether the kernel killed something for lack of memory.
     pub(super) fn tell_of_memory(&mut self, id: UnitId, run: Run, exit: Exit) {
+        self.look_for_kills(id, run);
         let Some(live) = self.lives.get(&id).filter(|_| exit != Exit::Code(0)) else { return };
         if live.group.oom_kills().is_some_and(|kills| kills > 0) {
             self.fact(id, run, Fact::OutOfMemory);

@@ -4,7 +4,8 @@
 //! Who has which range is read once, before the loop, from `STATE/user-namespaces` (a line
 //! `FIRST NAME` each). From then on what is here counts, and a forked child writes it down:
 //! the supervisor never waits for the disk. What must hold: nothing on the disk depends on
-//! the range, so that one which could not be written down does no harm.
+//! the range, so that one which could not be written down does no harm; and no two units have
+//! a number in common but those whose files name it for both.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -14,13 +15,14 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::guard::{self, Guard};
 use super::live::{Live, Numbers};
 use super::pool::{self, Leases, Pool};
 use super::{Daemon, Owner};
 use crate::container::{UserNamespace, Users};
 use crate::supervisor::{Exit, UnitId};
 use crate::sys::fork;
-use crate::unit::model::{At, IdMaps, Unit, UserNamespace as Wanted};
+use crate::unit::model::{At, IdMaps, IdRange, Unit, UserNamespace as Wanted};
 
 /// Largest file that is read.
 const FILE_MAX: u64 = 1024 * 1024;
@@ -33,7 +35,13 @@ const FOREIGN: [&str; 2] = ["/etc/subuid", "/etc/subgid"];
 pub struct Ranges {
     file: PathBuf,
     leases: Leases,
+    /// What keeps them apart from another supervisor's.
+    #[serde(default)]
+    guard: Guard,
     made: BTreeMap<UnitId, Made>,
+    /// Units whose last run had the host's users, because something was in the way.
+    #[serde(default)]
+    without: BTreeMap<UnitId, Box<str>>,
     writing: bool,
     /// Something changed since the child was forked.
     changed: bool,
@@ -56,8 +64,12 @@ impl Ranges {
         for path in FOREIGN {
             foreign.extend(pool::foreign(&read(Path::new(path))?));
         }
-        let leases = Leases::new(pool, foreign, &read(&file)?);
-        Ok(Self { file, leases, made: BTreeMap::new(), writing: false, changed: false })
+        let text = read(&file)?;
+        foreign.extend(guard::in_use(pool, &text));
+        let leases = Leases::new(pool, foreign, &text).begin_by(&file.to_string_lossy());
+        let guard = Guard::open()?;
+        let (made, without) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Self { file, leases, guard, made, without, writing: false, changed: false })
     }
 
     /// What processes of a live run are to be launched with.
@@ -91,6 +103,12 @@ impl Ranges {
     pub fn adopt(&mut self, id: UnitId, unit: &Unit, maps: IdMaps) -> io::Result<()> {
         let namespace = UserNamespace::new(&maps)?;
         let own_range = maps == IdMaps::one(namespace.root(), pool::RANGE);
+        let locked =
+            if own_range { self.guard.take(namespace.root())? } else { self.guard.share(&maps)? };
+        if !locked {
+            let why = "another berth has given its users' numbers to somebody else meanwhile";
+            return Err(io::Error::other(why));
+        }
         if own_range {
             self.changed |= self.leases.hold(&unit.name, namespace.root());
         }
@@ -99,9 +117,76 @@ impl Ranges {
         Ok(())
     }
 
+    /// The range of a unit, that nobody else has any number of.
+    fn take(
+        &mut self,
+        id: UnitId,
+        name: &str,
+        is_there: impl Fn(&str) -> bool,
+    ) -> Result<u32, String> {
+        loop {
+            let taken = self.leases.take(name, &is_there);
+            let (first, new) = taken.map_err(|error| error.to_string())?;
+            self.changed |= new;
+            let locked = self.guard.take(first);
+            let locked =
+                locked.map_err(|error| format!("keep its user numbers its own: {error}"))?;
+            if locked && self.who_else(id, &IdMaps::one(first, pool::RANGE)).is_none() {
+                return Ok(first);
+            }
+            // One less to choose from, so this ends.
+            self.leases.refuse(first);
+        }
+    }
+
+    /// That the maps of a unit file have no number that was given to one unit alone.
+    fn check(
+        &self,
+        id: UnitId,
+        maps: &IdMaps,
+        name_of: impl Fn(UnitId) -> String,
+    ) -> Result<(), String> {
+        let pool = self.leases.pool();
+        if let Some(range) = maps.all().find(|range| pool.overlaps(range.outside, range.count)) {
+            return Err(format!(
+                "the range {range} has numbers of the pool {pool}, from which berth gives each \
+                 unit its own: choose others"
+            ));
+        }
+        if let Some((other, range)) = self.who_else(id, maps)
+            && self.made.get(&other).is_some_and(|made| made.maps.is_none())
+        {
+            let name = name_of(other);
+            return Err(format!("the range {range} has numbers that were given to {name} alone"));
+        }
+        match self.guard.share(maps) {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                Err("another berth has given some of these numbers to a unit of its own, \
+                              see its --user-namespace-pool: choose others"
+                    .to_owned())
+            }
+            Err(error) => Err(format!("keep these numbers from others: {error}")),
+        }
+    }
+
+    /// Another unit with some of these numbers, and which.
+    fn who_else<'a>(&self, id: UnitId, maps: &'a IdMaps) -> Option<(UnitId, &'a IdRange)> {
+        self.made.iter().filter(|(other, _)| **other != id).find_map(|(other, made)| {
+            let own = IdMaps::one(made.namespace.root(), pool::RANGE);
+            Some((*other, maps.shared_with(made.maps.as_deref().unwrap_or(&own))?))
+        })
+    }
+
+    /// Why a unit's last run had the host's users, if it wanted its own.
+    pub fn why_without(&self, id: UnitId) -> Option<&str> {
+        self.without.get(&id).map(AsRef::as_ref)
+    }
+
     /// The unit has gone; its range stays its own.
     pub fn forget(&mut self, id: UnitId) {
         self.made.remove(&id);
+        self.without.remove(&id);
     }
 
     /// Whether the disk does not say it all yet.
@@ -136,6 +221,7 @@ impl Daemon {
     /// # Errors
     /// One sentence: why the unit cannot start.
     pub(super) fn number_users(&mut self, id: UnitId) -> Result<Numbers, String> {
+        self.ranges.without.remove(&id);
         let unit = self.machine.unit(id).cloned().ok_or("the unit has gone")?;
         let wanted = unit.service().map_or(&Wanted::None, |service| service.user_namespace());
         let (maps, line) = match wanted {
@@ -145,13 +231,17 @@ impl Daemon {
             }
             Wanted::Auto => {
                 let is_there = |name: &str| self.machine.find(name).is_some();
-                let taken = self.ranges.leases.take(&unit.name, is_there);
-                let (first, new) = taken.map_err(|error| error.to_string())?;
-                self.ranges.changed |= new;
+                let first = self.ranges.take(id, &unit.name, is_there)?;
                 (IdMaps::one(first, pool::RANGE), None)
             }
             Wanted::Maps(at) => {
                 let At { value, line } = &**at;
+                let machine = &self.machine;
+                let name_of =
+                    |id| machine.unit(id).map(|unit| unit.name.clone()).unwrap_or_default();
+                self.ranges
+                    .check(id, value, name_of)
+                    .map_err(|why| format!("{why} at {}:{line}", unit.file))?;
                 (value.clone(), Some(*line))
             }
         };
@@ -190,7 +280,16 @@ impl Daemon {
         }
     }
 
+    /// What a unit does not get on this host.
+    pub(super) fn lacks(&mut self, id: UnitId, what: String) {
+        self.complain(id, &format!("goes on with less: {what}"));
+        if let Some(live) = self.lives.get_mut(&id) {
+            live.group.lacks(what);
+        }
+    }
+
     fn say_without_users(&mut self, id: UnitId, why: &str) {
+        self.ranges.without.insert(id, why.into());
         self.complain(id, &format!("goes on without a user namespace: {why}"));
     }
 

@@ -60,6 +60,8 @@ pub enum Beginning {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Facts {
     options: Options,
+    /// It goes on, so that starts of before are still at their times.
+    clock: Clock,
     /// It is on its way there.
     end: Option<End>,
     /// The soft limit of descriptors that children get.
@@ -154,7 +156,8 @@ impl Daemon {
         let failures = self.record.take().map(|it| it.facts.failures).unwrap_or_default();
         let options = self.options.clone();
         let soft_files = self.host.soft_files();
-        let facts = Facts { options, end: None, soft_files, failures, length: 0 };
+        let facts =
+            Facts { options, clock: self.clock, end: None, soft_files, failures, length: 0 };
         match Record::begin(facts, self.units.clone()) {
             Ok(record) => self.record = Some(record),
             Err(error) => {
@@ -228,12 +231,12 @@ pub fn recover(record: &str, signal: &str) -> ExitCode {
 }
 
 fn begin(facts: Facts, armed: io::Result<Record>, trouble: String) -> ExitCode {
-    let Facts { mut options, end, soft_files, .. } = facts;
+    let Facts { mut options, clock, end, soft_files, .. } = facts;
     let place = options.place;
     options.beginning = if end.is_some() { Beginning::Down } else { Beginning::Again };
     // As whoever started berth had it: it is asked for again and given to children.
     let _ = limits::set_soft_files(soft_files);
-    match boot::start(options, Clock::start(), vec![trouble], armed.ok()) {
+    match boot::start(options, clock, vec![trouble], armed.ok()) {
         Ok(mut daemon) => {
             if let Some(end) = end {
                 daemon.begin_end("it was on its way down", end);
@@ -302,6 +305,7 @@ mod tests {
     fn a_record_is_read_with_what_was_panicked_about() {
         let facts = Facts {
             options: Options::default(),
+            clock: Clock::start(),
             end: Some(End::Reboot),
             soft_files: Some(1024),
             failures: vec![Duration::from_secs(3)],

@@ -42,6 +42,27 @@ impl Entry {
         self.options.split(',').any(|one| one == option)
     }
 
+    /// Whether it can only be mounted once there is a network: it says so, or its filesystem
+    /// is one that others serve.
+    pub fn needs_network(&self) -> bool {
+        const SERVED: [&str; 13] = [
+            "nfs",
+            "nfs4",
+            "cifs",
+            "smb3",
+            "smbfs",
+            "afs",
+            "ceph",
+            "glusterfs",
+            "fuse.glusterfs",
+            "fuse.sshfs",
+            "sshfs",
+            "davfs",
+            "9pnet",
+        ];
+        self.has("_netdev") || SERVED.contains(&self.kind.as_str())
+    }
+
     fn is_swap(&self) -> bool {
         self.kind == "swap"
     }
@@ -144,23 +165,44 @@ pub struct Outcome {
     pub reboot: bool,
 }
 
-/// Checks and mounts these, and puts swap to use; what is mounted already, `noauto` or
-/// behind a network (`_netdev`) is left alone. One that fails does not keep others from
+/// Which lines are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Those of this machine's own disks.
+    Local,
+    /// Those that are behind a network.
+    Network,
+}
+
+/// Checks and mounts these, and puts swap to use; what is mounted or used already, `noauto` or
+/// out of reach is left alone. One that fails does not keep others from
 /// being tried, but for those below it; one that is `nofail` is no trouble.
-pub fn bring_up(entries: &[Entry], mode: Fsck) -> Outcome {
+pub fn bring_up(entries: &[Entry], reach: Reach, mode: Fsck) -> Outcome {
     let mut outcome = Outcome::default();
     let mounted = mount_points();
+    let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
     let wanted = |entry: &&Entry| {
         let elsewhere = entry.target == "/" || mounted.contains(&entry.target);
-        !entry.has("noauto") && !entry.has("_netdev") && !elsewhere
+        let within_reach = entry.needs_network() == (reach == Reach::Network);
+        !entry.has("noauto") && within_reach && !elsewhere
     };
     let mut todo: Vec<&Entry> = entries.iter().filter(wanted).collect();
     todo.retain(|entry| wait_for_device(entry, &mut outcome));
+    todo.retain(|entry| !entry.is_swap() || !is_used(&swaps, &entry.source));
     if mode != Fsck::Skip {
         check_all(&mut todo, mode, &mut outcome);
     }
     mount_all(todo, &mut outcome);
     outcome
+}
+
+/// Whether `/proc/swaps` names it, by the path of the device itself.
+fn is_used(swaps: &str, source: &str) -> bool {
+    let Some(path) = resolve(source).and_then(|path| fs::canonicalize(path).ok()) else {
+        return false;
+    };
+    let used = swaps.lines().skip(1).filter_map(|line| line.split_whitespace().next());
+    used.map(unescape).any(|used| Path::new(&used) == path)
 }
 
 fn trouble(outcome: &mut Outcome, entry: &Entry, text: String) {
@@ -317,6 +359,9 @@ mod tests {
         assert_eq!(entries[1].patience(), Duration::from_secs(5));
         assert_eq!((entries[2].pass, entries[2].device()), (0, None));
         assert!(entries[3].is_swap());
+        assert!(entries.iter().all(|entry| !entry.needs_network()));
+        let served = parse("a:/b /b nfs\n/dev/nbd0 /c ext4 rw,_netdev\n");
+        assert!(served.iter().all(Entry::needs_network));
     }
 
     #[test]

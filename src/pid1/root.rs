@@ -16,7 +16,7 @@ use std::time::Duration;
 use rustix::mount::MountFlags;
 
 use super::command_line::Fsck;
-use super::fstab::{self, Checked, Entry};
+use super::fstab::{self, Checked, Entry, Reach};
 use crate::sys::{fd, fork, pidfd, reap};
 
 /// How long the check of a root filesystem may take: a large one that is repaired takes
@@ -85,7 +85,7 @@ fn work(state: &Path, mode: Fsck) -> io::Result<Checked> {
         .into_iter()
         .filter(|entry| entry.target != "/" && state.starts_with(&entry.target))
         .collect();
-    let outcome = fstab::bring_up(&needed, mode);
+    let outcome = fstab::bring_up(&needed, Reach::Local, mode);
     for trouble in &outcome.troubles {
         eprintln!("berth: {trouble}");
     }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::error::Error;
+use super::insight::{UnitTimes, UnitUsage, Volume};
 use super::types::{Dependency, Event, LogEntry, Network, Secret, ShutdownHow, Unit, UnitStatus};
 
 /// Parameters of one method; the type of the reply hangs on it.
@@ -87,6 +88,14 @@ calls! {
     Show = "org.berth.Control.Show" -> ShowReply,
     /// Dependencies.
     Deps = "org.berth.Control.Deps" -> DepsReply,
+    /// When units came through the phases of their starts.
+    Timeline = "org.berth.Control.Timeline" -> TimelineReply,
+    /// What units use.
+    Usage = "org.berth.Control.Usage" -> UsageReply,
+    /// Named volumes.
+    Volumes = "org.berth.Control.Volumes" -> VolumesReply,
+    /// Delete a volume.
+    RemoveVolume = "org.berth.Control.RemoveVolume" -> Empty,
     /// Networks and who is in them.
     Networks = "org.berth.Control.Networks" -> NetworksReply,
     /// Up.
@@ -146,10 +155,29 @@ parameters! {
     }
     /// See [`DepsReply`].
     Deps {
-        /// Of which.
-        unit: String,
+        /// Of which; of all when `None`.
+        unit: Option<String>,
         /// What depends on it.
         reverse: bool,
+    }
+    /// See [`TimelineReply`].
+    Timeline {}
+    /// See [`UsageReply`].
+    Usage {
+        /// Empty: all that run.
+        units: Vec<String>,
+        /// Milliseconds between two rounds; one round when `None`.
+        interval: Option<u64>,
+    }
+    /// See [`VolumesReply`].
+    Volumes {
+        /// Count what is in them.
+        sizes: bool,
+    }
+    /// Answered by [`Empty`].
+    RemoveVolume {
+        /// Which.
+        volume: String,
     }
     /// See [`NetworksReply`].
     Networks {}
@@ -292,6 +320,12 @@ replies! {
         pid: u32,
         /// When it started, RFC 3339.
         since: String,
+        /// Microseconds since then, by its own clock: that of [`TimelineReply`].
+        uptime: Option<u64>,
+        /// Microseconds from the kernel's beginning until it started, as a machine's init.
+        kernel: Option<u64>,
+        /// The target it was to reach.
+        target: Option<String>,
     }
     /// The new program goes on.
     UpgradeReply {
@@ -325,6 +359,23 @@ replies! {
     DepsReply {
         /// Direct ones and those through others.
         dependencies: Vec<Dependency>,
+    }
+    /// When units came where, a page of them.
+    TimelineReply {
+        /// Sorted by name.
+        units: Vec<UnitTimes>,
+    }
+    /// What units use, a part of a round.
+    UsageReply {
+        /// In the order of their names.
+        units: Vec<UnitUsage>,
+        /// Whether the round is complete with these.
+        complete: bool,
+    }
+    /// Volumes, a page of them.
+    VolumesReply {
+        /// Sorted by name.
+        volumes: Vec<Volume>,
     }
     /// Networks, a page of them.
     NetworksReply {
@@ -437,55 +488,4 @@ fn culprit<M: DeserializeOwned>(whole: Map<String, Value>, message: &str) -> Opt
         }
     }
     message.split('`').nth(1).map(str::to_owned)
-}
-
-impl Call {
-    /// What serde cannot know: lists that must name something, numbers with a range.
-    pub(super) fn check(&self) -> Result<(), Error> {
-        let invalid =
-            |parameter: &str| Err(Error::InvalidParameter { parameter: parameter.to_owned() });
-        match self {
-            Self::Start(Start { units, .. })
-            | Self::Stop(Stop { units, .. })
-            | Self::Restart(Restart { units, .. })
-            | Self::Reload(Reload { units, .. })
-            | Self::Reset(Reset { units, .. })
-            | Self::Kill(Kill { units, .. })
-            | Self::Freeze(Freeze { units })
-            | Self::Thaw(Thaw { units })
-                if units.is_empty() || has_twice(units) =>
-            {
-                invalid("units")
-            }
-            Self::Kill(Kill { signal, .. }) if !(1..=64).contains(signal) => invalid("signal"),
-            Self::Exec(Exec { command, .. }) if command.is_empty() => invalid("command"),
-            _ => Ok(()),
-        }
-    }
-
-    /// The units of a call that is answered by one [`JobReply`] for each.
-    pub fn jobs(&self) -> Option<&[String]> {
-        match self {
-            Self::Start(Start { units, .. })
-            | Self::Stop(Stop { units, .. })
-            | Self::Restart(Restart { units, .. })
-            | Self::Reload(Reload { units, .. })
-            | Self::Reset(Reset { units, .. })
-            | Self::Kill(Kill { units, .. })
-            | Self::Freeze(Freeze { units })
-            | Self::Thaw(Thaw { units }) => Some(units),
-            _ => None,
-        }
-    }
-
-    /// Whether one reply can never be enough.
-    pub(super) fn needs_more(&self) -> bool {
-        matches!(self, Self::Events(_) | Self::Logs(Logs { follow: true, .. }))
-            || self.jobs().is_some_and(|units| units.len() > 1)
-    }
-}
-
-fn has_twice(names: &[String]) -> bool {
-    let mut seen = std::collections::HashSet::new();
-    !names.iter().all(|name| seen.insert(name))
 }

@@ -12,9 +12,11 @@
 //! cut silently.
 
 mod apply;
+mod check;
 pub mod error;
 pub mod exec;
 pub mod frame;
+pub mod insight;
 pub mod message;
 pub mod method;
 pub mod types;

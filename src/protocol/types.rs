@@ -120,6 +120,11 @@ pub struct UnitStatus {
     pub cgroup: Option<String>,
     /// Bytes its cgroup uses.
     pub memory: Option<u64>,
+    /// How many of its processes the kernel killed for lack of memory, in all runs.
+    #[serde(default)]
+    pub oom_kills: u64,
+    /// The last of them, as `NAME (PID)`, where the kernel's log can be read.
+    pub oom_victim: Option<String>,
     /// Published ports, as the unit file writes them.
     pub ports: Option<Vec<String>>,
     /// Why it is in this state, one line; may be empty.

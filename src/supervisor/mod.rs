@@ -9,12 +9,14 @@ pub mod action;
 pub mod event;
 pub mod machine;
 pub mod request;
+pub mod timeline;
 pub mod view;
 
 pub use action::Action;
 pub use event::Event;
 pub use machine::{Edge, Input, Link, Machine};
 pub use request::Request;
+pub use timeline::Timeline;
 pub use view::UnitView;
 
 use serde::{Deserialize, Serialize};

@@ -33,6 +33,7 @@ pub mod power;
 pub mod program;
 pub mod pty;
 pub mod random;
+pub mod range_lock;
 pub mod reap;
 pub mod seccomp;
 pub mod signal;

@@ -92,6 +92,37 @@ pub fn table() -> io::Result<Vec<Mounted>> {
     Ok(text()?.lines().filter_map(Mounted::parse).collect())
 }
 
+/// The mounts of a table below a place in one of them (by its number and its path): the rest of
+/// the way to each, and the mount. `wanted` is asked first, because finding out takes longer.
+pub fn below<'a>(
+    table: &'a [Mounted],
+    id: u64,
+    path: &'a str,
+    wanted: impl Fn(&Mounted) -> bool + 'a,
+) -> impl Iterator<Item = (&'a str, &'a Mounted)> {
+    table.iter().filter_map(move |mount| {
+        let way = mount.point.strip_prefix(path.trim_end_matches('/'))?;
+        let is_below = way.starts_with('/') && wanted(mount) && is_on(table, mount, id);
+        is_below.then_some((way, mount))
+    })
+}
+
+/// Whether a mount is mounted on another, or on what is mounted on that.
+fn is_on(table: &[Mounted], mount: &Mounted, id: u64) -> bool {
+    let mut parent = mount.parent;
+    // No chain is longer than the table.
+    for _ in table {
+        if parent == id {
+            return true;
+        }
+        match table.iter().find(|mount| mount.id == parent) {
+            Some(mount) if mount.has_parent() => parent = mount.parent,
+            _ => return false,
+        }
+    }
+    false
+}
+
 /// The mounts of the calling process' namespace in the order of mountinfo, each mount point
 /// once, at most `limit`.
 ///
@@ -153,6 +184,33 @@ pub fn is_in_shared_mount(fd: BorrowedFd<'_>) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_below_is_what_hangs_there() {
+        let mount = |id, parent, point: &str| Mounted {
+            id,
+            parent,
+            device: "0:1".to_owned(),
+            root: "/".to_owned(),
+            point: point.to_owned(),
+            kind: "tmpfs".to_owned(),
+        };
+        let table = [
+            mount(1, 1, "/"),
+            mount(2, 1, "/a"),
+            mount(3, 2, "/a/b"),
+            mount(4, 3, "/a/b/c"),
+            mount(5, 1, "/ab"),
+            // Covered by the one that is mounted on top of it.
+            mount(6, 1, "/a/hidden"),
+        ];
+        let ways = |id, path, wanted: fn(&Mounted) -> bool| -> Vec<&str> {
+            below(&table, id, path, wanted).map(|(way, _)| way).collect()
+        };
+        assert_eq!(ways(2, "/a", |_| true), ["/b", "/b/c"]);
+        assert_eq!(ways(2, "/a/b", |_| true), ["/c"]);
+        assert_eq!(ways(1, "/", |mount| mount.id > 4), ["/ab", "/a/hidden"]);
+    }
 
     #[test]
     fn a_line_is_read_to_its_type() {

@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+mod limits;
+
 use super::model::Unset;
 use super::model::{
-    At, Capabilities, CapabilitySet, ExitMatch, Health, HealthCheck, Id, IdRange, Kind, Limits,
-    Log, LogDriver, Membership, Mount, MountSource, Namespaces, Networking, Propagation, Ready,
-    Restart, RestartPolicy, Rootfs, Seccomp, SecretUse, Security, Service, Unit, User,
-    UserNamespace, Writable,
+    At, Capabilities, CapabilitySet, ExitMatch, Health, HealthCheck, Id, IdRange, Kind, Log,
+    LogDriver, Membership, Mount, MountSource, Namespaces, Networking, Propagation, Ready, Restart,
+    RestartPolicy, Rootfs, Seccomp, SecretUse, Security, Service, Unit, User, UserNamespace,
+    Writable,
 };
 use super::names;
 
@@ -163,7 +165,7 @@ fn run(service: &Service, table: &mut Table) {
         table.put(key, commands);
     }
     table.put("watchdog", timeout(*watchdog));
-    table.put("limits", limiting(limits));
+    table.put("limits", limits::limiting(limits));
     table.some("health", health.as_ref().map(checking));
     let Log { max_size, max_files, driver } = log;
     let driver = match driver {
@@ -373,51 +375,6 @@ fn mount(mount: &Mount) -> Value {
     }
     table.put("target", target.as_str());
     table.put("read-only", *read_only);
-    Value::Object(table.0)
-}
-
-fn limiting(limits: &Limits) -> Value {
-    let Limits {
-        memory,
-        memory_high,
-        swap,
-        cpu_milli,
-        cpu_weight,
-        cpuset,
-        pids,
-        io_weight,
-        nofile,
-        nproc,
-        core,
-        nice,
-        oom_score_adjust,
-        strict,
-    } = limits;
-    let mut table = Table::default();
-    let or_unlimited = |value: u64| {
-        if value == u64::MAX { json!("unlimited") } else { json!(value) }
-    };
-    for (key, at) in [("memory", memory), ("memory-high", memory_high), ("swap", swap)] {
-        table.some(key, at.as_ref().map(|at| placed(at, size(at.value))));
-    }
-    let numbers = [
-        ("cpu-weight", cpu_weight),
-        ("pids", pids),
-        ("io-weight", io_weight),
-        ("nofile", nofile),
-        ("nproc", nproc),
-        ("core", core),
-    ];
-    for (key, at) in numbers {
-        table.some(key, at.as_ref().map(|at| placed(at, or_unlimited(at.value))));
-    }
-    // Way below 2^53, so that the division loses nothing.
-    let cpus = |milli: u64| f64::from(u32::try_from(milli).unwrap_or(u32::MAX)) / 1000.0;
-    table.some("cpu", cpu_milli.as_ref().map(|at| placed(at, cpus(at.value))));
-    table.some("cpuset", cpuset.as_ref().map(|at| placed(at, at.value.as_str())));
-    table.some("nice", nice.as_ref().map(|at| placed(at, at.value)));
-    table.some("oom-score-adjust", oom_score_adjust.as_ref().map(|at| placed(at, at.value)));
-    table.put("strict", *strict);
     Value::Object(table.0)
 }
 

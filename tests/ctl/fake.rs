@@ -145,7 +145,7 @@ pub fn status(changes: Value) -> Value {
         "name": "web", "description": "the front door", "kind": "service",
         "state": "running", "desired": "up", "main_pid": 4711, "exit": null,
         "restarts": 2, "since": "2026-01-31T14:30:00.5Z", "ready": true, "health": "healthy",
-        "result": null, "cgroup": "/berth/web", "memory": 13_107_200, "ports": ["8080:80"],
+        "result": null, "cgroup": "/berth/web", "memory": 13_107_200, "oom_kills": 0, "oom_victim": null, "ports": ["8080:80"],
         "why": "ready after 1.2s", "status_text": "serving", "run": 9, "unenforced": [],
         "user_namespace": null, "no_user_namespace": null, "privileged": false
     });

@@ -14,5 +14,7 @@ mod audit;
 mod exec;
 mod failures;
 mod fake;
+mod insight;
 mod terminal;
+mod top;
 mod verbs;

@@ -20,28 +20,28 @@ use berth::protocol::types::Exit;
 use crate::exec::{frames, write};
 use crate::fake::{Fake, command, reply, send, status};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A terminal: the user's end and the program's end.
-struct Terminal {
+pub struct Terminal {
     user: OwnedFd,
     program: OwnedFd,
 }
 
 impl Terminal {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let pty = openpty(None, None).unwrap();
         let terminal = Self { user: pty.master, program: pty.slave };
         terminal.resize(24, 80);
         terminal
     }
 
-    fn resize(&self, rows: u16, columns: u16) {
+    pub fn resize(&self, rows: u16, columns: u16) {
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&self.user, size).unwrap();
     }
 
-    fn run(&self, dir: &Path, args: &[&str], env: &[(&str, &str)]) -> Child {
+    pub fn run(&self, dir: &Path, args: &[&str], env: &[(&str, &str)]) -> Child {
         let end = || Stdio::from(self.program.as_fd().try_clone_to_owned().unwrap());
         let mut command = command(dir, args);
         command.envs(env.iter().copied()).stdin(end()).stdout(end()).stderr(end());
@@ -49,13 +49,13 @@ impl Terminal {
     }
 
     /// Echo, line editing and signals: on in a sane terminal, off in a raw one.
-    fn is_sane(&self) -> bool {
+    pub fn is_sane(&self) -> bool {
         let modes = tcgetattr(&self.program).unwrap().local_modes;
         modes.contains(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG)
     }
 
     /// What the program wrote; call when it has ended.
-    fn output(self) -> String {
+    pub fn output(self) -> String {
         drop(self.program);
         let mut bytes = Vec::new();
         // At its end, a terminal whose other end is closed says EIO.
@@ -63,17 +63,17 @@ impl Terminal {
         String::from_utf8(bytes).unwrap().replace("\r\n", "\n")
     }
 
-    fn user(&self) -> File {
+    pub fn user(&self) -> File {
         File::from(self.user.try_clone().unwrap())
     }
 }
 
-fn signal(child: &Child, signal: Signal) {
+pub fn signal(child: &Child, signal: Signal) {
     kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
 }
 
 /// The exit code, within a deadline.
-fn end_of(child: &mut Child) -> i32 {
+pub fn end_of(child: &mut Child) -> i32 {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(status) = child.try_wait().unwrap() {

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 
+use berth::protocol::insight as i;
 use berth::protocol::method as m;
 use berth::protocol::types as t;
 use berth::protocol::{Call, DESCRIPTION, Error, MESSAGE_MAX, Method, SERVICE_DESCRIPTION};
@@ -120,6 +121,8 @@ fn status() -> t::UnitStatus {
         result: Some(text()),
         cgroup: Some(text()),
         memory: Some(1),
+        oom_kills: 1,
+        oom_victim: Some(text()),
         ports: Some(names()),
         why: text(),
         status_text: text(),
@@ -149,6 +152,79 @@ fn network() -> t::Network {
         }],
         rules: names(),
     }
+}
+
+fn times() -> i::UnitTimes {
+    let phases = i::Phases {
+        waiting: Some(-1),
+        preparing: Some(1),
+        starting: Some(2),
+        ready: Some(3),
+        ended: Some(4),
+    };
+    i::UnitTimes {
+        name: text(),
+        kind: t::Kind::Service,
+        state: t::State::Running,
+        first: Some(phases),
+        latest: Some(phases),
+    }
+}
+
+fn usage() -> i::UnitUsage {
+    i::UnitUsage {
+        unit: text(),
+        time: 1,
+        cpu: Some(1),
+        memory: Some(1),
+        memory_limit: Some(1),
+        pids: Some(1),
+        pids_limit: Some(1),
+        read: Some(1),
+        written: Some(1),
+        summed: names(),
+    }
+}
+
+fn volume() -> i::Volume {
+    i::Volume {
+        name: text(),
+        path: Some(text()),
+        size: Some(1),
+        declared: true,
+        users: names(),
+        running: names(),
+    }
+}
+
+/// What tells of time, use and volumes.
+fn insight() -> [String; 4] {
+    [
+        method(&m::Timeline {}, &m::TimelineReply { units: vec![times()] }),
+        method(
+            &m::Usage { units: names(), interval: Some(1) },
+            &m::UsageReply { units: vec![usage()], complete: true },
+        ),
+        method(&m::Volumes { sizes: true }, &m::VolumesReply { volumes: vec![volume()] }),
+        method(&m::RemoveVolume { volume: text() }, &m::Empty {}),
+    ]
+}
+
+/// What keeps secrets.
+fn secrets() -> [String; 3] {
+    let secret = t::Secret {
+        name: text(),
+        from: t::SecretFrom::File,
+        place: Some(text()),
+        declared: true,
+        problem: Some(text()),
+        users: names(),
+    };
+    [
+        method(&m::Secrets {}, &m::SecretsReply { secrets: vec![secret] }),
+        method(&m::SetSecret { secret: text() }, &m::Empty {}),
+        method(&m::RemoveSecret { secret: text() }, &m::Empty {}),
+    ]
 }
 
 #[test]
@@ -201,25 +277,25 @@ fn every_method_is_as_described() {
         line: Some(1),
     };
     let logs = m::Logs { units: names(), lines: Some(1), since: Some(text()), follow: false };
-    let version = m::VersionReply { version: text(), pid: 1, since: text() };
-    let shutdown = m::Shutdown { how: Some(t::ShutdownHow::Halt) };
-    let secret = t::Secret {
-        name: text(),
-        from: t::SecretFrom::File,
-        place: Some(text()),
-        declared: true,
-        problem: Some(text()),
-        users: names(),
+    let version = m::VersionReply {
+        version: text(),
+        pid: 1,
+        since: text(),
+        uptime: Some(1),
+        kernel: Some(1),
+        target: Some(text()),
     };
+    let shutdown = m::Shutdown { how: Some(t::ShutdownHow::Halt) };
     let upgraded = m::UpgradeReply { from: text(), version: text() };
     let description = m::DescriptionReply { description: text() };
-    let checked = BTreeSet::from([
+    let mut checked: BTreeSet<String> = insight().into_iter().chain(secrets()).collect();
+    checked.extend([
         method(&m::Version {}, &version),
         method(&m::List {}, &m::ListReply { units: vec![unit] }),
         method(&m::Status { units: units() }, &m::StatusReply { units: vec![status()] }),
         method(&m::Show { unit: text() }, &shown),
         method(
-            &m::Deps { unit: text(), reverse: true },
+            &m::Deps { unit: Some(text()), reverse: true },
             &m::DepsReply { dependencies: vec![dependency] },
         ),
         method(&m::Networks {}, &m::NetworksReply { networks: vec![network()] }),
@@ -237,9 +313,6 @@ fn every_method_is_as_described() {
         method(&m::Apply { paths: names(), dry_run: true }, &plan),
         method(&shutdown, &m::Empty {}),
         method(&exec, &m::Empty {}),
-        method(&m::Secrets {}, &m::SecretsReply { secrets: vec![secret] }),
-        method(&m::SetSecret { secret: text() }, &m::Empty {}),
-        method(&m::RemoveSecret { secret: text() }, &m::Empty {}),
         method(&m::GetInfo {}, &m::InfoReply::this()),
         method(&m::GetInterfaceDescription { interface: text() }, &description),
     ]);

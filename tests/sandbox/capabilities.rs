@@ -3,7 +3,7 @@
 use berth::container::Exec;
 use berth::sys::capability;
 use berth::unit::model::{
-    At, Capabilities, CapabilitySet, Id, Namespaces, Service, User, Writable,
+    At, Capabilities, CapabilitySet, Id, Namespaces, Service, Sysctl, User, Writable,
 };
 
 use super::rig::{Rig, Test, on_tree, service, unit};
@@ -235,10 +235,17 @@ fn the_init_has_none() {
 fn what_is_given_works() {
     let rig = Rig::new();
     // Ports below this number need the capability, in a network of the unit's own.
-    let listen = "echo 1024 2>/dev/null > /proc/sys/net/ipv4/ip_unprivileged_port_start; \
-        exec perl -MSocket -e 'socket(S, PF_INET, SOCK_STREAM, 0) or die; \
+    let listen = "exec perl -MSocket -e 'socket(S, PF_INET, SOCK_STREAM, 0) or die; \
         print bind(S, sockaddr_in(80, INADDR_ANY)) ? qq(bound\\n) : qq(refused\\n)'";
-    let run = |change: &dyn Fn(&mut Service)| rig.shell(listen, |s| change(s)).good();
+    let (path, value) = ("net/ipv4/ip_unprivileged_port_start".to_owned(), "1024".to_owned());
+    let ports = At { value: Sysctl { path, value }, line: 9 };
+    let run = |change: &dyn Fn(&mut Service)| {
+        let outcome = rig.shell(listen, |s| {
+            s.security.sysctls = vec![ports.clone()];
+            change(s);
+        });
+        outcome.good()
+    };
     assert_eq!(run(&|_| {}), "bound\n");
     assert_eq!(run(&web), "refused\n");
     let give = |s: &mut Service| {

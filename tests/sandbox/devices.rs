@@ -19,6 +19,7 @@ pub const TESTS: &[Test] = &[
     ("a_device_is_used_as_far_as_it_is_allowed", a_device_is_used_as_far_as_it_is_allowed),
     ("a_device_of_the_host_keeps_owner_and_mode", a_device_of_the_host_keeps_owner_and_mode),
     ("a_device_of_root_is_that_of_root_inside", a_device_of_root_is_that_of_root_inside),
+    ("a_device_goes_through_the_fence", a_device_goes_through_the_fence),
     ("a_device_that_is_not_there_is_named", a_device_that_is_not_there_is_named),
     ("only_those_who_ask_are_kept_from_devices", only_those_who_ask_are_kept_from_devices),
     ("version_1_keeps_devices_too", version_1_keeps_devices_too),
@@ -143,6 +144,29 @@ fn a_device_of_root_is_that_of_root_inside() {
     // The control: the host's users.
     rig.host_users.set(true);
     assert_eq!(said(None), format!("deep/root\ngroup\n{fuse}0:0:600\n0:1235:660\n0\n"));
+}
+
+/// What `writable-paths` keeps from writing is not what it was given to write to.
+fn a_device_goes_through_the_fence() {
+    private_mounts();
+    let rig = Rig::new();
+    host_mount(Some("nodes"), "/dev/shm", Some("tmpfs"), nix::mount::MsFlags::empty());
+    let make = "mknod -m 666 /dev/shm/given c 1 3";
+    assert!(std::process::Command::new("sh").args(["-c", make]).status().unwrap().success());
+    let script = "for d in given read; do (echo > /dev/$d) 2>/dev/null && echo $d; done; \
+                  (echo > /tmp/x) 2>/dev/null || echo kept";
+    let said = |fence: bool| {
+        let outcome = rig.shell(script, |s| {
+            let given = device("/dev/shm/given", "/dev/given", "rw");
+            let read = device("/dev/shm/given", "/dev/read", "r");
+            s.security.devices = Some(vec![given, read]);
+            s.security.writable_paths = fence.then(Vec::new);
+        });
+        outcome.output
+    };
+    assert_eq!(said(true), "given\nkept\n");
+    // The control: the other node, which is of the same device, is kept by the fence.
+    assert_eq!(said(false), "given\nread\n");
 }
 
 fn a_device_that_is_not_there_is_named() {

@@ -164,7 +164,9 @@ fn emptiness_is_announced() {
     running.group.kill().unwrap();
     // The init ends once the supervisor has reaped its own children in there.
     for child in [running.main.as_ref(), running.sandbox.as_ref()].into_iter().flatten() {
-        assert!(fd::readable_within(child.pidfd.as_fd(), 10_000).unwrap());
+        assert!(
+            fd::readable_within(child.pidfd.as_fd(), super::machine::patience(10_000)).unwrap()
+        );
         super::rig::wait_pidfd(child.pidfd.as_fd()).unwrap().unwrap();
     }
     assert!(announced(10));

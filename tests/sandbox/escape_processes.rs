@@ -312,7 +312,7 @@ fn terminal(running: &mut Running<'_>, rig: &Rig) -> (berth::container::Child, s
 fn until(master: &mut std::fs::File, text: &str) -> bool {
     let mut shown = String::new();
     while !shown.contains(text) {
-        if !fd::readable_within(master.as_fd(), 500).unwrap() {
+        if !fd::readable_within(master.as_fd(), super::machine::patience(500)).unwrap() {
             return false;
         }
         let mut bytes = [0; 256];

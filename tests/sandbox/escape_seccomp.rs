@@ -6,7 +6,9 @@
 //! attempt passes because the kernel, or a capability, would have refused it anyway.
 
 use berth::sys::reap::Ended;
-use berth::unit::model::{Seccomp, Service, Writable};
+use berth::unit::model::{
+    At, Capabilities, CapabilitySet, Seccomp, Service, UserNamespace, Writable,
+};
 
 use super::rig::{Outcome, Rig, Test, bind, on_tree, service, unit};
 use super::seccomp::{PROBE, probe, set};
@@ -166,14 +168,32 @@ fn perf_is_refused() {
     attempt("verdict(syscall(298, 0, 0, -1, -1, 0) >= 0)", 1, &["14"]);
 }
 
+/// As [`attempt`], for what the kernel asks for a capability too: the control is a root of
+/// the host that has it.
+fn refused_without(capability: &str, perl: &str, otherwise: &[&str]) {
+    assert_eq!(run(perl, &|_| {}).output, "1", "filtered: {perl}");
+    let control = run(perl, &|s| {
+        free(s);
+        s.security.user_namespace = UserNamespace::None;
+        let add = At::default_value(CapabilitySet::named(capability).unwrap());
+        s.security.capabilities = Capabilities::Changed { add, drop: At::default() };
+    });
+    assert!(otherwise.contains(&control.output.as_str()), "unconfined: {control:?} of {perl}");
+}
+
 fn kexec_is_refused() {
-    // ENOSYS from a kernel that is built without it; else a capability is missing too.
-    attempt("verdict(syscall(246, 0, 0, 0, 0) == 0)", 1, &["38"]);
-    attempt("verdict(syscall(320, -1, -1, 0, 0, 0) == 0)", 1, &["38"]);
+    // EINVAL for flags that there are not; ENOSYS from a kernel that is built without it.
+    for perl in [
+        "verdict(syscall(246, 0, 0, 0, 0xff00) == 0)",
+        "verdict(syscall(320, -1, -1, 0, 0, 0xff00) == 0)",
+    ] {
+        refused_without("SYS_BOOT", perl, &["22", "38"]);
+    }
 }
 
 fn handles_are_refused() {
-    attempt("verdict(syscall(304, -100, 0, 0) >= 0)", 1, &["14"]);
+    // EFAULT: it looked at the arguments.
+    refused_without("DAC_READ_SEARCH", "verdict(syscall(304, -100, 0, 0) >= 0)", &["14"]);
 }
 
 /// What is put into a terminal is read by whoever reads from it next. EIO: this kernel does

@@ -157,7 +157,10 @@ fn a_sandbox_that_is_gone_cannot_be_entered() {
     berth::sys::pidfd::send_signal(sandbox.pidfd.as_fd(), libc::SIGKILL).unwrap();
     let main = running.main.as_ref().unwrap();
     super::rig::wait_pidfd(main.pidfd.as_fd()).unwrap().unwrap();
-    assert!(berth::sys::fd::readable_within(sandbox.pidfd.as_fd(), 10_000).unwrap());
+    assert!(
+        berth::sys::fd::readable_within(sandbox.pidfd.as_fd(), super::machine::patience(10_000))
+            .unwrap()
+    );
     let again = berth::container::process(
         &rig.host,
         &running.plan,

@@ -33,6 +33,8 @@ pub fn user_namespace(unit: &Unit, run: u32) -> Option<(UserNamespace, bool)> {
 }
 
 thread_local! {
+    /// What the last unit of this test does not get.
+    pub static LACKS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
     /// Why the last unit of this test went on without a user namespace.
     pub static WITHOUT_USERS: RefCell<Option<String>> = const { RefCell::new(None) };
 }

@@ -22,7 +22,10 @@ fn inside<'a>(running: &'a Running<'_>) -> std::os::fd::BorrowedFd<'a> {
 }
 
 fn verdict(process: &Process) -> Ended {
-    assert!(fd::readable_within(process.pidfd.as_fd(), 20_000).unwrap(), "no verdict");
+    assert!(
+        fd::readable_within(process.pidfd.as_fd(), super::machine::patience(20_000)).unwrap(),
+        "no verdict"
+    );
     super::rig::wait_pidfd(process.pidfd.as_fd()).unwrap().unwrap().ended
 }
 

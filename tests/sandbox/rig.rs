@@ -18,24 +18,28 @@ use berth::sys::{fd, fork, pidfd};
 use berth::unit::model::{At, Mount, Rootfs, Service, Unit, UserNamespace as Wanted, Writable};
 
 use super::host::host_state;
+use super::machine::patience;
 pub use super::numbers::first_user;
-use super::numbers::{WITHOUT_USERS, user_namespace};
+use super::numbers::{LACKS, WITHOUT_USERS, user_namespace};
 pub use super::units::{service, unit};
 
-/// Longest time for one test, and for anything that is waited for.
-const DEADLINE: Duration = Duration::from_secs(20);
+/// Longest time for anything that is waited for, in milliseconds.
+const DEADLINE: i32 = 20_000;
 
 pub type Test = (&'static str, fn());
 
-/// Runs all tests, or those whose names contain an argument.
-pub fn main(lists: &[&[Test]]) {
+/// Runs all tests of these modules, or those whose names (`MODULE::TEST`) contain an argument.
+pub fn main(modules: &[(&str, &[Test])]) {
     let filters: Vec<String> =
         std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let wanted = |name: &str| filters.is_empty() || filters.iter().any(|f| name.contains(f));
     reap::become_subreaper().unwrap();
     super::host::own_world();
     let (mut good, mut bad) = (0, Vec::new());
-    for (name, test) in lists.iter().copied().flatten().filter(|(name, _)| wanted(name)) {
+    let named = modules.iter().flat_map(|(module, tests)| {
+        tests.iter().map(move |(name, test)| (format!("{module}::{name}"), test))
+    });
+    for (name, test) in named.filter(|(name, _)| wanted(name)) {
         match run(*test) {
             Ok(()) => {
                 println!("test {name} ... ok");
@@ -43,7 +47,7 @@ pub fn main(lists: &[&[Test]]) {
             }
             Err(why) => {
                 println!("test {name} ... FAILED: {why}");
-                bad.push(*name);
+                bad.push(name);
             }
         }
     }
@@ -60,7 +64,7 @@ fn run(test: fn()) -> Result<(), String> {
         0
     })
     .unwrap();
-    if !fd::readable_within(child.pidfd.as_fd(), 60_000).unwrap() {
+    if !fd::readable_within(child.pidfd.as_fd(), patience(60_000)).unwrap() {
         pidfd::send_signal(child.pidfd.as_fd(), libc::SIGKILL).unwrap();
         super::rig::wait_pidfd(child.pidfd.as_fd()).unwrap();
         return Err("took longer than a minute".to_owned());
@@ -265,6 +269,7 @@ impl<'a> Running<'a> {
         let own = !rig.host_users.get();
         let users = own.then(|| user_namespace(unit, rig.runs.get())).flatten();
         WITHOUT_USERS.set(None);
+        LACKS.take();
         let sockets = Vec::new();
         let mut running =
             Self { rig, plan, group, sandbox: None, main: None, sockets, output, users };
@@ -357,7 +362,10 @@ impl<'a> Running<'a> {
     /// Waits for the main process and reads all it wrote.
     pub fn wait(&mut self) -> Outcome {
         let main = self.main.take().unwrap();
-        assert!(fd::readable_within(main.pidfd.as_fd(), 20_000).unwrap(), "it does not end");
+        assert!(
+            fd::readable_within(main.pidfd.as_fd(), patience(20_000)).unwrap(),
+            "it does not end"
+        );
         let ended = super::rig::wait_pidfd(main.pidfd.as_fd()).unwrap().unwrap().ended;
         let mut output = String::new();
         fd::set_nonblocking(self.output.as_fd(), true).unwrap();
@@ -372,7 +380,10 @@ impl<'a> Running<'a> {
         let mut line = Vec::new();
         let mut byte = [0];
         while byte != *b"\n" {
-            assert!(fd::readable_within(self.output.as_fd(), 20_000).unwrap(), "no output");
+            assert!(
+                fd::readable_within(self.output.as_fd(), patience(20_000)).unwrap(),
+                "no output"
+            );
             assert_eq!(self.output.read(&mut byte).unwrap(), 1, "end of output");
             line.push(byte[0]);
         }
@@ -402,10 +413,11 @@ pub fn executed(
     sockets: &mut Vec<(SocketKind, OwnedFd)>,
 ) -> Result<(), String> {
     loop {
-        assert!(fd::readable_within(channel.as_fd(), 20_000).unwrap(), "no status");
+        assert!(fd::readable_within(channel.as_fd(), patience(20_000)).unwrap(), "no status");
         match channel.read(plan) {
             Status::Pending | Status::HasNetwork => {}
             Status::WithoutUsers(why) => WITHOUT_USERS.set(Some(why)),
+            Status::Lacks(what) => LACKS.with_borrow_mut(|all| all.push(what)),
             Status::Executed => return Ok(()),
             Status::Failed(why) => return Err(why),
             Status::Socket(kind, fd) => sockets.push((kind, fd)),
@@ -422,7 +434,8 @@ pub fn reap_orphans() {
 
 /// Waits for a condition with a deadline.
 pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let end = Instant::now() + DEADLINE;
+    let patience = u64::from(patience(DEADLINE).unsigned_abs());
+    let end = Instant::now() + Duration::from_millis(patience);
     while !condition() {
         assert!(Instant::now() < end, "waited in vain: {what}");
         std::thread::sleep(Duration::from_millis(1));

@@ -88,11 +88,11 @@ fn a_helper_dies_with_its_parent() {
     })
     .unwrap();
     drop(write);
-    assert!(fd::readable_within(read.as_fd(), 10_000).unwrap());
+    assert!(fd::readable_within(read.as_fd(), super::machine::patience(10_000)).unwrap());
     assert_eq!(rustix::io::read(&read, &mut [0; 2]).unwrap(), 2);
     pidfd::send_signal(parent.pidfd.as_fd(), libc::SIGKILL).unwrap();
     // The end of the pipe: nobody holds its other side any more.
-    assert!(fd::readable_within(read.as_fd(), 10_000).unwrap());
+    assert!(fd::readable_within(read.as_fd(), super::machine::patience(10_000)).unwrap());
     assert_eq!(rustix::io::read(&read, &mut [0; 2]).unwrap(), 0);
     assert_eq!(wait(&parent), Ended::Signal(libc::SIGKILL));
 }

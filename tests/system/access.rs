@@ -89,6 +89,11 @@ fn members_of_the_control_group_may_look_and_no_more() {
             &["deps", "default"],
             &["version"],
             &["status", "--json", "a"],
+            &["blame"],
+            &["critical-chain"],
+            &["plot"],
+            &["graph"],
+            &["stats"],
         ] {
             let said = through(&rig, user, look);
             assert_eq!(said.code, 0, "{look:?}: {said:?}");
@@ -157,6 +162,42 @@ fn members_of_the_control_group_cannot_keep_root_out() {
     drop(crowd.stdin.take());
     crowd.wait().unwrap();
     rig.wait_for("the crowd to go", |rig| rig.descriptors() <= before);
+}
+
+#[test]
+fn members_of_the_control_group_cannot_use_up_the_helpers() {
+    let rig = Rig::start(crate::rig::Mode::Boot, SLEEPER, &["--control-group", GROUP]);
+    rig.wait_state("a", "running");
+    fs::set_permissions(rig.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    let call = r#"{"method": "org.berth.Control.Usage", "more": true,
+        "parameters": {"units": [], "interval": 100}}"#;
+    let script = "use Socket; use IO::Handle; $| = 1; my @all; my $busy = 0; $/ = chr 0; \
+        for (1 .. 70) { socket(my $s, AF_UNIX, SOCK_STREAM, 0) or die qq(socket: $!); \
+        connect($s, pack_sockaddr_un($ARGV[0])) or die qq(connect: $!); push @all, $s; \
+        $s->autoflush; print $s $ARGV[1], chr 0; my $reply = <$s>; $busy++ if $reply =~ /Busy/ } \
+        print $busy, chr 10; <STDIN>";
+    let mut crowd = Command::new("setpriv")
+        .args(["--reuid=1", "--regid", GROUP, "--clear-groups", "perl", "-e", script])
+        .arg(rig.path("run/control.sock"))
+        .arg(call)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(crowd.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "54\n", "16 of 70 are served");
+    assert_eq!(rig.children("berth-helper").len(), 16);
+    // Root is served beside them, and more than 16 times.
+    rig.ctl_ok(&["logs", "a"]);
+    rig.ctl_ok(&["stats"]);
+    drop(crowd.stdin.take());
+    crowd.kill().unwrap();
+    crowd.wait().unwrap();
+    rig.wait_for("the helpers to go", |rig| rig.children("berth-helper").is_empty());
+    let said =
+        through(&rig, &["setpriv", "--reuid=1", "--regid", GROUP, "--clear-groups"], &["stats"]);
+    assert_eq!(said.code, 0, "{said:?}");
 }
 
 #[test]

@@ -60,6 +60,8 @@ pub enum Mode {
     UpAsNobody,
     /// `berth up` on a kernel that knows nothing of `landlock_create_ruleset(2)`.
     UpWithoutLandlock,
+    /// `berth up` without `CAP_NET_ADMIN`.
+    UpWithoutNetworkRights,
 }
 
 /// A running supervisor.
@@ -134,13 +136,19 @@ impl Rig {
                  my $filter = pack(q(S x6 P), 4, $code); \
                  syscall(157, 22, 2, $filter) == 0 or die $!; exec @ARGV' \"$@\"; exit $?"
             }
+            Mode::UpWithoutNetworkRights => {
+                "ip link set lo up; setpriv --bounding-set=-net_admin --inh-caps=-net_admin -- \
+                 \"$@\"; exit $?"
+            }
             // The last command keeps the shell from becoming berth.
             Mode::Up | Mode::Boot => "ip link set lo up; \"$@\"; exit $?",
             Mode::Revived => {
                 "ip link set lo up; until \"$@\"; code=$?; [ $code -ne 137 ]; do :; done; exit $code"
             }
         };
-        command.args(["sh", "-c", script, "sh"]).env("HERE", self.directory.path());
+        // What supervisors of one host tell each other is in /run.
+        let script = format!("mount -t tmpfs -o mode=755 rig /run; {script}");
+        command.args(["sh", "-c", &script, "sh"]).env("HERE", self.directory.path());
         command.arg(BERTH);
         let boots = matches!(mode, Mode::Boot | Mode::Revived);
         if boots {

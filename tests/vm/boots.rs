@@ -40,14 +40,19 @@ fn everything(kernel: &str) {
     let mut machine = Setup::new(kernel)
         .put("tests/vm/checks", "/srv/checks")
         .put("tests/vm/etc", "/etc")
+        // For the lines of tmpfiles.d that remove.
+        .put("tests/vm/etc/hostname", "/srv/left-by-the-last-boot")
+        .put("tests/vm/etc/hostname", "/srv/emptied/file")
         .drive(&data)
         .drive(&swap)
-        .append("quiet")
+        .append("quiet modules-load=tun")
         .boot();
     let status = machine.await_end();
     judge(&machine.report());
     let console = machine.console();
     assert!(status.success() && console.contains("reboot: Power down"), "{status}\n{console}");
+    // Asked to be quiet, it says nothing of what goes well.
+    assert!(!console.contains(": running"), "{console}");
     machine.assert_clean();
     rig::assert_clean(&data);
 }

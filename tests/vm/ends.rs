@@ -23,12 +23,16 @@ fn a_service_that_hangs_and_one_that_the_kernel_holds() {
     let disks = tempfile::tempdir().unwrap();
     let data = rig::make_disk(disks.path(), "data.img", &["mke2fs", "-q", "-t", "ext4"]);
     let machine =
-        Setup::new(rig::KERNELS[0]).put("tests/vm/units/hanging", "/etc/berth").drive(&data).boot();
+        Setup::new(rig::KERNELS[0]).put("tests/vm/units/hanging", "/etc/berth").drive(&data);
+    let machine = machine.append("berth.debug").boot();
     machine.await_console("default is up");
     // The unit `asks` has the machine switched off once the others hang.
     let console = ended(machine, "reboot: Power down");
     assert!(console.contains("still waiting for "), "{console}");
     assert!(console.contains("stubborn"), "{console}");
+    // Asked for by berth.debug: what a service says.
+    assert!(console.contains("| mounted"), "{console}");
+    assert!(!console.contains("cannot take"), "{console}");
     assert!(console.contains("hanging in the kernel, left behind: touch"), "{console}");
 }
 
@@ -41,6 +45,21 @@ fn ctrl_alt_del_again_and_again_does_not_wait() {
     }
     let console = ended(machine, "reboot: Restarting system");
     assert!(console.contains("rebooting at once"), "{console}");
+}
+
+/// A kernel that was loaded by kexec(8) is what a reboot starts, without the emulator (which
+/// ends at a real one) taking notice.
+#[test]
+fn a_reboot_goes_to_the_kernel_that_is_loaded() {
+    let machine = Setup::new(rig::KERNELS[1])
+        .put("tests/vm/units/kexec", "/etc/berth")
+        .put(&rig::image(rig::KERNELS[1], "vmlinuz"), "/srv/vmlinuz")
+        .put(&rig::image(rig::KERNELS[1], "initrd"), "/srv/initrd")
+        .boot();
+    machine.await_console("the first boot is up");
+    machine.await_console("Starting new kernel");
+    machine.await_console("the second boot is up");
+    ended(machine, "reboot: Power down");
 }
 
 #[test]

@@ -26,7 +26,7 @@ const WAYS: [&str; 12] = [
     "command = [\"sh\", \"-c\", \"sleep 1000 & exit 0\"]",
     "command = \"true\"\nready = \"notify\"",
     // Takes what there is, and does not listen.
-    "command = [\"sh\", \"-c\", \"tail -c 100M /dev/zero\"]\nlimits = { memory = \"8M\", swap = \"0\" }\n\
+    "command = [\"sh\", \"-c\", \"head -c 200M /dev/zero | tail -c 150M >/dev/null\"]\nlimits = { memory = \"8M\", swap = \"0\" }\n\
      start-timeout = \"20s\"\nready = \"path:/nonexistent\"",
     "command = [\"sh\", \"-c\", \"trap '' TERM; while :; do sleep 1 & done\"]\nlimits = { pids = 8 }\n\
      start-timeout = \"1s\"\nstop-timeout = \"500ms\"\nready = \"path:/nonexistent\"",
@@ -76,7 +76,7 @@ command   = ["sh", "-c", '''
     done
     berthctl status --json | tr -d ' \n' | tr '{' '\n' | sed -n 's/.*"name":"\(f[0-9]*\)".*"state":"\([a-z]*\)".*/\1 \2/p' >/dev/ttyS1
     echo done >/dev/ttyS1
-    berthctl shutdown poweroff
+    berthctl start --no-wait poweroff
 ''']
 "#;
 

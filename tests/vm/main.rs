@@ -16,5 +16,6 @@
 mod boots;
 mod ends;
 mod failures;
+mod inside;
 mod rescues;
 mod rig;

@@ -6,14 +6,18 @@ use crate::rig::{self, Machine, Setup};
 
 const SHELL: &str = "Rescue shell.";
 
-/// The shell works, the machine obeys, and the disk is clean.
-fn leave(mut machine: Machine) {
+/// What the kernel says last.
+const OFF: &str = "reboot: Power down";
+const AGAIN: &str = "reboot: Restarting system";
+
+/// The shell works, the machine obeys this, and the disk is clean.
+fn leave(mut machine: Machine, order: &str, last_words: &str) {
     machine.type_line("echo it is $((6 * 7))");
     machine.await_console("it is 42");
-    machine.type_line("berthctl shutdown poweroff");
+    machine.type_line(order);
     let status = machine.await_end();
     let console = machine.console();
-    assert!(status.success() && console.contains("reboot: Power down"), "{status}\n{console}");
+    assert!(status.success() && console.contains(last_words), "{status}\n{console}");
     machine.assert_clean();
 }
 
@@ -23,7 +27,8 @@ fn asked_for_by_a_word_that_other_inits_know() {
     let machine = Setup::new(rig::KERNELS[0]).append("single splash").boot();
     machine.await_console(SHELL);
     assert!(!machine.console().contains("login:"), "more was started than the shell");
-    leave(machine);
+    // SIGPWR: the current fails.
+    leave(machine, "kill -PWR 1", OFF);
 }
 
 #[test]
@@ -31,7 +36,8 @@ fn a_unit_directory_that_cannot_be_read() {
     let machine = Setup::new(rig::KERNELS[1]).put("tests/vm/etc/hostname", "/etc/berth").boot();
     machine.await_console("cannot read this directory");
     machine.await_console(SHELL);
-    leave(machine);
+    // SIGRTMIN+4.
+    leave(machine, "kill -38 1", OFF);
 }
 
 #[test]
@@ -60,7 +66,7 @@ fn a_disk_that_fsck_cannot_repair_and_then_the_boot_goes_on() {
     // Root has no password there, so nobody can log in; three keys end it.
     machine.ctrl_alt_del();
     machine.await_end();
-    assert!(machine.console().contains("reboot: Restarting system"), "{}", machine.console());
+    assert!(machine.console().contains(AGAIN), "{}", machine.console());
     machine.assert_clean();
     rig::assert_clean(&data);
 }
@@ -75,5 +81,6 @@ fn a_root_that_fsck_gives_up_on_stays_read_only() {
     machine.await_console(SHELL);
     machine.type_line("berthctl status rescue-shell");
     machine.await_console("running");
-    leave(machine);
+    // SIGRTMIN+5.
+    leave(machine, "kill -39 1", AGAIN);
 }

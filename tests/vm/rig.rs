@@ -21,6 +21,7 @@ pub const KERNELS: [&str; 2] = ["6.1", "6.12"];
 pub struct Setup {
     words: Vec<String>,
     append: String,
+    patience: Option<Duration>,
 }
 
 impl Setup {
@@ -54,6 +55,18 @@ impl Setup {
         self
     }
 
+    /// How much memory it has.
+    pub fn memory(mut self, size: &str) -> Self {
+        self.option("--memory", size);
+        self
+    }
+
+    /// For how long it may do one thing, instead of [`PATIENCE`].
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = Some(patience);
+        self
+    }
+
     /// Another disk.
     pub fn drive(mut self, file: &Path) -> Self {
         self.option("--drive", file.to_str().unwrap());
@@ -80,8 +93,8 @@ impl Said {
     }
 
     /// Waits for this to hold of the text and of whether it has ended; whether it does.
-    fn wait(&self, holds: impl Fn(&str, bool) -> bool) -> bool {
-        let deadline = Instant::now() + PATIENCE;
+    fn wait(&self, patience: Duration, holds: impl Fn(&str, bool) -> bool) -> bool {
+        let deadline = Instant::now() + patience;
         let mut said = self.lock();
         loop {
             if holds(&said.0, said.1) {
@@ -100,6 +113,7 @@ impl Said {
 pub struct Machine {
     emulator: Child,
     console: Arc<Said>,
+    patience: Duration,
     directory: tempfile::TempDir,
 }
 
@@ -124,7 +138,8 @@ impl Machine {
         let console = Arc::new(Said::default());
         let (output, said) = (emulator.stdout.take().unwrap(), console.clone());
         std::thread::spawn(move || listen(BufReader::new(output), &said));
-        Self { emulator, console, directory }
+        let patience = setup.patience.unwrap_or(PATIENCE);
+        Self { emulator, console, patience, directory }
     }
 
     /// Everything on the console so far.
@@ -134,7 +149,7 @@ impl Machine {
 
     /// Waits until a line of the console contains this.
     pub fn await_console(&self, text: &str) {
-        let seen = self.console.wait(|said, ended| ended || said.contains(text));
+        let seen = self.console.wait(self.patience, |said, ended| ended || said.contains(text));
         assert!(seen, "the machine did not say {text:?}");
         assert!(self.console().contains(text), "the machine ended without saying {text:?}");
     }
@@ -160,7 +175,7 @@ impl Machine {
 
     /// Waits until it has ended by itself.
     pub fn await_end(&mut self) -> ExitStatus {
-        assert!(self.console.wait(|_, ended| ended), "the machine did not end");
+        assert!(self.console.wait(self.patience, |_, ended| ended), "the machine did not end");
         self.emulator.wait().unwrap()
     }
 
@@ -236,6 +251,15 @@ fn binaries() -> PathBuf {
         directory
     };
     ONCE.get_or_init(make).clone()
+}
+
+/// A file of the image that a machine with this kernel is made of, by its path in this checkout.
+pub fn image(kernel: &str, file: &str) -> String {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let mut make = Command::new(format!("{root}/scripts/vm-image"));
+    let output = make.arg(kernel).current_dir(root).output().unwrap();
+    assert!(output.status.success(), "scripts/vm-image: {output:?}");
+    format!("{}/{file}", String::from_utf8(output.stdout).unwrap().trim())
 }
 
 /// A disk of 32 MiB with what `mkfs` puts on it.

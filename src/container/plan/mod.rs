@@ -206,17 +206,20 @@ fn labels(service: &Service, steps: &mut Vec<Step>, op: fn(Label) -> Op) {
 
 /// Where it may write, as far as mounts do not say it.
 fn fences(service: &Service, steps: &mut Vec<Step>) {
-    let Security { read_only_paths, writable_paths, .. } = &*service.security;
-    let mut put = |paths: &[At<String>], fence: fn(Vec<String>) -> Fence| {
+    let Security { read_only_paths, writable_paths, devices, .. } = &*service.security;
+    let mut put = |paths: &[At<String>], more: Vec<String>, fence: fn(Vec<String>) -> Fence| {
         let line = paths.first().map_or(0, |path| path.line);
-        let paths = paths.iter().map(|path| path.value.clone()).collect();
+        let paths = paths.iter().map(|path| path.value.clone()).chain(more).collect();
         steps.push(Step { op: Op::Fence(fence(paths)), line });
     };
     if !service.namespaces.value.mount && !read_only_paths.is_empty() {
-        put(read_only_paths, Fence::AllBut);
+        put(read_only_paths, Vec::new(), Fence::AllBut);
     }
     if let Some(paths) = writable_paths {
-        put(paths, Fence::Only);
+        // A device that it was given to write to is one of them.
+        let given = devices.iter().flatten().map(|device| &device.value);
+        let given = given.filter(|device| device.write).map(|device| device.target.clone());
+        put(paths, given.collect(), Fence::Only);
     }
 }
 

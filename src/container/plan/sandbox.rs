@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use super::super::step::{Covered, Datagram, Fresh, Op, Step, Upper};
+use super::super::step::{Covered, Datagram, Fresh, Op, Step, UNPRIVILEGED_PORTS, Upper};
 use super::{Context, DEFAULT_STATE, is_at_or_below, plain};
 use crate::unit::model::{
     At, Mount, MountSource, Namespaces, Propagation, Rootfs, Security, Service, Sysctl,
@@ -103,17 +103,20 @@ impl Sandbox<'_> {
         // That of a network which is another's can be made by root of the host only.
         let shared = own.network && !self.has_new_network();
         let writable = self.writes_to_kernel();
-        let ready_sys = host_sys.or_else(|| shared.then(|| self.fresh(Fresh::Sys { writable })));
+        let kind = Fresh::Sys { writable, hosts: None };
+        let ready_sys = host_sys.or_else(|| shared.then(|| self.fresh(kind)));
+        let hosts = ready_sys.is_none().then(|| self.spare_sys()).flatten();
         self.namespaces();
         self.push(Op::PrivateMounts);
         // As long as the host's is in sight: the kernel shows no more of it than that does.
-        let sys = ready_sys.unwrap_or_else(|| self.fresh(Fresh::Sys { writable }));
+        let sys = ready_sys.unwrap_or_else(|| self.fresh(Fresh::Sys { writable, hosts }));
         self.push(Op::ChangeRoot);
         self.push(Op::Proc { slot: proc });
         // Before anything of the unit's can be mounted there.
         self.sysctls();
         self.push(Op::Sys { slot: sys });
         if own.cgroup {
+            let writable = writable || self.service.limits.delegates();
             self.push(Op::CgroupMount { writable });
         }
         self.push(Op::Dev { slot: nodes, queues });
@@ -212,7 +215,22 @@ impl Sandbox<'_> {
         steps
     }
 
+    /// Who can do without a `/sys` of its own network may get the host's.
+    fn spare_sys(&mut self) -> Option<usize> {
+        let own_users = *self.service.user_namespace() != UserNamespace::None;
+        let wanted = own_users && !self.service.limits.strict;
+        wanted.then(|| {
+            let slot = self.slot();
+            self.push(Op::SpareSys { slot });
+            slot
+        })
+    }
+
     fn sysctls(&mut self) {
+        let asked = |at: &At<Sysctl>| at.value.path == UNPRIVILEGED_PORTS;
+        if self.has_new_network() && !self.service.security.sysctls.iter().any(asked) {
+            self.push(Op::UnprivilegedPorts);
+        }
         for At { value: Sysctl { path, value }, line } in &self.service.security.sysctls {
             let op = Op::Sysctl { path: path.clone(), value: value.clone() };
             self.steps.push(Step { op, line: *line });

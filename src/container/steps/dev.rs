@@ -35,6 +35,9 @@ const LINKS: [(&str, &str); 7] = [
     ("core", "/proc/kcore"),
 ];
 
+/// The group `tty` of all distributions that have one.
+const TTY: u32 = 5;
+
 /// The nodes, on a filesystem of root of the host: nobody else can make or open any.
 pub(super) fn nodes((uid, gid): (u32, u32)) -> Result<OwnedFd, Failure> {
     let filesystem = Filesystem::new("tmpfs")?;
@@ -87,18 +90,24 @@ impl State<'_> {
 }
 
 fn terminals(dev: BorrowedFd<'_>) -> Result<(), Failure> {
+    // The maps of a user namespace may leave the group out; then a terminal is its user's
+    // group's. (Which call says so depends on the kernel.)
+    let terminals = match new_terminals(Some(TTY)) {
+        Err(Failure { errno: libc::EINVAL, .. }) => new_terminals(None),
+        other => other,
+    }?;
+    inner(dev, "pts", terminals.as_fd())
+}
+
+fn new_terminals(group: Option<u32>) -> Result<OwnedFd, Failure> {
     let terminals = Filesystem::new("devpts")?;
     terminals.flag("newinstance")?;
     terminals.set("ptmxmode", "0666")?;
     terminals.set("mode", "0620")?;
-    // The group `tty` of all distributions that have one. The maps of a user namespace may
-    // leave it out; then a terminal is its user's group's.
-    match terminals.set("gid", "5") {
-        Err(error) if error.raw_os_error() != Some(libc::EINVAL) => return Err(error.into()),
-        _ => {}
+    if let Some(group) = group {
+        terminals.set("gid", &group.to_string())?;
     }
-    let attributes = Attributes { no_suid: true, no_exec: true, ..Attributes::default() };
-    inner(dev, "pts", mounted(&terminals, attributes)?.as_fd())
+    mounted(&terminals, Attributes { no_suid: true, no_exec: true, ..Attributes::default() })
 }
 
 /// Message queues of the ipc namespace that the process is in; `None`: a kernel without any

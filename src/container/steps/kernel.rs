@@ -9,7 +9,17 @@ use rustix::fs::OFlags;
 
 use super::paths::kernel;
 use crate::container::status::Failure;
+use crate::container::step::UNPRIVILEGED_PORTS as PORTS;
 use crate::sys::path::{self, Type};
+
+/// As in Docker: what root of the unit may do on its own network every user may.
+pub(super) fn unprivileged_ports() -> Result<(), Failure> {
+    match sysctl(PORTS, "0") {
+        // A kernel without IPv4 has none.
+        Err(failure) if failure.errno == libc::ENOENT => Ok(()),
+        other => other,
+    }
+}
 
 pub(super) fn sysctl(name: &str, value: &str) -> Result<(), Failure> {
     let proc = kernel("/proc", Type::Proc)?;

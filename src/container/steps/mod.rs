@@ -114,6 +114,7 @@ impl<'a> State<'a> {
             Op::Open { slot, source, path, read_only, .. } => {
                 self.open(*slot, source, path, *read_only)
             }
+            Op::SpareSys { slot } => self.spare_sys(*slot),
             Op::SecretsMemory { slot } => self.secrets_memory(*slot),
             Op::Secret { slot, state, wanted } => self.secret(*slot, state, wanted),
             Op::Secrets { slot, user, wanted } => self.attach_secrets(*slot, user.as_ref(), wanted),
@@ -135,6 +136,7 @@ impl<'a> State<'a> {
             Op::CgroupMount { writable } => mounts::cgroup(*writable),
             Op::Dev { slot, queues } => self.dev(*slot, *queues),
             Op::OpenDevice { slot, path } => self.open_device(*slot, path),
+            Op::UnprivilegedPorts => kernel::unprivileged_ports(),
             Op::Sysctl { path, value } => kernel::sysctl(path, value),
             Op::Terminals => self.own_terminals(),
             Op::Tmpfs { target, size, mode, read_only } => {

@@ -3,11 +3,14 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::fs::OFlags;
+
+use super::paths::there;
 use super::{State, dev, root};
-use crate::container::status::Failure;
+use crate::container::status::{self, Failure};
 use crate::container::step::Fresh;
 use crate::sys::mount::{self, Attributes, Filesystem, Travel};
-use crate::sys::path;
+use crate::sys::{mountinfo, path};
 use crate::unit::model::{MountSource, Propagation};
 
 /// A detached tree on its way to its place.
@@ -15,13 +18,15 @@ pub(super) struct Source {
     pub(super) tree: OwnedFd,
     /// A volume that was made just now takes owner and mode of the directory it covers.
     pub(super) new_volume: bool,
+    /// Further mounts, which go to these places in it.
+    below: Vec<(String, OwnedFd)>,
     /// Where it shows berth's own directories.
-    pub(super) own: Vec<OwnedFd>,
+    own: Vec<OwnedFd>,
 }
 
 impl Source {
     pub(super) fn new(tree: OwnedFd) -> Self {
-        Self { tree, new_volume: false, own: Vec::new() }
+        Self { tree, new_volume: false, below: Vec::new(), own: Vec::new() }
     }
 }
 
@@ -87,29 +92,68 @@ impl State<'_> {
         path: &str,
         read_only: bool,
     ) -> Result<(), Failure> {
-        let (opened, recursive) = match source {
+        let opened = match source {
             MountSource::Bind { propagation, recursive, .. } => {
                 let top = mount::place(path)?;
                 self.is_meant(path, top.as_fd())?;
-                let tree = copy(top.as_fd(), *recursive, *propagation)?;
-                let mut source = Source::new(tree);
-                // What is mounted in a shared mount is mounted on the host too.
-                if *propagation != Propagation::Shared {
-                    source.own = self.own_in(top.as_fd(), source.tree.as_fd(), *recursive)?;
-                }
-                (source, *recursive)
+                self.bind(top.as_fd(), *recursive, *propagation)?
             }
-            MountSource::Volume { .. } => (self.volume(path)?, false),
+            MountSource::Volume { .. } => self.volume(path)?,
             MountSource::Tmpfs { .. } => return Err(Failure::text("a tmpfs has no source")),
         };
-        self.map_copy(opened.tree.as_fd(), recursive)?;
         if read_only {
             mount::add_attributes(opened.tree.as_fd(), true, READ_ONLY)?;
+            for (_, tree) in &opened.below {
+                mount::add_attributes(tree.as_fd(), false, READ_ONLY)?;
+            }
         }
         if let MountSource::Bind { propagation: Propagation::Shared, .. } = source {
             self.covers.shared = true;
         }
         self.keep(slot, opened)
+    }
+
+    /// A copy of the host's tree at `top` as the unit sees it.
+    fn bind(
+        &mut self,
+        top: BorrowedFd<'_>,
+        recursive: bool,
+        propagation: Propagation,
+    ) -> Result<Source, Failure> {
+        let mut source = Source::new(copy(top, recursive, propagation)?);
+        match self.map_copy(source.tree.as_fd(), recursive) {
+            Err(_) if recursive && propagation == Propagation::Private && self.users.forgives() => {
+                return self.bind_in_pieces(top);
+            }
+            other => other?,
+        }
+        // What is mounted in a shared mount is mounted on the host too.
+        if propagation != Propagation::Shared {
+            source.own = self.own_in(top, source.tree.as_fd(), recursive)?;
+        }
+        Ok(source)
+    }
+
+    /// The same where one of the mounts below cannot be mapped: each by itself. What cannot be
+    /// is nobody's in there, and can be read by who may.
+    fn bind_in_pieces(&mut self, top: BorrowedFd<'_>) -> Result<Source, Failure> {
+        let mut source = self.bind(top, false, Propagation::Private)?;
+        let (id, path) = (mountinfo::id_of(top)?, mountinfo::path_of(top)?);
+        for (way, mounted) in mountinfo::below(&mountinfo::table()?, id, &path, |_| true) {
+            let Some(place) = there(path::open_in(top, way, OFlags::PATH))? else { continue };
+            if mountinfo::id_of(place.as_fd())? != mounted.id {
+                // Another is mounted on top of it.
+                continue;
+            }
+            let tree = copy(place.as_fd(), false, Propagation::Private)?;
+            match self.map_copy(tree.as_fd(), false) {
+                Err(_) if self.users.forgives() => {}
+                other => other?,
+            }
+            source.own.extend(self.own_in(place.as_fd(), tree.as_fd(), false)?);
+            source.below.push((way.to_owned(), tree));
+        }
+        Ok(source)
     }
 
     pub(super) fn keep(&mut self, slot: usize, opened: Source) -> Result<(), Failure> {
@@ -140,7 +184,9 @@ impl State<'_> {
         }
         // Made by this start, if perhaps before it had to begin again.
         let new_volume = self.new_volumes.iter().any(|new| new == path);
-        let tree = copy(mount::place(path)?.as_fd(), false, Propagation::Private)?;
+        let top = mount::place(path)?;
+        let tree = copy(top.as_fd(), false, Propagation::Private)?;
+        self.map_copy(tree.as_fd(), false)?;
         Ok(Source { new_volume, ..Source::new(tree) })
     }
 
@@ -153,11 +199,12 @@ impl State<'_> {
     pub(super) fn fresh(&mut self, slot: usize, kind: Fresh) -> Result<(), Failure> {
         let tree = match kind {
             Fresh::Proc => Filesystem::new("proc")?.mount(INERT)?,
-            Fresh::Sys { writable } => {
-                let filesystem = Filesystem::new("sysfs")?;
-                let tree = filesystem.mount(Attributes { read_only: !writable, ..INERT });
-                tree.map_err(|error| self.explain_sys(&error))?
-            }
+            Fresh::Sys { writable, hosts } => match new_sys(writable) {
+                Err(error) if error.raw_os_error() == Some(libc::EPERM) && self.users.is_some() => {
+                    self.hosts_sys(hosts, &error)?
+                }
+                other => other?,
+            },
             Fresh::Devices => dev::nodes(self.users.root())?,
             Fresh::Queues => match dev::new_queues()? {
                 Some(tree) => tree,
@@ -167,15 +214,28 @@ impl State<'_> {
         self.keep(slot, Source::new(tree))
     }
 
-    fn explain_sys(&self, error: &io::Error) -> Failure {
-        let hint = match error.raw_os_error() {
-            Some(libc::EPERM) if self.users.is_some() => {
-                "something is mounted below the host's /sys that hides a part of it; \
-                 user-namespace = \"none\" works"
-            }
-            _ => "",
+    /// A copy of the host's `/sys` in case the kernel refuses the unit one of its own, because
+    /// something is mounted below the host's that hides a part of it.
+    pub(super) fn spare_sys(&mut self, slot: usize) -> Result<(), Failure> {
+        if !self.users.is_some() || !self.hides_sys() {
+            return Ok(());
+        }
+        let tree = mount::clone_tree(path::here(), "/sys", true)?;
+        mount::add_attributes(tree.as_fd(), true, Attributes { read_only: true, ..INERT })?;
+        mount::set_propagation(tree.as_fd(), true, Travel::Private)?;
+        self.keep(slot, Source::new(tree))
+    }
+
+    /// What the kernel refuses is taken from the host, if that was prepared.
+    fn hosts_sys(&mut self, slot: Option<usize>, error: &io::Error) -> Result<OwnedFd, Failure> {
+        let spare = slot.and_then(|slot| self.slots.get_mut(slot)).and_then(Option::take);
+        let why = "something is mounted below the host's /sys that hides a part of it";
+        let Some(spare) = spare else {
+            return Err(Failure::with(error, format!("{why}; user-namespace = \"none\" works")));
         };
-        Failure::with(error, hint)
+        let lack = format!("sysfs: {why}, so it sees the host's, read-only");
+        status::send_lack(self.channel, &lack)?;
+        Ok(spare.tree)
     }
 
     /// Mounts what a slot holds where its name says.
@@ -202,9 +262,18 @@ impl State<'_> {
             path::copy_owner_and_mode(point.as_fd(), tree, "")?;
         }
         mount::attach(tree, point.as_fd())?;
+        for (way, below) in opened.below {
+            let point = path::open_in(tree, &way, OFlags::PATH)?;
+            mount::attach(below.as_fd(), point.as_fd())?;
+        }
         self.shows(opened.own);
         Ok(())
     }
+}
+
+/// That of the network which the process is in.
+fn new_sys(writable: bool) -> io::Result<OwnedFd> {
+    Filesystem::new("sysfs")?.mount(Attributes { read_only: !writable, ..INERT })
 }
 
 /// A copy of a host tree. It is taken while the host's mounts still have their peers.

@@ -58,10 +58,16 @@ impl Membership {
         })
     }
 
+    /// Whether what failed just now is that a filesystem cannot be mapped, which is then no
+    /// obstacle.
+    pub(super) fn forgives(&mut self) -> bool {
+        std::mem::take(&mut self.refused)
+    }
+
     /// As [`Self::map`], for what the unit should see also if that is not possible.
     pub(super) fn map_if_possible(&mut self, tree: BorrowedFd<'_>) -> Result<(), Failure> {
         match self.map(tree, false) {
-            Err(_) if std::mem::take(&mut self.refused) => Ok(()),
+            Err(_) if self.forgives() => Ok(()),
             other => other,
         }
     }

@@ -38,12 +38,17 @@ impl State<'_> {
         upper: &Upper,
         bind_will_do: bool,
     ) -> Result<Tree, Failure> {
-        let layers = self.layers(lower, upper)?;
+        let mut layers = self.layers(lower, upper)?;
         let mut made = self.stack(&layers);
         if !layers.detached.is_empty() && made.as_ref().is_err_and(|e| e.errno == libc::EINVAL) {
             // Before Linux 6.15 the layers of an overlay must be attached while it is made,
             // which is not to be seen on the host. What is stacked on the root is taken away
             // again: there must be only one tree to let go of when the root changes.
+            if !self.users.is_some() {
+                // The host's own mount stays behind in the host's namespace.
+                layers.lower = mount::clone_tree(layers.lower.as_fd(), "", false)?;
+                layers.detached.push(layers.lower.try_clone()?);
+            }
             namespace::leave(flag::MOUNT)?;
             private_mounts()?;
             self.look_for_own_again()?;

@@ -22,6 +22,23 @@ use crate::sys::path::{self, Type};
 /// Below an own directory, what may be meant by whoever made a link to it: it is the units'.
 const OF_UNITS: [&str; 2] = ["/rootfs/", "/volumes/"];
 
+/// What sysfs has for mounts, and nothing below (`sysfs_create_mount_point` of the kernel).
+const MOUNT_POINTS: [&str; 13] = [
+    "/sys/firmware/efi/efivars",
+    "/sys/fs/bpf",
+    "/sys/fs/cgroup",
+    "/sys/fs/fuse/connections",
+    "/sys/fs/pstore",
+    "/sys/fs/resctrl",
+    "/sys/fs/selinux",
+    "/sys/fs/smackfs",
+    "/sys/hypervisor/s390",
+    "/sys/kernel/config",
+    "/sys/kernel/debug",
+    "/sys/kernel/security",
+    "/sys/kernel/tracing",
+];
+
 /// What is known of berth's own directories.
 #[derive(Debug, Default)]
 pub(super) struct Own {
@@ -114,7 +131,15 @@ impl Own {
         let (place, path) = Place::of(top, &self.table)?;
         let mut trees = vec![(String::new(), place)];
         if recursive {
-            trees.extend(self.mounts_below(mountinfo::id_of(top)?, &path));
+            let matters = |mount: &Mounted| {
+                self.directories.iter().any(|own| own.place.filesystem == mount.device)
+            };
+            let below = mountinfo::below(&self.table, mountinfo::id_of(top)?, &path, matters);
+            trees.extend(
+                below.map(|(way, mount)| {
+                    (way.to_owned(), Place::new(&mount.device, &mount.root, ""))
+                }),
+            );
         }
         let mut all = Vec::new();
         for (way, tree) in &trees {
@@ -133,37 +158,6 @@ impl Own {
             }
         }
         Ok(all)
-    }
-
-    /// The mounts below a place, of filesystems that matter: how to get there, and what they are.
-    fn mounts_below(&self, id: u64, path: &str) -> Vec<(String, Place)> {
-        let mut found = Vec::new();
-        for mount in &self.table {
-            let Some(way) = beyond(&mount.point, path).filter(|way| !way.is_empty()) else {
-                continue;
-            };
-            let matters = |own: &Directory| own.place.filesystem == mount.device;
-            if self.directories.iter().any(matters) && self.is_on(mount, id) {
-                found.push((way.to_owned(), Place::new(&mount.device, &mount.root, "")));
-            }
-        }
-        found
-    }
-
-    /// Whether a mount is mounted on another, or on what is mounted on that.
-    fn is_on(&self, mount: &Mounted, id: u64) -> bool {
-        let mut parent = mount.parent;
-        // No chain is longer than the table.
-        for _ in &self.table {
-            if parent == id {
-                return true;
-            }
-            match self.table.iter().find(|mount| mount.id == parent) {
-                Some(mount) if mount.has_parent() => parent = mount.parent,
-                _ => return false,
-            }
-        }
-        false
     }
 
     /// That a source is none of them, nor lies within one, unless it was named so.
@@ -193,6 +187,17 @@ impl State<'_> {
     pub(super) fn find_own(&mut self, names: &[String]) -> Result<(), Failure> {
         self.own = Own::find(names)?;
         Ok(())
+    }
+
+    /// Whether something may be mounted below the host's `/sys` that keeps a part of it from
+    /// sight: anything but on the directories that sysfs makes for that, which are empty.
+    pub(super) fn hides_sys(&self) -> bool {
+        self.own.table.iter().any(|mount| {
+            let is_below = mount.point.starts_with("/sys/");
+            let parent = self.own.table.iter().find(|other| other.id == mount.parent);
+            let on_sysfs = parent.is_some_and(|parent| parent.kind == "sysfs");
+            is_below && on_sysfs && !MOUNT_POINTS.contains(&mount.point.as_str())
+        })
     }
 
     /// In another mount namespace all mounts have other numbers.

@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use super::State;
 use crate::container::environment::{self, FileError};
 use crate::container::status::{self, Failure, SocketKind};
+use crate::container::step::Op;
 use crate::container::users::{self, Identity};
 use crate::sys::limits::{self, Resource};
 use crate::sys::{fd, identity, path, pty};
@@ -125,6 +126,15 @@ impl State<'_> {
             })
     }
 
+    /// Whether `berthctl exec` asked for something else than the unit file in a step.
+    pub fn was_asked(&self, op: &Op) -> bool {
+        self.exec.is_some_and(|exec| match op {
+            Op::User(_) => exec.user.is_some(),
+            Op::WorkingDirectory(_) => exec.working_directory.is_some(),
+            _ => false,
+        })
+    }
+
     pub(super) fn working_directory(&self, directory: &str) -> Result<(), Failure> {
         let asked = self.exec.and_then(|exec| exec.working_directory.as_deref());
         let enter = |directory: &str| -> std::io::Result<()> {
@@ -133,9 +143,7 @@ impl State<'_> {
             Ok(rustix::process::fchdir(path::open_in(root.as_fd(), directory, flags)?)?)
         };
         match asked {
-            // The step itself is called after the unit's own.
-            Some(asked) => enter(asked)
-                .map_err(|error| Failure::with(&error, format!("{asked} was asked for"))),
+            Some(asked) => enter(asked).map_err(|error| Failure::with(&error, asked)),
             None => Ok(enter(directory)?),
         }
     }

@@ -67,6 +67,8 @@ pub fn only_looks(call: &Call) -> bool {
         | Call::Status(_)
         | Call::Show(_)
         | Call::Deps(_)
+        | Call::Timeline(_)
+        | Call::Usage(_)
         | Call::Networks(_)
         | Call::Events(_)
         | Call::GetInfo(_)
@@ -84,6 +86,8 @@ pub fn only_looks(call: &Call) -> bool {
         | Call::Shutdown(_)
         | Call::Upgrade(_)
         | Call::Exec(_)
+        | Call::Volumes(_)
+        | Call::RemoveVolume(_)
         | Call::Secrets(_)
         | Call::SetSecret(_)
         | Call::RemoveSecret(_) => false,
@@ -95,7 +99,7 @@ pub fn refusal(call: &Call) -> String {
     let verb = call.name().rsplit('.').next().unwrap_or_default().to_lowercase();
     format!(
         "{verb} is for root: members of the control group may only look \
-         (status, list, show, deps, network, events, version)"
+         (status, list, show, deps, blame, plot, stats, network, events …)"
     )
 }
 

@@ -128,8 +128,16 @@ impl Daemon {
         }
         let (page, rest) = match std::mem::replace(&mut client.phase, Phase::Idle) {
             Phase::Units { full, mut left } => {
-                let page = self.unit_page(full, &mut left);
+                let page = if full {
+                    self.page_of_units(&mut left, Self::unit_status)
+                } else {
+                    self.page_of_units(&mut left, Self::unit_name)
+                };
                 (page, (!left.is_empty()).then_some(Phase::Units { full, left }))
+            }
+            Phase::Times(mut left) => {
+                let page = self.page_of_units(&mut left, Self::unit_times);
+                (page, (!left.is_empty()).then_some(Phase::Times(left)))
             }
             Phase::Dependencies(mut left) => {
                 let page = page_of("dependencies", &mut left);
@@ -159,14 +167,15 @@ impl Daemon {
         self.control.clients.get(&number).is_some_and(|client| client.mode == Mode::Single)
     }
 
-    fn unit_page(&self, full: bool, left: &mut VecDeque<UnitId>) -> Result<Page, Error> {
+    /// As many units as a page has room for, as `look` sees them.
+    fn page_of_units<T: serde::Serialize>(
+        &self,
+        left: &mut VecDeque<UnitId>,
+        look: impl Fn(&Self, UnitId) -> Option<T>,
+    ) -> Result<Page, Error> {
         let mut page = Page::new("units");
         while let Some(&id) = left.front() {
-            let pushed = if full {
-                self.unit_status(id).map(|status| page.push(&status))
-            } else {
-                self.unit_name(id).map(|unit| page.push(&unit))
-            };
+            let pushed = look(self, id).map(|unit| page.push(&unit));
             // One that has been removed meanwhile is left out.
             if !pushed.unwrap_or(Ok(true)).map_err(|error| {
                 let name = self.machine.unit(id).map(|unit| unit.name.clone());
@@ -203,6 +212,7 @@ impl Daemon {
             | Phase::Upgrade
             | Phase::Events(_)
             | Phase::Units { .. }
+            | Phase::Times(_)
             | Phase::Networks { .. }
             | Phase::Dependencies(_) => {}
         }
@@ -310,7 +320,6 @@ impl Daemon {
     }
 }
 
-/// The next page of a list of dependencies.
 /// As many elements as a page has room for.
 fn page_of<T: serde::Serialize>(
     field: &'static str,

@@ -32,6 +32,9 @@ impl Daemon {
     fn try_call(&mut self, number: u64, request: Request) -> Result<(), Error> {
         let Request { call, mode } = request;
         match call {
+            // Nobody would hear of anything.
+            Call::Logs(_) | Call::Events(_) | Call::Usage(_) | Call::Volumes(_)
+                if mode == Mode::Oneway => {}
             Call::Version(_) => self.reply(number, &self.version(), false),
             Call::List(_) => {
                 let left = self.machine.ids().collect();
@@ -49,9 +52,16 @@ impl Daemon {
                 self.reply(number, &reply, false);
             }
             Call::Deps(call) => {
-                let left = self.dependencies(&call.unit, call.reverse)?;
+                let left = self.dependencies(call.unit.as_deref(), call.reverse)?;
                 self.set_phase(number, Phase::Dependencies(left));
             }
+            Call::Timeline(_) => {
+                let left = self.machine.ids().collect();
+                self.set_phase(number, Phase::Times(left));
+            }
+            Call::Usage(call) => self.usage_helper(number, &call, mode)?,
+            Call::Volumes(call) => self.list_volumes(number, call.sizes, mode)?,
+            Call::RemoveVolume(call) => self.remove_volume(number, &call.volume)?,
             Call::Networks(_) => {
                 self.set_phase(number, Phase::Networks { list: VecDeque::new(), all: false });
                 self.show_networks(number);
@@ -72,8 +82,6 @@ impl Daemon {
                 self.jobs(number, &call.units, true, |id| Wish::Freeze(id, false))?;
             }
             Call::Kill(call) => self.kill(number, &call)?,
-            // Nobody would hear of anything.
-            Call::Logs(_) | Call::Events(_) if mode == Mode::Oneway => {}
             Call::Logs(call) => self.logs_helper(number, call, mode)?,
             Call::Secrets(_) | Call::SetSecret(_) | Call::RemoveSecret(_)
                 if mode == Mode::Oneway =>
@@ -108,6 +116,11 @@ impl Daemon {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             since: self.clock.wall(crate::supervisor::Time::default()).to_string(),
+            uptime: u64::try_from(self.clock.now().0.as_micros()).ok(),
+            kernel: (self.options.place == Place::Machine)
+                .then(|| u64::try_from(self.clock.origin()).ok())
+                .flatten(),
+            target: Some(self.options.target.clone()),
         }
     }
 

@@ -42,6 +42,8 @@ pub enum Phase {
         /// Those to come.
         left: VecDeque<UnitId>,
     },
+    /// Pages of when units came where, made when there is room.
+    Times(VecDeque<UnitId>),
     /// Networks, as the keeper tells of them; pages are made when it has told of all.
     Networks {
         /// Those to be said.
@@ -200,7 +202,7 @@ impl Client {
     /// Whether there is more to say at once.
     pub fn owes_more(&self) -> bool {
         match &self.phase {
-            Phase::Units { .. } | Phase::Dependencies(_) => true,
+            Phase::Units { .. } | Phase::Times(_) | Phase::Dependencies(_) => true,
             Phase::Networks { all, .. } => *all,
             Phase::Events(events) => !events.is_empty(),
             Phase::Jobs { ended, .. } => !ended.is_empty(),

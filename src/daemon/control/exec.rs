@@ -11,8 +11,8 @@ use std::sync::Arc;
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde::{Deserialize, Serialize};
 
-use super::Control;
 use super::relay::{self, Ends};
+use super::{Access, Control};
 use crate::container::{self, Channel, Program, SocketKind, Status, Stdio, Where};
 use crate::daemon::poller::{Source, Watched};
 use crate::daemon::{Daemon, Owner};
@@ -147,7 +147,8 @@ impl Daemon {
                 // Only who makes a unit's namespaces can send that.
                 Status::Socket(SocketKind::Notify | SocketKind::Syslog, _)
                 | Status::HasNetwork
-                | Status::WithoutUsers(_) => {}
+                | Status::WithoutUsers(_)
+                | Status::Lacks(_) => {}
                 Status::Executed => return self.relay(number),
                 Status::Failed(text) => return self.refuse_exec(number, &text),
             }
@@ -192,7 +193,7 @@ impl Daemon {
         );
         match started {
             Ok((helper, teller)) => {
-                self.helper_started(helper);
+                self.helper_started(helper, Access::Full);
                 let stage = Stage::Relaying(teller);
                 self.control.sessions.insert(number, Session { unit, pid, stage });
             }

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::{Control, relay};
+use super::{Access, Control, relay};
 use crate::daemon::{Daemon, Owner};
 use crate::log::read::{self, Entry, Query};
 use crate::log::record::Stream;
@@ -25,7 +25,25 @@ use crate::unit::names;
 /// Most helpers at once.
 pub const MOST: usize = 64;
 
+/// Most of them that are not for root: those who may look cannot keep root from its logs.
+const MOST_OTHERS: usize = 16;
+
 impl Control {
+    /// The same for a client that may do that much.
+    pub(super) fn helper_is_free_for(&self, access: Access) -> Result<(), Error> {
+        if access != Access::Full && self.other_helpers >= MOST_OTHERS {
+            let reason = format!("{MOST_OTHERS} clients are looking at what units use already");
+            return Err(Error::Busy { reason });
+        }
+        self.helper_is_free()
+    }
+
+    /// A helper has been reaped.
+    pub fn helper_ended(&mut self, pid: i32) {
+        self.helpers = self.helpers.saturating_sub(1);
+        self.doomed_volumes.remove(&pid);
+    }
+
     /// Whether one more helper may be started; each `exec` that is being set up will have one.
     pub(super) fn helper_is_free(&self) -> Result<(), Error> {
         let coming = self.sessions.values().filter(|session| session.is_setting_up()).count();
@@ -48,10 +66,17 @@ impl Daemon {
         Ok((stream, rest))
     }
 
-    /// A helper was forked.
-    pub(super) fn helper_started(&mut self, pid: i32) {
-        self.control.helpers = self.control.helpers.saturating_add(1);
-        self.pids.insert(pid, Owner::Helper);
+    /// A helper was forked for a client that may do that much.
+    pub(super) fn helper_started(&mut self, pid: i32, access: Access) {
+        let control = &mut self.control;
+        control.helpers = control.helpers.saturating_add(1);
+        let owner = if access == Access::Full {
+            Owner::Helper
+        } else {
+            control.other_helpers = control.other_helpers.saturating_add(1);
+            Owner::OtherHelper
+        };
+        self.pids.insert(pid, owner);
     }
 
     /// Reads logs for a client.
@@ -88,7 +113,7 @@ impl Daemon {
             serve_logs(&stream, mode, &directory, call, since)
         });
         match process {
-            Ok(process) => self.helper_started(process.pid),
+            Ok(process) => self.helper_started(process.pid, Access::Full),
             Err(error) => {
                 let reason = format!("cannot read logs: no process can be made: {error}");
                 relay::say(&stream, &encode_error(Error::Failed { unit: None, reason }));

@@ -15,6 +15,8 @@ mod history;
 mod relay;
 mod secrets;
 mod status;
+mod usage;
+mod volumes;
 
 use access::{Access, Door};
 pub use client::{Client, Phase};
@@ -74,6 +76,12 @@ pub struct Control {
     pub history: History,
     /// Forked helpers that own a connection, at most [`helper::MOST`].
     pub helpers: usize,
+    /// How many of them are for clients that are not root.
+    #[serde(default)]
+    pub other_helpers: usize,
+    /// Volumes that are being deleted, by the helper that does it.
+    #[serde(default)]
+    pub doomed_volumes: BTreeMap<i32, String>,
     /// Clients to be served once the machine has thought.
     served_next: BTreeSet<u64>,
     /// When connections are taken again, after one could not be taken.
@@ -102,6 +110,8 @@ impl Control {
             jobs: HashMap::new(),
             history: History::default(),
             helpers: 0,
+            other_helpers: 0,
+            doomed_volumes: BTreeMap::new(),
             served_next: BTreeSet::new(),
             accept_again: None,
             sessions: BTreeMap::new(),

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use zeroize::Zeroize;
 
-use super::{helper, relay};
+use super::{Access, helper, relay};
 use crate::container::secrets::{self, Trouble, store::Store};
 use crate::daemon::Daemon;
 use crate::protocol::message::{encode_error, encode_reply};
@@ -148,7 +148,7 @@ impl Daemon {
         // A client that did not wait has sent its value already.
         rest.as_mut_slice().zeroize();
         match process {
-            Ok(process) => self.helper_started(process.pid),
+            Ok(process) => self.helper_started(process.pid, Access::Full),
             Err(error) => {
                 let reason = format!("cannot {verb} secrets: no process can be made: {error}");
                 relay::say(&stream, &encode_error(Error::Failed { unit: None, reason }));

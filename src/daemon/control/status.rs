@@ -5,13 +5,14 @@ use std::collections::{HashSet, VecDeque};
 use crate::daemon::Daemon;
 use crate::daemon::live::Numbers;
 use crate::protocol::Error;
+use crate::protocol::insight::{Phases, UnitTimes};
 use crate::protocol::method::ShowReply;
 use crate::protocol::types::{
     Dependency, DependencyKind, Desired, Event, Exit, Health, Kind, State, Unit, UnitStatus,
 };
 use crate::supervisor::action::Notice;
 use crate::supervisor::view::{HealthName, StateName};
-use crate::supervisor::{self, Link, UnitId};
+use crate::supervisor::{self, Link, UnitId, timeline};
 use crate::unit::model;
 
 impl Daemon {
@@ -47,16 +48,20 @@ impl Daemon {
             result: view.result.map(|result| result.word().to_owned()),
             cgroup: live.and_then(|live| live.group.path().map(|path| path.display().to_string())),
             memory: live.and_then(|live| live.group.memory()),
+            oom_kills: self.kills.count(id),
+            oom_victim: self.kills.victim(id).map(str::to_owned),
             ports: self.ports_of(id),
             why: view.why,
             status_text: view.status_text,
             run: view.run.map(|run| run.0),
             unenforced: live.map(|live| live.unenforced()).unwrap_or_default(),
             user_namespace: live.and_then(|live| self.ranges.text(id, live)),
-            no_user_namespace: live.and_then(|live| match &live.numbers {
-                Numbers::HostBecause(why) => Some(why.to_string()),
-                Numbers::Host | Numbers::Own => None,
-            }),
+            no_user_namespace: match live.map(|live| &live.numbers) {
+                Some(Numbers::HostBecause(why)) => Some(why.to_string()),
+                Some(Numbers::Host | Numbers::Own) => None,
+                // In backoff, or stopped: as it was.
+                None => self.ranges.why_without(id).map(str::to_owned),
+            },
             privileged: unit.service().map(|service| service.security.privileged),
         })
     }
@@ -75,15 +80,31 @@ impl Daemon {
         })
     }
 
-    /// Direct dependencies and those through others, each unit visited once.
+    /// An element of `Timeline`; none for a unit that has been removed meanwhile.
+    pub(super) fn unit_times(&self, id: UnitId) -> Option<UnitTimes> {
+        let unit = self.machine.unit(id)?;
+        let timeline = self.machine.timeline(id)?;
+        Some(UnitTimes {
+            name: unit.name.clone(),
+            kind: kind(unit),
+            state: self.state_of(id),
+            first: timeline.first.as_deref().map(phases),
+            latest: timeline.latest.as_deref().map(phases),
+        })
+    }
+
+    /// Direct dependencies and those through others, each unit visited once; without a name,
+    /// those of all units.
     pub(super) fn dependencies(
         &self,
-        name: &str,
+        name: Option<&str>,
         reverse: bool,
     ) -> Result<VecDeque<Dependency>, Error> {
-        let root = self.find(name)?;
-        let mut seen = HashSet::from([root]);
-        let mut todo = VecDeque::from([root]);
+        let mut todo: VecDeque<UnitId> = match name {
+            Some(name) => VecDeque::from([self.find(name)?]),
+            None => self.machine.ids().collect(),
+        };
+        let mut seen: HashSet<UnitId> = todo.iter().copied().collect();
         let mut dependencies = VecDeque::new();
         while let Some(id) = todo.pop_front() {
             let edges =
@@ -117,6 +138,11 @@ impl Daemon {
             grave: notice.grave,
         }
     }
+}
+
+fn phases(phases: &timeline::Phases) -> Phases {
+    let timeline::Phases { waiting, preparing, starting, ready, ended } = *phases;
+    Phases { waiting, preparing, starting, ready, ended }
 }
 
 fn kind(unit: &model::Unit) -> Kind {

@@ -13,18 +13,20 @@ mod syslog;
 mod temporary;
 
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::command_line::CommandLine;
-use super::fstab;
+use super::fstab::{self, Reach};
 use crate::sys::net;
 
 /// A step: its name, what it does, and its code, which answers with what went wrong.
 type Step = (&'static str, &'static str, fn() -> Vec<String>);
 
 /// Every step, in the order in which a machine needs them.
-pub const STEPS: [Step; 10] = [
+pub const STEPS: [Step; 11] = [
     ("filesystems", "check and mount what /etc/fstab names, use its swap", filesystems),
+    ("network-filesystems", "the same of those behind a network", network_filesystems),
     ("modules", "load the kernel modules that modules-load.d names", modules::load),
     ("sysctl", "set what sysctl.d names", sysctl::set),
     ("hostname", "set the name in /etc/hostname", identity::hostname),
@@ -53,11 +55,19 @@ pub fn run(name: &str) -> ExitCode {
 }
 
 fn filesystems() -> Vec<String> {
+    bring_up(Reach::Local)
+}
+
+fn network_filesystems() -> Vec<String> {
+    bring_up(Reach::Network)
+}
+
+fn bring_up(reach: Reach) -> Vec<String> {
     let entries = match fstab::read() {
         Ok(entries) => entries,
         Err(error) => return vec![format!("cannot read /etc/fstab: {error}")],
     };
-    let outcome = fstab::bring_up(&entries, CommandLine::read().fsck);
+    let outcome = fstab::bring_up(&entries, reach, CommandLine::read().fsck);
     if outcome.reboot {
         // Not the root, which process 1 has checked: to mount it anew is enough.
         let _ = writeln!(io::stderr(), "a check repaired so much that it asks for a reboot");
@@ -75,7 +85,7 @@ fn loopback() -> Vec<String> {
 
 /// The files of a directory of drop-ins, as in sysctl.d(5): a name in an earlier directory
 /// stands for the same name in later ones; all sorted by name.
-fn drop_ins(directories: &[&str], suffix: &str) -> Vec<std::path::PathBuf> {
+fn drop_ins(directories: &[&str], suffix: &str) -> Vec<PathBuf> {
     let mut files = std::collections::BTreeMap::new();
     for directory in directories {
         for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
@@ -86,4 +96,54 @@ fn drop_ins(directories: &[&str], suffix: &str) -> Vec<std::path::PathBuf> {
         }
     }
     files.into_values().collect()
+}
+
+/// The paths that exist below `root`, where `*` in a component stands for any text and `?` for
+/// any character.
+fn matching(root: &Path, components: &[String]) -> Vec<PathBuf> {
+    let mut found = vec![root.to_owned()];
+    for component in components {
+        found = found.iter().flat_map(|path| step(path, component)).collect();
+    }
+    found
+}
+
+fn step(path: &Path, component: &str) -> Vec<PathBuf> {
+    if !component.contains(['*', '?']) {
+        return Some(path.join(component))
+            .filter(|path| path.symlink_metadata().is_ok())
+            .into_iter()
+            .collect();
+    }
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    let named =
+        entries.filter(|entry| entry.file_name().to_str().is_some_and(|it| fits(component, it)));
+    named.map(|entry| entry.path()).collect()
+}
+
+fn fits(pattern: &str, name: &str) -> bool {
+    let (mut pattern, mut name) = (pattern.chars(), name.chars());
+    // Where to go on when it does not fit: behind the last star, one character later.
+    let mut again = None;
+    loop {
+        let mut rest = pattern.clone();
+        match (rest.next(), name.clone().next()) {
+            (None, None) => return true,
+            (Some('*'), _) => {
+                pattern = rest;
+                again = Some((pattern.clone(), name.clone()));
+            }
+            (Some(wanted), Some(found)) if wanted == '?' || wanted == found => {
+                pattern = rest;
+                name.next();
+            }
+            _ => {
+                let Some((behind, from)) = &mut again else { return false };
+                if from.next().is_none() {
+                    return false;
+                }
+                (pattern, name) = (behind.clone(), from.clone());
+            }
+        }
+    }
 }

@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::matching;
+
 const DIRECTORIES: [&str; 4] =
     ["/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d"];
 
@@ -66,35 +68,10 @@ fn components(key: &str) -> Vec<String> {
     parts.map(swap).filter(|part| !matches!(part.as_str(), "" | "." | "..")).collect()
 }
 
-fn matching(root: &Path, components: &[String]) -> Vec<PathBuf> {
-    let mut found = vec![root.to_owned()];
-    for component in components {
-        found = found.iter().flat_map(|path| step(path, component)).collect();
-    }
-    found
-}
-
-fn step(path: &Path, component: &str) -> Vec<PathBuf> {
-    if !component.contains('*') {
-        return Some(path.join(component)).filter(|path| path.exists()).into_iter().collect();
-    }
-    let entries = fs::read_dir(path).into_iter().flatten().flatten();
-    let named =
-        entries.filter(|entry| entry.file_name().to_str().is_some_and(|it| fits(component, it)));
-    named.map(|entry| entry.path()).collect()
-}
-
-/// `*` stands for any text.
-fn fits(pattern: &str, name: &str) -> bool {
-    let Some((head, rest)) = pattern.split_once('*') else { return pattern == name };
-    let Some(name) = name.strip_prefix(head) else { return false };
-    let mut starts = (0..=name.len()).filter_map(|at| name.get(at..));
-    starts.any(|tail| fits(rest, tail))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pid1::steps::fits;
 
     #[test]
     fn lines_keys_and_stars() {

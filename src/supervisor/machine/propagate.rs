@@ -118,6 +118,7 @@ impl Machine {
         }
         if before.name != after.name {
             slot.since = now;
+            slot.timeline.note(before.name, after.name, now);
             self.note_critical(id, after.name);
             if after.name != StateName::Waiting {
                 self.announce(id, after.name, out);

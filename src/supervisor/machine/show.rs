@@ -1,7 +1,7 @@
 //! What people see of a unit: its view, and why it is in its state.
 
 use super::super::view::{HealthName, ResultName, UnitView};
-use super::super::{Run, UnitId};
+use super::super::{Run, Timeline, UnitId};
 use super::graph::Link;
 use super::slot::Slot;
 use super::state::{
@@ -32,6 +32,18 @@ impl Machine {
                 String::new()
             },
         })
+    }
+
+    /// When a unit came through the phases of its starts.
+    pub fn timeline(&self, id: UnitId) -> Option<&Timeline> {
+        self.slots.get(id).map(|slot| &slot.timeline)
+    }
+
+    /// What an earlier supervisor has seen of a unit's starts.
+    pub fn recall(&mut self, id: UnitId, timeline: Timeline) {
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.timeline = timeline;
+        }
     }
 
     /// The latest run of a unit, also when it is over.

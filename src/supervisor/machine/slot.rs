@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::{JobId, Time, UnitId};
+use super::super::{JobId, Time, Timeline, UnitId};
 use super::graph::Edge;
 use super::restart::History;
 use super::state::{Face, Goal, State};
@@ -55,6 +55,9 @@ pub(super) struct Slot {
     pub missing: Option<String>,
     pub history: History,
     pub memo: Memo,
+    /// When it came where; a state written by an older program has none.
+    #[serde(default)]
+    pub timeline: Timeline,
     pub jobs: Vec<Job>,
 }
 
@@ -71,6 +74,7 @@ impl Slot {
             missing: None,
             history: History::default(),
             memo: Memo::default(),
+            timeline: Timeline::default(),
             jobs: Vec::new(),
         }
     }

@@ -20,6 +20,10 @@ const DEPTH_MAX: usize = 64;
 /// Most groups removed in one call; what is left takes another.
 const REMOVE_MAX: usize = 4096;
 
+/// The two groups of [`Delegated`].
+const HOME: &str = "home";
+const BESIDE: &str = "beside";
+
 /// A unit's group in version 2, and in those version 1 hierarchies where it has a limit.
 /// Dropping it leaves the directories: [`Group::remove`] takes them away.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -36,6 +40,19 @@ struct Directory {
     #[serde(with = "crate::sys::kept")]
     fd: OwnedFd,
     above: Rc<Above>,
+    /// Where a unit makes groups of its own.
+    #[serde(default)]
+    delegated: Option<Box<Delegated>>,
+}
+
+/// A group with others below it holds no processes, so there are two in that of a unit that
+/// makes its own: where it is at home, and for whom berth puts beside it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Delegated {
+    #[serde(with = "crate::sys::kept")]
+    home: OwnedFd,
+    #[serde(with = "crate::sys::kept")]
+    beside: OwnedFd,
 }
 
 /// The group in version 2 in which those of the units are; held once for all of them.
@@ -68,7 +85,7 @@ impl Group {
     }
 
     pub(super) fn set_directory(&mut self, fd: OwnedFd, above: Rc<Above>) {
-        self.directory = Some(Directory { fd, above });
+        self.directory = Some(Directory { fd, above, delegated: None });
     }
 
     /// Takes a version 1 group in, once it is made. There is seldom more than one.
@@ -100,9 +117,20 @@ impl Group {
         self.directory.as_ref().map(|it| it.above.path.join(&*self.name))
     }
 
-    /// For `CLONE_INTO_CGROUP`.
+    /// The group as a whole.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.directory.as_ref().map(|directory| directory.fd.as_fd())
+    }
+
+    /// For `CLONE_INTO_CGROUP`: where the unit's first process is made and its command, or
+    /// where others are that join it.
+    pub fn entry(&self, visitor: bool) -> Option<BorrowedFd<'_>> {
+        let directory = self.directory.as_ref()?;
+        Some(match &directory.delegated {
+            Some(delegated) if visitor => delegated.beside.as_fd(),
+            Some(delegated) => delegated.home.as_fd(),
+            None => directory.fd.as_fd(),
+        })
     }
 
     /// What the calling process writes `0` to in order to be in the version 1 groups.
@@ -113,6 +141,11 @@ impl Group {
     /// Limits that were asked for and that this host cannot enforce, one line each.
     pub fn unenforced(&self) -> &[String] {
         &self.unenforced
+    }
+
+    /// Something else that was asked for and is not so.
+    pub fn lacks(&mut self, what: String) {
+        self.unenforced.push(what);
     }
 
     /// SIGKILL to every process in it and below, also to frozen ones. Those made at the
@@ -151,15 +184,88 @@ impl Group {
         Ok(std::fs::File::open(self.file("cgroup.events")?)?.into())
     }
 
-    /// Numbers of the processes in it (not below), as the caller sees them, at most
-    /// `limit`; those in other pid namespaces that the caller cannot see are left out.
+    /// Numbers of the processes in it (not in groups that the unit has made), as the caller
+    /// sees them, at most `limit`; those in other pid namespaces that the caller cannot see
+    /// are left out.
     ///
     /// # Errors
     /// As [`Self::kill`].
     pub fn processes(&self, limit: usize) -> io::Result<Vec<i32>> {
-        let text = read(&self.file("cgroup.procs")?)?;
+        let list = |file: &str| -> io::Result<String> { read(&self.file(file)?) };
+        let text = if self.is_delegated() {
+            list(&format!("{HOME}/cgroup.procs"))? + &list(&format!("{BESIDE}/cgroup.procs"))?
+        } else {
+            list("cgroup.procs")?
+        };
         let numbers = text.lines().filter_map(|line| line.parse().ok());
         Ok(numbers.filter(|&pid| pid > 0).take(limit).collect())
+    }
+
+    /// Whether the unit makes groups of its own.
+    pub fn is_delegated(&self) -> bool {
+        self.directory.as_ref().is_some_and(|directory| directory.delegated.is_some())
+    }
+
+    /// Makes the two groups of a unit that makes its own; once more, only takes them in.
+    pub(super) fn divide(&mut self) -> io::Result<()> {
+        let Some(path) = self.path() else { return Err(io::ErrorKind::Unsupported.into()) };
+        let open = |name: &str| -> io::Result<OwnedFd> {
+            let path = path.join(name);
+            super::tree::make_directory(&path)?;
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            Ok(rustix::fs::open(&path, flags, Mode::empty())?)
+        };
+        let delegated = Box::new(Delegated { home: open(HOME)?, beside: open(BESIDE)? });
+        if let Some(directory) = &mut self.directory {
+            directory.delegated = Some(delegated);
+        }
+        Ok(())
+    }
+
+    /// Whether it was divided by an earlier supervisor.
+    pub(super) fn was_divided(&self) -> bool {
+        self.path().is_some_and(|path| path.join(HOME).is_dir() && path.join(BESIDE).is_dir())
+    }
+
+    /// Gives what the unit makes groups with to its root. What limits it stays the host's.
+    ///
+    /// # Errors
+    /// As chown(2).
+    pub fn give_to(&self, uid: u32, gid: u32) -> io::Result<()> {
+        if !self.is_delegated() {
+            return Ok(());
+        }
+        let home = self.file(HOME)?;
+        for file in ["", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control"] {
+            std::os::unix::fs::lchown(home.join(file), Some(uid), Some(gid))?;
+        }
+        Ok(())
+    }
+
+    /// The unit's init has made its namespaces: it goes where it is in nobody's way, so that
+    /// the unit can give controllers to groups that it makes.
+    ///
+    /// # Errors
+    /// As write(2).
+    pub fn step_aside(&self, pid: i32) -> io::Result<()> {
+        if !self.is_delegated() {
+            return Ok(());
+        }
+        write(&self.file(&format!("{BESIDE}/cgroup.procs"))?, &pid.to_string())
+    }
+
+    /// What changes whenever the kernel kills one of its processes for lack of memory:
+    /// polls as `EPOLLPRI` then. Version 1 has nothing like it.
+    ///
+    /// # Errors
+    /// As [`Self::kill`]; `NotFound` where memory is not counted.
+    pub fn memory_events(&self) -> io::Result<OwnedFd> {
+        Ok(std::fs::File::open(self.file("memory.events")?)?.into())
+    }
+
+    /// Its path as the kernel's log names it.
+    pub fn seen_as(&self) -> Option<PathBuf> {
+        self.directory.as_ref().map(|it| it.above.seen_as.join(&*self.name))
     }
 
     /// Whether the process is in it or below. Safe only while the process cannot be

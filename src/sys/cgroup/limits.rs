@@ -51,6 +51,42 @@ pub enum Limit<'a> {
     Pids(u64),
     /// 1 to 10000, default 100.
     IoWeight(u64),
+    /// How much of one use of a disk in a second.
+    IoMax {
+        /// The disk's number.
+        device: (u32, u32),
+        /// Of what.
+        what: IoUse,
+        /// How much.
+        most: u64,
+    },
+    /// All processes die when one has to for lack of memory.
+    OomGroup,
+}
+
+/// What a disk is used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IoUse {
+    /// Bytes read.
+    Read,
+    /// Bytes written.
+    Write,
+    /// Reads.
+    ReadOps,
+    /// Writes.
+    WriteOps,
+}
+
+impl IoUse {
+    /// Its key in `io.max`, and its file in version 1.
+    const fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Read => ("rbps", "blkio.throttle.read_bps_device"),
+            Self::Write => ("wbps", "blkio.throttle.write_bps_device"),
+            Self::ReadOps => ("riops", "blkio.throttle.read_iops_device"),
+            Self::WriteOps => ("wiops", "blkio.throttle.write_iops_device"),
+        }
+    }
 }
 
 /// A file and what is written to it.
@@ -140,6 +176,22 @@ fn row(limit: Limit<'_>) -> Row {
                 )),
             }
         }
+        Limit::IoMax { device, what, most } => io_max(device, what, most),
+        Limit::OomGroup => Row {
+            name: "oom",
+            unified: one("memory", "memory.oom.group", "1".to_owned()),
+            legacy: Err("cgroup version 1 has nothing like it"),
+        },
+    }
+}
+
+/// A disk's number and a kind of use: further lines of the same file add to it.
+fn io_max((major, minor): (u32, u32), what: IoUse, most: u64) -> Row {
+    let (key, file) = what.names();
+    Row {
+        name: "io-max",
+        unified: version("io", vec![("io.max", format!("{major}:{minor} {key}={most}"))]),
+        legacy: Ok(version("blkio", vec![(file, format!("{major}:{minor} {most}"))])),
     }
 }
 

@@ -11,6 +11,7 @@ pub mod devices;
 pub mod group;
 pub mod limits;
 pub mod tree;
+pub mod usage;
 
 pub use group::Group;
 pub use limits::Wanted;

@@ -262,6 +262,9 @@ impl Root {
             .as_ref()
             .map_err(|why| Error::io("open", Path::new(why), io::ErrorKind::Unsupported.into()))?;
         group.set_directory(open_directory(&root.join(name))?, self.above.clone());
+        if group.was_divided() {
+            group.divide().map_err(|error| Error::io("open", root, error))?;
+        }
         for hierarchy in &self.legacy {
             let path = group.legacy_path(hierarchy);
             if path.is_dir() {
@@ -313,6 +316,28 @@ impl Root {
             group.set_directory(open_directory(&path)?, self.above.clone());
         }
         limits::apply(self, group, wanted, strict)
+    }
+
+    /// Lets a unit make groups of its own, with all controllers that there are.
+    ///
+    /// # Errors
+    /// As [`Self::create`].
+    pub fn delegate(&self, group: &mut Group, line: u32, strict: bool) -> Result<(), Error> {
+        let Some(path) = group.path() else {
+            let why = self.missing().unwrap_or("there is no group of version 2").to_owned();
+            if strict {
+                return Err(Error::Unenforceable { limit: "delegate", line, why });
+            }
+            group.unenforced.push(format!("delegate: {why}"));
+            return Ok(());
+        };
+        group.divide().map_err(|error| Error::io("divide", &path, error))?;
+        for controller in &self.controllers {
+            let file = path.join("cgroup.subtree_control");
+            super::write(&file, &format!("+{controller}"))
+                .map_err(|error| Error::io(&format!("write +{controller} to"), &file, error))?;
+        }
+        Ok(())
     }
 
     /// Removes the groups themselves, once those of the units are gone.

@@ -26,6 +26,12 @@ pub struct Limits {
     pub pids: Option<At<u64>>,
     /// 1 to 10000, default 100.
     pub io_weight: Option<At<u64>>,
+    /// What disks may be used for, each device and each kind of use once.
+    pub io_max: Vec<At<IoMax>>,
+    /// Who dies for lack of memory.
+    pub oom: Option<At<Oom>>,
+    /// Whether it makes control groups of its own.
+    pub delegate: Option<At<bool>>,
     /// `RLIMIT_NOFILE`, soft and hard.
     pub nofile: Option<At<u64>>,
     /// `RLIMIT_NPROC`.
@@ -40,6 +46,62 @@ pub struct Limits {
     pub strict: bool,
 }
 
+impl Limits {
+    /// Whether the unit makes control groups of its own.
+    pub fn delegates(&self) -> bool {
+        self.delegate.as_ref().is_some_and(|at| at.value)
+    }
+}
+
+/// How much of one kind of use of a disk is allowed in a second.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IoMax {
+    /// Path of a block device.
+    pub device: String,
+    /// Of what.
+    pub what: IoUse,
+    /// How much.
+    pub most: u64,
+}
+
+/// What a disk is used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IoUse {
+    /// Bytes read.
+    Read,
+    /// Bytes written.
+    Write,
+    /// Reads.
+    ReadOps,
+    /// Writes.
+    WriteOps,
+}
+
+impl IoUse {
+    /// Each, with its name in a unit file.
+    pub const ALL: [(&'static str, Self); 4] = [
+        ("read", Self::Read),
+        ("write", Self::Write),
+        ("read-ops", Self::ReadOps),
+        ("write-ops", Self::WriteOps),
+    ];
+}
+
+/// Who dies when the kernel must kill for lack of memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Oom {
+    /// One process, as the kernel chooses.
+    KillProcess,
+    /// All of the unit.
+    KillUnit,
+}
+
+impl Oom {
+    /// Each, with its name in a unit file.
+    pub const ALL: [(&'static str, Self); 2] =
+        [("kill-process", Self::KillProcess), ("kill-unit", Self::KillUnit)];
+}
+
 impl Unset for Limits {
     const UNSET: &'static Self = &Self {
         memory: None,
@@ -50,6 +112,9 @@ impl Unset for Limits {
         cpuset: None,
         pids: None,
         io_weight: None,
+        io_max: Vec::new(),
+        oom: None,
+        delegate: None,
         nofile: None,
         nproc: None,
         core: None,

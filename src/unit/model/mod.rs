@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 pub use super::capability::{Capabilities, CapabilitySet};
 pub use super::shared::Shared;
 pub use health::{Health, HealthCheck};
-pub use limits::Limits;
+pub use limits::{IoMax, IoUse, Limits, Oom};
 pub use log::{Log, LogDriver};
 pub use mount::{Mount, MountSource, Propagation};
 pub use network::{Driver, Membership, Network, Networking, PORTS_MAX, Port, Protocol, Subnet};

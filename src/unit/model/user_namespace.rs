@@ -53,11 +53,17 @@ impl IdRange {
 
     /// Whether one of these is a number of the other, inside or on the host.
     pub fn overlaps(&self, other: &Self) -> bool {
-        let meet = |a: u32, b: u32| {
-            u64::from(a) < u64::from(b).saturating_add(other.count.into())
-                && u64::from(b) < u64::from(a).saturating_add(self.count.into())
-        };
-        meet(self.inside, other.inside) || meet(self.outside, other.outside)
+        self.meets(self.inside, other, other.inside) || self.meets_outside(other)
+    }
+
+    /// Whether one of these is a number of the other on the host.
+    pub fn meets_outside(&self, other: &Self) -> bool {
+        self.meets(self.outside, other, other.outside)
+    }
+
+    fn meets(&self, first: u32, other: &Self, others_first: u32) -> bool {
+        u64::from(first) < u64::from(others_first).saturating_add(other.count.into())
+            && u64::from(others_first) < u64::from(first).saturating_add(self.count.into())
     }
 }
 
@@ -79,6 +85,17 @@ impl IdMaps {
     pub fn root(&self) -> Option<(u32, u32)> {
         let of = |map: &[IdRange]| map.iter().find_map(|range| range.outside_of(0));
         Some((of(&self.uid)?, of(&self.gid)?))
+    }
+
+    /// All ranges, of users and of groups.
+    pub fn all(&self) -> impl Iterator<Item = &IdRange> {
+        self.uid.iter().chain(&self.gid)
+    }
+
+    /// The first range with a number on the host, as a user or as a group, that others have too.
+    pub fn shared_with(&self, other: &Self) -> Option<&IdRange> {
+        let meets = |range: &&IdRange| other.all().any(|it| range.meets_outside(it));
+        self.all().find(meets)
     }
 
     /// In the format of `/proc/PID/uid_map`.

@@ -7,6 +7,7 @@
 
 mod common;
 mod devices;
+mod groups;
 mod health;
 mod later;
 mod limits;
@@ -300,6 +301,7 @@ pub fn all() -> impl Iterator<Item = &'static Setting> + Clone {
         network::SETTINGS,
         mount::SETTINGS,
         limits::SETTINGS,
+        groups::SETTINGS,
         security::SETTINGS,
         devices::SETTINGS,
         sysctls::SETTINGS,

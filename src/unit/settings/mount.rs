@@ -19,7 +19,10 @@ pub(super) const SETTINGS: &[Setting] = &[
         value::put_some(&mut d.mount.kind, value::choice(v, &words, cx));
     })
     .help(
-        "`bind`: a path of the host. `volume`: a named volume, kept in the state \
+        "`bind`: a path of the host. What root of the service makes there is root's on the disk, \
+         whatever user namespace it has, a program with its set-user-ID bit too: who executes \
+         that on the host is root there. Bind what is `read-only`, or what the host has mounted \
+         with nosuid, or what only root of the host can get at. `volume`: a named volume, kept in the state \
          directory. `tmpfs`: memory.",
     )
     .good(&["\"tmpfs\""])

@@ -98,8 +98,9 @@ pub(super) const SETTINGS: &[Setting] = &[
         },
     )
     .help(
-        "`private`, `none`: a network of its own that has only `lo`. `host`: the \
-         host's. `service:NAME`: that of another service, which it then requires. See \
+        "`private`, `none`: a network of its own that has only `lo`, where every user may listen \
+         on every port (`net.ipv4.ip_unprivileged_port_start` of its `sysctls`). `host`: the \
+         host's, where that is up to the host (see `user-namespace`). `service:NAME`: that of another service, which it then requires. See \
          `networks` for how to reach others.",
     )
     .good(&["\"host\"", "\"none\"", "\"private\"", "\"service:other\""])

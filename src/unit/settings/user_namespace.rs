@@ -26,15 +26,19 @@ pub(super) const SETTINGS: &[Setting] = &[Setting::new(
      nothing there, and its capabilities are good for what is its own only. `auto`: 65536 \
      users and groups that no other unit has, from the pool of `berth --user-namespace-pool` \
      (1879048192:268304384 unless it is set; ranges in `/etc/subuid` and `/etc/subgid` are \
-     left out); a unit keeps its range. Its root tree, volumes and binds appear with the \
+     left out, and what other supervisors of this host have given); a unit keeps its range. \
+     Its root tree, volumes and binds appear with the \
      owners they have on the disk, and what it writes there is owned on the disk by the \
-     numbers of the inside; nothing is changed there. Where the kernel, or a filesystem (such as that of a device which not everybody may \
-     use), cannot do that, it starts with the host's users, and `berthctl status` says why. \
-     It is the \
+     numbers of the inside; nothing is changed there: in a writable bind, root of the inside \
+     writes as root. Where the kernel, or a filesystem, cannot do that, it starts with the host's \
+     users, and `berthctl status` says why; only a filesystem that is mounted somewhere below a \
+     bind is shown as it is then, with owners that are nobody inside. It is the \
      default of a service with a mount namespace of its own, unless it is privileged. \
      A table has lists of `INSIDE:HOST:COUNT`, `gid` as `uid` if it is left out, in which 0 of \
-     the inside must be; then it does not start where that is impossible. `none`: the host's \
-     users. With `network = \"host\"` no capability is good for the network: ports below 1024 \
+     the inside must be; then it does not start where that is impossible. None of the pool may \
+     be in it; services whose tables have the same numbers share these users, and one whose \
+     table has 0 of the host is root there: `berthctl status` and `audit` say so. `none`: the host's \
+     users. With `network = \"host\"`, or another service's, no capability is good for the network: ports below 1024 \
      (`net.ipv4.ip_unprivileged_port_start`), raw sockets and routes need `none`. Kernel \
      messages, memory that stays in place, real-time priorities, file handles, immutable \
      files, device nodes and the clock are the host's: their capabilities do nothing inside.",

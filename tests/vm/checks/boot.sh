@@ -29,6 +29,21 @@ check_fstab_is_mounted() {
     ! mountpoint -q /srv/nothing
 }
 
+check_what_is_behind_a_network_is_mounted_when_there_is_one() {
+    mounted tmpfs /srv/net
+    state_is network-filesystems done
+    # Not by the step that everything waits for.
+    awk '$5 == "/srv/data" || $5 == "/srv/net" { print $5, $1 }' /proc/self/mountinfo | sort -n -k 2 | head -n 1 | grep -q '^/srv/data '
+}
+
+check_the_network_s_filesystems_are_left_to_their_own_step() {
+    umount /srv/net
+    berth machine filesystems
+    ! mountpoint -q /srv/net
+    berth machine network-filesystems
+    mountpoint -q /srv/net
+}
+
 check_swap_is_used() { grep -q '^/dev/vdc' /proc/swaps; }
 
 check_the_disk_of_fstab_was_checked() { log_has filesystems 'data: clean'; }
@@ -44,7 +59,11 @@ check_sysctl() {
     state_is sysctl done
 }
 
-check_modules() { grep -q '^loop ' /proc/modules; }
+check_modules() {
+    grep -q '^loop ' /proc/modules
+    # From the kernel's command line.
+    grep -q '^tun ' /proc/modules
+}
 
 check_loopback() { ip -4 addr show lo | grep -q 127.0.0.1; }
 
@@ -52,6 +71,15 @@ check_temporary_files() {
     [ "$(stat -c %a /run/lock)" = 1777 ]
     [ "$(stat -c '%a %U %G' /run/checks)" = '750 root tty' ]
     [ "$(cat /run/checks/file)" = hello ]
+    # All kinds that packages use, by its own lines and by those of Debian's packages.
+    [ "$(stat -c '%F %a' /run/checks/pipe)" = 'fifo 620' ]
+    [ "$(stat -c '%a %U' /run/checks/tree/below)" = '700 www-data' ]
+    [ "$(cat /run/checks/copied/passwd)" = "$(cat /etc/passwd)" ]
+    [ "$(cat /run/checks/machine)" = "$(cat /etc/machine-id)" ]
+    [ ! -e /srv/left-by-the-last-boot ] && [ -d /srv/emptied ] && [ -z "$(ls /srv/emptied)" ]
+    [ "$(cat /proc/sys/kernel/panic_on_oops)" = 1 ]
+    state_is temporary-files done
+    ! berthctl logs temporary-files | grep .
     [ "$(readlink /var/run)" = ../run ] || [ "$(readlink /var/run)" = /run ]
 }
 

@@ -71,3 +71,90 @@ check_berth_inside_berth() {
     log_has outside 'inside ended'
     [ "$(field outside result)" = success ]
 }
+
+check_berth_inside_berth_with_limits() {
+    mkdir -p /srv/nested-2
+    cat >/srv/nested-2/inside.toml <<-END
+	[service.inside]
+	isolation = "none"
+	command   = ["sh", "-c", "echo inside is up; exec sleep 1000"]
+	limits    = { memory = "32M", pids = 7, cpu = 0.5 }
+	[service.greedy]
+	isolation = "none"
+	restart   = "no"
+	command   = ["sh", "-c", "head -c 200M /dev/zero | tail -c 150M >/dev/null"]
+	limits    = { memory = "16M", swap = 0 }
+	END
+    for init in true false; do
+        unit "outside-$init" <<-END
+	[service.outside-$init]
+	command   = ["/sbin/berth", "--config", "/srv/nested-2"]
+	init      = $init
+	writable  = "ephemeral"
+	wanted-by = []
+	mounts    = [{ type = "bind", source = "/srv/nested-2", target = "/srv/nested-2", read-only = true }]
+	limits    = { delegate = true, memory = "128M", pids = 100 }
+	END
+        berthctl start "outside-$init"
+        inside_runs() { berthctl exec "outside-$init" -- berthctl status inside | grep -q 'state.*running'; }
+        until_ok inside_runs
+        outer=$(field "outside-$init" cgroup)
+        inner=$(ls -d "$outer"/home/berth-*/inside)
+        [ "$(cat "$outer/memory.max" "$outer/pids.max" | xargs)" = '134217728 100' ]
+        [ "$(cat "$inner/memory.max" "$inner/pids.max" "$inner/cpu.max" | xargs)" = '33554432 7 50000 100000' ]
+        grep -q . "$inner/cgroup.procs"
+        ! log_has "outside-$init" 'not enforced'
+        # What the unit is held to is not its own to change; what it may make is.
+        ! berthctl exec "outside-$init" -- sh -c 'echo max >/sys/fs/cgroup/memory.max'
+        [ "$(cat "$outer/home/memory.max")" = max ]
+        berthctl exec "outside-$init" -- sh -c 'mkdir /sys/fs/cgroup/mine && rmdir /sys/fs/cgroup/mine'
+        # The kill inside is counted inside, and outside too, as it was of the unit.
+        counted() { [ "$(field "outside-$init" oom_kills)" -ge 1 ]; }
+        until_ok counted
+        until_ok log_has "outside-$init" 'greedy: failed'
+        state_is "outside-$init" running
+        berthctl stop "outside-$init"
+        ! ls -d "$outer"
+    done
+}
+
+check_containers_inside_a_container() {
+    mkdir -p /srv/nested-3
+    cat >/srv/nested-3/inside.toml <<-END
+	[service.boxed]
+	command   = ["sh", "-c", "readlink /proc/self/ns/pid; exec sleep 1000"]
+	limits    = { memory = "32M", pids = 7 }
+	[service.boxed.security]
+	user-namespace = "none"
+	END
+    unit ship <<-END
+	[service.ship]
+	command   = ["/sbin/berth", "--config", "/srv/nested-3"]
+	init      = false
+	writable  = "ephemeral"
+	wanted-by = []
+	mounts    = [{ type = "bind", source = "/srv/nested-3", target = "/srv/nested-3", read-only = true }]
+	limits    = { delegate = true }
+	security  = { privileged = true }
+	END
+    berthctl start ship
+    boxed_runs() { berthctl exec ship -- berthctl status boxed | grep -q 'state.*running'; }
+    until_ok boxed_runs
+    # A pid namespace below that of the one below this one.
+    inner=$(cat "$(ls -d /sys/fs/cgroup/berth-1-*/ship/home/berth-*/boxed)/cgroup.procs" | head -n 1)
+    [ "$(grep -c . "/proc/$inner/uid_map")" = 1 ]
+    [ "$(sed -n 's/^NSpid://p' "/proc/$inner/status" | wc -w)" = 3 ]
+    berthctl stop ship
+    ! ls -d /sys/fs/cgroup/berth-1-*/ship
+}
+
+check_groups_are_not_a_units_own_unless_it_says_so() {
+    unit held <<-END
+	[service.held]
+	command   = ["sleep", "1000"]
+	wanted-by = []
+	END
+    berthctl start held
+    ! berthctl exec held -- mkdir /sys/fs/cgroup/mine
+    berthctl stop held
+}
