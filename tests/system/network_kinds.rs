@@ -92,6 +92,34 @@ fn networks_that_are_not_isolated_reach_each_other_and_packets_are_as_long_as_sa
     assert_eq!(rig.on_host("ip -o link show type bridge | grep -c 'mtu 1300'").1.trim(), "1");
 }
 
+#[test]
+fn a_subnet_has_nothing_in_common_with_a_route_of_the_host() {
+    let units = format!(
+        "[network.any]\n[network.fixed]\nsubnet = \"10.91.4.0/24\"\n\
+         [service.idle]\ncommand = [\"sleep\", \"1000\"]\n{}{}",
+        server("web", "networks = [\"any\"]\nwanted-by = []"),
+        server("sad", "networks = [\"fixed\"]\nwanted-by = []\nrestart = \"no\""),
+    );
+    let rig = rig(&units);
+    rig.wait_state("idle", "running");
+    let (done, _) = rig.on_host(
+        "ip route add 10.89.0.0/16 dev lo; ip route add 10.90.0.0/23 dev lo; \
+         ip route add 10.91.4.128/25 dev lo",
+    );
+    assert!(done);
+    rig.ctl_ok(&["start", "web"]);
+    let first = address(&rig, "any", "web", true).unwrap();
+    assert_eq!(first, "10.90.2.2", "the first that is free");
+    let said = rig.ctl(&["start", "sad"]);
+    let wanted = "10.91.4.0/24 meets 10.91.4.128/25, to which the host has a route";
+    assert!(said.code == 1 && said.err.contains(wanted), "{said:?}");
+    // The same again, although others would be free by now.
+    rig.ctl_ok(&["stop", "web"]);
+    rig.on_host("ip route del 10.89.0.0/16 dev lo");
+    rig.ctl_ok(&["start", "web"]);
+    assert_eq!(address(&rig, "any", "web", true).unwrap(), first);
+}
+
 /// The user's rules, as nft prints them, counters and all.
 fn of_the_user(rig: &Rig) -> String {
     rig.on_host("nft list table inet mine; nft list table ip6 theirs").1
