@@ -18,6 +18,8 @@
 mod attempt;
 #[path = "sandbox/capabilities.rs"]
 mod capabilities;
+#[path = "sandbox/confined.rs"]
+mod confined;
 #[path = "sandbox/devices.rs"]
 mod devices;
 #[path = "sandbox/ending.rs"]
@@ -117,6 +119,7 @@ fn main() {
         escape_landlock,
         secrets,
         escape_secrets,
+        confined,
         limits,
         labels,
         init,

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use berth::ctl;
 
 fn main() -> ExitCode {
-    ExitCode::from(berth::ctl::run(berth::ctl::args::Cli::parse()))
+    ExitCode::from(ctl::args::parse().map_or_else(|code| code, ctl::run))
 }

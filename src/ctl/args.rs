@@ -26,6 +26,27 @@ pub struct Cli {
     pub verb: Verb,
 }
 
+/// Reads the command line. If there is nothing to do (or help was asked for), it has been
+/// said, and this is the exit code.
+///
+/// # Errors
+/// That code.
+pub fn parse() -> Result<Cli, u8> {
+    Cli::try_parse().map_err(|error| {
+        if error.use_stderr()
+            && error.kind() != clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+        {
+            // Every failure begins in the same way, and says what it is about.
+            let text = error.to_string();
+            super::failure::complain(text.strip_prefix("error: ").unwrap_or(&text).trim_end());
+            return 2;
+        }
+        // That nobody can be told anything is all there is to say.
+        let _ = error.print();
+        u8::try_from(error.exit_code()).unwrap_or(2)
+    })
+}
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Verb {

@@ -152,7 +152,7 @@ fn dispatch(verb: Verb, context: &mut Context) -> Result<(), Failure> {
         }
         Verb::Plot => boot::plot::run(context),
         Verb::Top { sort, interval, units } => top::run(context, units, sort, interval),
-        Verb::Stats { json, units } => stats::run(context, units, json),
+        Verb::Stats { json, units } => stats::run(context, &units, json),
         Verb::Volume { verb } => volume::run(context, verb),
         Verb::Network { verb } => network::run(context, verb),
         Verb::Secret { verb } => secret::run(context, verb),
@@ -195,7 +195,12 @@ fn doing(verb: &Verb) -> String {
         Verb::Blame { .. } => "show what took long to start".to_owned(),
         Verb::CriticalChain { units, .. } => of("show the critical chain", units),
         Verb::Plot => "draw the start".to_owned(),
-        Verb::Top { units, .. } | Verb::Stats { units, .. } => of("show the use", units),
+        Verb::Top { units, .. } | Verb::Stats { units, .. } if units.is_empty() => {
+            "show what units use".to_owned()
+        }
+        Verb::Top { units, .. } | Verb::Stats { units, .. } => {
+            format!("show what {} uses", units.join(", "))
+        }
         Verb::Volume { verb } => match verb {
             VolumeVerb::Ls { .. } => "list the volumes".to_owned(),
             VolumeVerb::Rm { volumes } => these("delete the volume", volumes),

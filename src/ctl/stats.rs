@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::Context;
 use super::client::{ANSWER, Client};
-use super::failure::Failure;
+use super::failure::{Failure, complain};
 use super::render::{self, Color, Table};
 use crate::protocol::insight::UnitUsage;
 use crate::protocol::method::Usage;
@@ -75,17 +75,32 @@ pub struct Counters {
 ///
 /// # Errors
 /// See [`Failure`].
-pub fn run(context: &mut Context, units: Vec<String>, json: bool) -> Result<(), Failure> {
+pub fn run(context: &mut Context, units: &[String], json: bool) -> Result<(), Failure> {
     let mut client = context.connect()?;
-    client.begin(&Usage { units, interval: Some(BETWEEN) })?;
+    client.begin(&Usage { units: units.to_owned(), interval: Some(BETWEEN) })?;
     let before = round(&mut client, Duration::ZERO)?;
     let now = round(&mut client, Duration::from_millis(BETWEEN))?;
     let mut rows = rows(&before, &now);
-    if json {
-        return context.json(&rows);
-    }
     sort(&mut rows, Sort::Name);
-    table(&rows).write(context.out, context.style).map_err(Failure::Output)?;
+    if json {
+        context.json(&rows)?;
+    } else if units.is_empty() || !rows.is_empty() {
+        show(context, &rows)?;
+    }
+    let mut missing = units.iter().filter(|unit| !rows.iter().any(|row| row.name == **unit));
+    match missing.next() {
+        None => Ok(()),
+        Some(first) => {
+            for unit in std::iter::once(first).chain(missing) {
+                complain(&format!("{} is not running", render::line(unit)));
+            }
+            Err(Failure::Said(3))
+        }
+    }
+}
+
+fn show(context: &mut Context, rows: &[Row]) -> Result<(), Failure> {
+    table(rows).write(context.out, context.style).map_err(Failure::Output)?;
     if rows.iter().any(|row| !row.usage.summed.is_empty()) {
         let note =
             "~ no controller counts it on this host: the sum of the processes that are there";

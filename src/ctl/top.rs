@@ -37,7 +37,7 @@ pub fn run(
     interval: Duration,
 ) -> Result<(), Failure> {
     if !context.style.terminal || !std::io::stdin().is_terminal() {
-        return stats::run(context, units, false);
+        return stats::run(context, &units, false);
     }
     let mut client = context.connect()?;
     let millis = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);

@@ -86,6 +86,9 @@ fn prune(context: &mut Context, dry_run: bool) -> Result<(), Failure> {
     });
     if !dry_run {
         let names: Vec<String> = unused.map(|volume| volume.name).collect();
+        if names.is_empty() {
+            return context.say("nothing to delete: a unit file has each volume that is there");
+        }
         return remove(context, &names);
     }
     for volume in unused {

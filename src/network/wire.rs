@@ -142,6 +142,13 @@ pub enum Report {
     Trouble(String),
 }
 
+/// What a helper of the keeper says to each message of the keeper's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heard {
+    /// Nothing more than that; a message must not be empty.
+    pub done: bool,
+}
+
 /// What [`receive`] found.
 #[derive(Debug)]
 pub enum Received<M> {

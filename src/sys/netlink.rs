@@ -214,6 +214,18 @@ impl Socket {
         self.answers(first, messages.len(), false)
     }
 
+    /// Reads to its end what nobody waits for any more: while a list is not read the kernel
+    /// begins no other.
+    fn forget(&self) {
+        const MOST: usize = 16 * 1024;
+        let mut buffer = vec![0; ANSWER];
+        for _ in 0..MOST {
+            if rustix::net::recv(&self.fd, buffer.as_mut_slice(), RecvFlags::DONTWAIT).is_err() {
+                return;
+            }
+        }
+    }
+
     /// Waits for the answers to `count` messages, of which the first has the number `first`.
     /// In a transaction that message is the beginning, which is answered only if all fails.
     fn answers(&self, first: u32, count: usize, transaction: bool) -> io::Result<Vec<Piece>> {
@@ -227,7 +239,10 @@ impl Socket {
             {
                 Ok((count, _)) => count,
                 Err(rustix::io::Errno::INTR) => continue,
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    self.forget();
+                    return Err(error.into());
+                }
             };
             let mut rest = buffer.get(..count).unwrap_or_default();
             while let Some((kind, sequence, body, after)) = split(rest) {

@@ -5,7 +5,7 @@
 //! publish the same port; no two networks have an address in common.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::check::{Checked, conflict};
 use super::diagnostic::Mistake;
@@ -249,13 +249,27 @@ fn memberships(nets: &Nets, checked: &mut Checked) -> Vec<Mistake> {
     }
     let leads_in =
         |it: &Membership| it.network.value.driver == Driver::Bridge && !it.network.value.internal;
-    if let Some((place, _)) = ports.first().filter(|_| out.is_empty() && !joins.is_empty())
-        && !networking.memberships.iter().any(leads_in)
-    {
-        let text = "ports are published by a bridge that is not internal, and it is in none";
-        out.push(Mistake::new(*place, text));
+    if out.is_empty() {
+        let entrance = networking.memberships.iter().find(|it| leads_in(it));
+        out.extend(astray(ports, entrance.map(|it| &it.network.value)));
     }
     out
+}
+
+/// Ports that lead nowhere from the network by which they are reached. From `::1` what comes
+/// is carried to either family.
+fn astray(ports: &[(Place, Port)], entrance: Option<&Network>) -> Option<Mistake> {
+    let Some(network) = entrance else {
+        let text = "ports are published by a bridge that is not internal, and it is in none";
+        return ports.first().map(|(place, _)| Mistake::new(*place, text));
+    };
+    let needs_six = |port: &Port| {
+        port.address.is_some_and(|it| it.is_ipv6() && it != IpAddr::V6(Ipv6Addr::LOCALHOST))
+    };
+    let (place, port) = ports.iter().find(|(_, port)| needs_six(port) && !network.ipv6)?;
+    let name = &network.name;
+    let text = format!("{port} leads to an IPv6 address, and the network `{name}` has none");
+    Some(Mistake::new(*place, text).help(format!("add ipv6 = true to [network.{name}]")))
 }
 
 fn unknown(nets: &Nets, unit: &str, wanted: &str, place: Place) -> Mistake {

@@ -199,7 +199,7 @@ fn volumes_are_listed_and_deleted_one_by_one() {
     let fake = Fake::new(move |call, stream| match call["method"].as_str().unwrap() {
         "org.berth.Control.Volumes" => crate::fake::send(stream, &listed),
         _ if call["parameters"]["volume"] == "db" => {
-            let reason = "mariadb has it mounted; stop that first";
+            let reason = "it is in use: stop mariadb first";
             crate::fake::send(
                 stream,
                 &crate::fake::error("Failed", json!({"unit": null, "reason": reason})),
@@ -220,7 +220,7 @@ fn volumes_are_listed_and_deleted_one_by_one() {
     assert_eq!((done.code, done.out.as_str()), (1, "spare: deleted\n"));
     assert_eq!(
         done.err,
-        "berthctl: cannot delete the volume db: mariadb has it mounted; stop that first\n"
+        "berthctl: cannot delete the volume db: it is in use: stop mariadb first\n"
     );
     let done = fake.run(&["volume", "prune", "--dry-run"]);
     assert_eq!((done.code, done.out.as_str()), (0, "old: 2.0K, would be deleted\n"));

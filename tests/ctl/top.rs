@@ -41,7 +41,7 @@ fn stats_are_a_table_and_stable_json() {
     let done = fake().run(&["stats", "--json", "web"]);
     let rows: Vec<Value> = serde_json::from_str(&done.out).unwrap();
     assert_eq!(
-        rows[0],
+        rows[1],
         json!({"name": "web", "cpu_percent": 25.0, "cpu_usec": 250_000, "memory": 1_048_576,
                "memory_limit": 134_217_728, "pids": 3, "pids_limit": null, "read": 4096,
                "written": 0, "read_rate": 0.0, "write_rate": 0.0, "summed": ["read", "written"]})
@@ -53,8 +53,14 @@ fn stats_are_a_table_and_stable_json() {
         send(stream, &error("Failed", json!({"unit": null, "reason": reason})))
     });
     let done = fake.run(&["stats"]);
-    assert_eq!((done.code, done.err), (1, format!("berthctl: cannot show the use: {reason}\n")));
-    assert_eq!(fake.run(&["top", "--interval", "1ms"]).code, 2);
+    assert_eq!(
+        (done.code, done.err),
+        (1, format!("berthctl: cannot show what units use: {reason}\n"))
+    );
+    let done = fake.run(&["top", "--interval", "1ms"]);
+    assert_eq!(done.code, 2);
+    assert!(done.err.starts_with("berthctl: invalid value '1ms' for '--interval"), "{done:?}");
+    assert!(done.err.contains("write 100ms to 1h"), "{done:?}");
 }
 
 /// Reads until the text has come.

@@ -93,3 +93,39 @@ fn an_unhealthy_service_is_restarted_after_its_start_period() {
     assert_eq!(rig.status("young")["health"], "starting");
     assert_eq!(rig.finish(), 0);
 }
+
+#[test]
+fn a_check_that_cannot_be_run_is_no_verdict_to_wait_for() {
+    let rig = Rig::up(
+        r#"
+        [service.told]
+        command = "sleep 1000"
+        health = { command = ["no-such-check"], interval = "50ms", retries = 5, start-period = "1h", on-failure = "none" }
+        [service.ended]
+        command = "sleep 1000"
+        isolation = "none"
+        health = { command = ["/no/such/check"], interval = "100ms", retries = 1000 }
+        restart = "no"
+        [service.never]
+        command = "sleep 1000"
+        isolation = "none"
+        ready = "health"
+        health = { command = ["no-such-check"], interval = "1h" }
+        restart = "no"
+        start-timeout = "1h"
+        "#,
+    );
+    rig.wait_state("ended", "failed");
+    rig.wait_state("never", "failed");
+    for unit in ["ended", "never"] {
+        let status = rig.status(unit);
+        let why = status["why"].as_str().unwrap();
+        assert!(why.starts_with("its health check cannot be run: "), "{status}");
+        assert!(why.contains("no-such-check") || why.contains("/no/such/check"), "{status}");
+        assert_eq!(status["result"], "unhealthy");
+    }
+    // Told, and left alone.
+    rig.wait_for("the verdict", |rig| rig.status("told")["health"] == "unhealthy");
+    assert_eq!((rig.state("told").as_str(), rig.restarts("told")), ("running", 0));
+    assert!(rig.notices("told").iter().any(|text| text.contains("cannot be run")));
+}

@@ -128,6 +128,22 @@ fn a_unit_cannot_speak_for_others() {
     // From the link-local address that is really its own.
     let local = format!("00be{a:02x}fffe{b:02x}{c:02x}{d:02x}").replacen("00be", "00be", 1);
     assert_eq!(local.len(), 16);
+    // A neighbour's answer for another's address; the option says it is to be reached here.
+    let neighbour = "6000000000203aff".to_owned()
+        + "fe80000000000000"
+        + &local
+        + "ff020000000000000000000000000001"
+        + "8800000020000000fd7700000000000000000000000000fe0201OWN";
+    let frame = ["33:33:00:00:00:01", "-", "86dd", neighbour.as_str()];
+    let mark = "20000000fd7700000000000000000000000000fe";
+    assert!(!arrives(&rig, frame, mark, 0xfb_0001), "an answer for another gets through");
+    nft(&rig, "insert rule bridge @T@ six accept");
+    assert!(arrives(&rig, frame, mark, 0xfb_0002), "control");
+    nft(
+        &rig,
+        "delete rule bridge @T@ six handle $(nft -a list chain bridge $T six | \
+         sed -n 's/.*accept # handle //p' | head -n 1)",
+    );
     let advert = advert.replace("LOCAL", &local);
     let frame = ["33:33:00:00:00:01", "-", "86dd", advert.as_str()];
     assert!(!arrives(&rig, frame, "8600000040080708", 0xfd_0001), "an advertisement gets through");

@@ -4,9 +4,10 @@ use crate::network::{ask_from_host, server, start};
 use crate::rig::{Mode, Rig};
 
 /// Devices, addresses, routes, rules and settings of the rig's host.
-fn state(rig: &Rig) -> String {
+pub fn state(rig: &Rig) -> String {
     let (done, text) = rig.on_host(
-        "ip -o addr | sed 's/ valid_lft.*//'; ip route; ip -6 route; nft list ruleset; \
+        "ip -o addr | sed 's/ valid_lft.*//'; ip route; ip -6 route; \
+         nft list ruleset | sed 's/: ::1 [.] [0-9]*/: ::1 . PORT/'; \
          grep -rs . /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/all \
          /proc/sys/net/ipv4/conf/default /proc/sys/net/ipv6/conf/all /proc/sys/net/ipv6/conf/lo \
          /proc/sys/net/ipv6/conf/default | grep -v stable_secret",
@@ -17,20 +18,48 @@ fn state(rig: &Rig) -> String {
 
 const NETWORKS: &str = "[network.front]\nipv6 = true\n[network.back]\ninternal = true\n";
 
+/// `BERTH_RESTARTS=1000` for as many.
+fn restarts() -> u32 {
+    std::env::var("BERTH_RESTARTS").ok().and_then(|count| count.parse().ok()).unwrap_or(200)
+}
+
+/// Descriptors, and files of the runtime directory, of the keeper.
+fn keepers(rig: &Rig) -> (usize, Vec<String>) {
+    let pid = rig.descendants("berth-network")[0];
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+    let files = std::fs::read_dir(rig.path("run/network")).unwrap().flatten();
+    let mut files: Vec<String> =
+        files.map(|file| file.file_name().to_string_lossy().into_owned()).collect();
+    files.sort();
+    (open, files)
+}
+
 #[test]
-fn nothing_is_left_after_a_stop_or_a_hundred_restarts() {
+fn nothing_is_left_after_a_stop_or_hundreds_of_restarts() {
     let more = "networks = [\"front\", \"back\"]\nports = [\"8080:80\"]\nwanted-by = []";
-    let idle = "[service.idle]\ncommand = [\"sleep\", \"1000\"]\n";
+    let idle = "[service.idle]\ncommand = [\"sleep\", \"1000\"]\n\
+                [service.flap]\ncommand = [\"sleep\", \"1000\"]\nwanted-by = []\n\
+                networks = [\"front\", \"back\"]\nports = [\"9000:80\", \"[::1]:53:53/udp\"]\n";
     let mut rig = start(Mode::Up, &format!("{NETWORKS}{idle}{}", server("web", more)));
     rig.wait_state("idle", "running");
     let before = state(&rig);
     rig.ctl_ok(&["start", "web"]);
     let during = state(&rig);
     assert_ne!(before, during);
+    rig.ctl_ok(&["start", "flap"]);
+    let (both, keeper) = (state(&rig), keepers(&rig));
     let descriptors = rig.descriptors();
-    for _ in 0..100 {
+    // Alone in its networks, which come and go with it, and beside another.
+    for _ in 0..10 {
         rig.ctl_ok(&["restart", "web"]);
     }
+    let own = crate::network::address(&rig, "front", "flap", true);
+    for _ in 0..restarts() {
+        rig.ctl_ok(&["restart", "flap"]);
+    }
+    assert_eq!(crate::network::address(&rig, "front", "flap", true), own, "always the same");
+    assert_eq!((state(&rig).lines().count(), keepers(&rig)), (both.lines().count(), keeper));
+    rig.ctl_ok(&["stop", "flap"]);
     assert!(ask_from_host(&rig, "tcp 127.0.0.1 8080").starts_with("web "));
     assert_eq!(state(&rig).lines().count(), during.lines().count());
     assert!(rig.descriptors() <= descriptors + 2, "{descriptors}, then {}", rig.descriptors());

@@ -60,6 +60,8 @@ pub enum Mode {
     UpAsNobody,
     /// `berth up` on a kernel that knows nothing of `landlock_create_ruleset(2)`.
     UpWithoutLandlock,
+    /// `berth up` without `CAP_NET_ADMIN`.
+    UpWithoutNetworkRights,
 }
 
 /// A running supervisor.
@@ -133,6 +135,10 @@ impl Rig {
                  0x15, 0, 1, 444, 6, 0, 0, 0x50026, 6, 0, 0, 0x7fff0000); \
                  my $filter = pack(q(S x6 P), 4, $code); \
                  syscall(157, 22, 2, $filter) == 0 or die $!; exec @ARGV' \"$@\"; ended $?"
+            }
+            Mode::UpWithoutNetworkRights => {
+                "ip link set lo up; setpriv --bounding-set=-net_admin --inh-caps=-net_admin -- \
+                 \"$@\"; exit $?"
             }
             // The last command keeps the shell from becoming berth.
             Mode::Up | Mode::Boot => "ip link set lo up; host before; \"$@\"; ended $?",

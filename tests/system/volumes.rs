@@ -32,7 +32,7 @@ fn volumes_are_deleted_only_when_nobody_has_them() {
 
     let said = rig.ctl(&["volume", "rm", "data"]);
     assert_eq!(said.code, 1, "{said:?}");
-    assert!(said.err.contains("db has it mounted; stop that first"), "{said:?}");
+    assert!(said.err.contains("it is in use: stop db first"), "{said:?}");
     assert!(rig.path("state/volumes/data/file").exists());
     rig.ctl_ok(&["stop", "db"]);
     assert_eq!(rig.ctl_ok(&["volume", "rm", "data"]), "data: deleted\n");

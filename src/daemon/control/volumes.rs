@@ -82,7 +82,7 @@ impl Daemon {
         }
         let users = self.running_with(name);
         if !users.is_empty() {
-            return failed(format!("{} has it mounted; stop that first", users.join(", ")));
+            return failed(format!("it is in use: stop {} first", users.join(", ")));
         }
         if self.control.doomed_volumes.values().any(|doomed| doomed == name) {
             return Err(Error::Busy { reason: "it is being deleted already".to_owned() });

@@ -49,9 +49,7 @@ fn own_namespace() -> io::Result<OwnedFd> {
 /// One sentence for an error of the kernel, with a hint where there is one.
 fn explain(error: &io::Error, driver: Driver) -> String {
     match (error.raw_os_error(), driver) {
-        (Some(libc::EPERM), _) => {
-            "CAP_NET_ADMIN is missing; network = \"none\" and \"host\" work without it".to_owned()
-        }
+        (Some(libc::EPERM), _) => nft::NO_RIGHT.to_owned(),
         (Some(libc::EOPNOTSUPP), Driver::Ipvlan) => "this kernel has no ipvlan".to_owned(),
         (Some(libc::EOPNOTSUPP), Driver::Macvlan) => "this kernel has no macvlan".to_owned(),
         (Some(libc::EOPNOTSUPP), Driver::Bridge) => {
@@ -202,6 +200,17 @@ impl Host {
     }
 
     fn forward(&mut self, ipv6: bool) -> Result<(), String> {
+        let done = self.try_forward(ipv6);
+        done.or_else(|error| {
+            // Nobody counts as its user yet: what was begun is put back.
+            if self.forwarding.put_back().map_err(|error| error.to_string())? {
+                self.reload()?;
+            }
+            Err(error)
+        })
+    }
+
+    fn try_forward(&mut self, ipv6: bool) -> Result<(), String> {
         // What it opens to strangers is closed first.
         let record = self.forwarding.record(ipv6).map_err(|error| error.to_string())?;
         if record {
@@ -221,7 +230,12 @@ impl Host {
             if let Some(rules) = &mut self.rules {
                 rules.retain(|element| !new.contains(&element));
             }
-            self.rules = self.rules.take().filter(|_| had_tables);
+            if !had_tables {
+                self.rules = None;
+                // Perhaps they were made and only that was not heard; why they were not is
+                // told already.
+                let _ = nft::apply(&rules::removal(&self.tag));
+            }
         })
     }
 
@@ -280,21 +294,25 @@ impl Host {
         elements: BTreeSet<Element>,
         known: &BTreeSet<String>,
     ) -> Result<(), String> {
-        let devices = links::names(&mut self.links)
-            .map_err(|error| format!("cannot list devices: {error}"))?;
-        let tag = self.tag.clone();
-        for device in devices.into_iter().filter(|it| tag.owns(it) && !known.contains(it)) {
-            self.undo(&Undo::Remove(device))?;
+        let mut failed = Vec::new();
+        match links::names(&mut self.links) {
+            Ok(devices) => {
+                let tag = self.tag.clone();
+                let strange = devices.into_iter().filter(|it| tag.owns(it) && !known.contains(it));
+                failed.extend(strange.filter_map(|it| self.undo(&Undo::Remove(it)).err()));
+            }
+            Err(error) => failed.push(format!("cannot list devices: {error}")),
         }
-        self.forwarding
-            .put_back()
-            .map_err(|error| format!("cannot put forwarding back: {error}"))?;
-        if elements.is_empty() {
-            self.rules = None;
-            return nft::apply(&rules::removal(&self.tag));
+        if let Err(error) = self.forwarding.put_back() {
+            failed.push(format!("cannot put forwarding back: {error}"));
         }
-        self.rules = Some(elements);
-        self.reload()
+        self.rules = Some(elements).filter(|elements| !elements.is_empty());
+        let rules = match self.rules {
+            Some(_) => self.reload(),
+            None => nft::apply(&rules::removal(&self.tag)),
+        };
+        failed.extend(rules.err());
+        if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
     }
 }
 

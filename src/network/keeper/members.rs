@@ -1,6 +1,7 @@
 //! Units in their networks: from what they want to what they have, and back to nothing.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::{Keeper, ports};
@@ -39,6 +40,8 @@ pub struct Member {
     devices: Vec<Undo>,
     /// What undoes its published ports.
     published: Vec<Undo>,
+    /// What leads to the forwarder.
+    loopback: Vec<Element>,
     /// Its ports of the host.
     reserved: Vec<OwnedFd>,
 }
@@ -51,6 +54,7 @@ impl Member {
             stage: Stage::Assigned,
             devices: Vec::new(),
             published: Vec::new(),
+            loopback: Vec::new(),
             reserved: Vec::new(),
         }
     }
@@ -58,7 +62,16 @@ impl Member {
     /// Elements of the rules for its ports.
     fn doors(&self) -> Vec<Element> {
         let addresses = self.world.entrance().map(|interface| interface.addresses.as_slice());
-        rules::of_ports(&self.wants.ports, addresses.unwrap_or_default())
+        let mut all = rules::of_ports(&self.wants.ports, addresses.unwrap_or_default());
+        all.extend(self.loopback.iter().cloned());
+        all
+    }
+
+    /// Where the forwarder leads: IPv6, if it has that.
+    fn behind_loopback(&self) -> Option<IpAddr> {
+        let addresses = &self.world.entrance()?.addresses;
+        let six = addresses.iter().find(|address| address.is_ipv6());
+        six.or_else(|| addresses.first()).copied()
     }
 
     /// Its names, for the resolver.
@@ -188,10 +201,10 @@ impl Keeper {
         let mut inside = inside.map_err(|error| format!("cannot enter its network: {error}"))?;
         for step in interfaces.iter().flat_map(|it| step::interface(&self.tag, &unit, it)) {
             let done = self.host.carry_out(&step, Some(&mut inside));
-            done.map_err(|error| format!("cannot {step}: {error}"))?;
             if let Some(member) = self.members.get_mut(&ticket) {
-                member.devices.extend(step.undo());
+                member.devices.extend(step.undo_after(&done));
             }
+            done.map_err(|error| format!("cannot {step}: {error}"))?;
         }
         if let Some(member) = self.members.get_mut(&ticket) {
             member.stage = Stage::Joined;
@@ -207,11 +220,16 @@ impl Keeper {
         if member.stage == Stage::Published {
             return Ok(());
         }
+        if let Some(to) = member.behind_loopback() {
+            member.loopback = self.doors.open(ticket, &member.wants.ports, to)?;
+            self.doors.confirm()?;
+        }
         let doors = member.doors();
         if !doors.is_empty() {
             let step = step::Step::Rules(doors);
-            self.host.carry_out(&step, None)?;
-            member.published.extend(step.undo());
+            let done = self.host.carry_out(&step, None);
+            member.published.extend(step.undo_after(&done));
+            done.map_err(|error| format!("cannot {step}: {error}"))?;
         }
         member.stage = Stage::Published;
         let known = member.known();
@@ -229,7 +247,9 @@ impl Keeper {
         }
         let Some(member) = self.members.get_mut(&ticket) else { return };
         let mut published = std::mem::take(&mut member.published);
+        member.loopback.clear();
         self.undo_all(&mut published);
+        self.doors.close(ticket);
     }
 
     /// Gives back all that a unit has, from any point.
@@ -246,6 +266,7 @@ impl Keeper {
             }
             self.exit(&network);
         }
+        self.tidy();
         self.mark();
     }
 
@@ -266,6 +287,12 @@ impl Keeper {
         member.world = world;
         member.stage = stage;
         if stage == Stage::Published {
+            if let Some(to) = member.behind_loopback() {
+                match self.doors.open(ticket, &member.wants.ports, to) {
+                    Ok(elements) => member.loopback = elements,
+                    Err(text) => self.complain(format!("{}: {text}", member.wants.name)),
+                }
+            }
             let doors = Some(member.doors()).filter(|doors| !doors.is_empty());
             member.published.extend(doors.map(Undo::Rules));
         }

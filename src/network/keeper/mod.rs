@@ -6,7 +6,9 @@
 //! hold: whatever a unit was given is in its [`Member`], and [`Keeper::let_go`] gives all of
 //! it back from any point.
 
+mod doors;
 mod elements;
+mod helper;
 mod host;
 mod links;
 mod members;
@@ -22,14 +24,19 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
+use super::confine;
 use super::plan::element::Element;
 use super::plan::leases::Leases;
 use super::plan::names::Tag;
 use super::wire::{self, Order, Received, Report, Ticket, Wants};
+use doors::Doors;
+use helper::Watch;
 use host::Host;
 use members::Member;
 use names::Names;
 use networks::Network;
+
+use crate::sys::limits;
 
 /// What a keeper is started with.
 #[derive(Debug, Clone)]
@@ -60,17 +67,23 @@ struct Keeper {
     socket: OwnedFd,
     host: Host,
     names: Names,
+    doors: Doors,
     networks: BTreeMap<String, Network>,
     leases: BTreeMap<String, Leases>,
     /// What the file of each network's leases says.
     written: BTreeMap<String, String>,
     members: BTreeMap<Ticket, Member>,
+    /// Something could not be undone.
+    untidy: bool,
     /// Units that wait for a network to be made anew, as it is defined now.
     waiting: VecDeque<(Ticket, Wants)>,
 }
 
 /// The whole life of the keeper; its exit code.
 pub fn run(socket: OwnedFd, config: &Config) -> i32 {
+    // Each published port takes two descriptors. With fewer it fails as any other.
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    let _ = limits::set_soft_files(most);
     let mut keeper = match Keeper::new(socket, config) {
         Ok(keeper) => keeper,
         Err((socket, text)) => {
@@ -79,6 +92,11 @@ pub fn run(socket: OwnedFd, config: &Config) -> i32 {
             return 1;
         }
     };
+    if let Err(error) = confine::keeper() {
+        keeper
+            .complain(format!("networks cannot be used: their keeper cannot be confined: {error}"));
+        return 1;
+    }
     match keeper.serve() {
         Ok(()) => 0,
         Err(_) => 1,
@@ -98,10 +116,12 @@ impl Keeper {
                 socket,
                 host,
                 names: Names::default(),
+                doors: Doors::default(),
                 networks: BTreeMap::new(),
                 leases: BTreeMap::new(),
                 written: BTreeMap::new(),
                 members: BTreeMap::new(),
+                untidy: false,
                 waiting: VecDeque::new(),
             }),
             Err(error) => Err((socket, format!("networks cannot be used: {error}"))),
@@ -121,25 +141,28 @@ impl Keeper {
         }
     }
 
-    /// Waits for an order; a resolver that ends meanwhile is replaced.
+    /// Waits for an order; a helper that ends meanwhile is replaced.
     fn wait(&mut self) -> io::Result<()> {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
         let mut fds = vec![PollFd::new(&self.socket, PollFlags::IN)];
         // One that ends as soon as it begins is not started without a pause.
         let pause = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
-        let mut timeout = self.names.is_missing().then_some(&pause);
-        let recent = self.names.is_young();
-        match self.names.end_of_child() {
-            Some(_) if recent => timeout = Some(&pause),
-            Some(end) => fds.push(PollFd::from_borrowed_fd(end, PollFlags::IN)),
-            None => {}
+        let mut timeout = None;
+        for watch in [self.names.watch(), self.doors.watch()] {
+            match watch {
+                Watch::Soon => timeout = Some(&pause),
+                Watch::End(end) => fds.push(PollFd::from_borrowed_fd(end, PollFlags::IN)),
+                Watch::Nothing => {}
+            }
         }
         match poll(&mut fds, timeout) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        if let Err(text) = self.names.revive() {
-            self.complain(text);
+        for revived in [self.names.revive(), self.doors.revive()] {
+            if let Err(text) = revived {
+                self.complain(text);
+            }
         }
         Ok(())
     }
@@ -205,6 +228,13 @@ impl Keeper {
         Ok(())
     }
 
+    /// Puts right what could not be undone when it was to be.
+    fn tidy(&mut self) {
+        if std::mem::take(&mut self.untidy) {
+            self.settle();
+        }
+    }
+
     /// Everything that was there has been told.
     fn settle(&mut self) {
         let mut elements: BTreeSet<Element> = BTreeSet::new();
@@ -218,8 +248,11 @@ impl Keeper {
         if let Err(text) = self.host.settle(elements, &devices) {
             self.complain(text);
         }
-        if let Err(text) = self.names.confirm() {
-            self.complain(text);
+        self.names.complete();
+        for confirmed in [self.names.confirm(), self.doors.confirm()] {
+            if let Err(text) = confirmed {
+                self.complain(text);
+            }
         }
         self.mark();
     }

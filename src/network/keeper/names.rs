@@ -12,15 +12,12 @@ use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use super::helper::{Helper, Watch};
 use crate::network::plan::Made;
 use crate::network::resolver::zone::Known;
-use crate::network::resolver::{self, Heard, Say};
-use crate::network::wire::{self, Received, Ticket};
-use crate::sys::{fd, fork, pidfd, reap, signal, socket};
+use crate::network::resolver::{self, Say};
+use crate::network::wire::Ticket;
 use crate::unit::model::Subnet;
-
-/// How long the resolver may take to hear, in milliseconds.
-const PATIENCE: i32 = 2000;
 
 /// Where names are asked for.
 const PORT: u16 = 53;
@@ -33,30 +30,14 @@ struct Listening {
     sockets: Vec<(OwnedFd, bool)>,
 }
 
-/// A resolver that runs.
-#[derive(Debug)]
-struct Child {
-    pid: i32,
-    pidfd: OwnedFd,
-    socket: OwnedFd,
-    since: Instant,
-    /// How many messages it has not confirmed yet.
-    unheard: usize,
-}
-
-/// Most messages that are not confirmed: neither side's queue is ever full, so that neither
-/// waits for the other to read.
-const AHEAD: usize = 16;
-
-/// A resolver that ends sooner than this after its start is replaced only after this time.
-const PAUSE: Duration = Duration::from_millis(200);
-
 /// All that the resolver knows.
 #[derive(Debug, Default)]
 pub struct Names {
-    child: Option<Child>,
+    child: Option<Helper>,
     networks: BTreeMap<u32, Listening>,
     units: BTreeMap<Ticket, Known>,
+    /// All that an earlier keeper has left is told: before, nobody is to answer.
+    complete: bool,
 }
 
 /// Longest wait for the resolver of a keeper that was killed: it ends with its keeper, but
@@ -107,7 +88,7 @@ impl Names {
         for (socket, stream) in &listening.sockets {
             let (subnets, stream) = (listening.subnets.clone(), *stream);
             let say = Say::Listen { network: made.number, subnets, stream };
-            tell(self.child.as_mut(), &say, Some(socket.as_fd()));
+            self.tell(&say, Some(socket.as_fd()));
         }
         self.networks.insert(made.number, listening);
         self.confirm()
@@ -117,13 +98,13 @@ impl Names {
     pub fn deaf(&mut self, network: u32) {
         if self.networks.remove(&network).is_some() {
             // Until then it has the sockets, and nobody else can have their addresses.
-            let told = tell(self.child.as_mut(), &Say::Deaf { network }, None);
-            if !(told && self.child.as_mut().is_some_and(Child::confirm)) {
-                self.end();
+            let told = self.tell(&Say::Deaf { network }, None);
+            if !(told && self.child.as_mut().is_some_and(Helper::confirm)) {
+                self.child = None;
             }
         }
         if self.networks.is_empty() {
-            self.end();
+            self.child = None;
         }
     }
 
@@ -131,14 +112,19 @@ impl Names {
     pub fn unit(&mut self, ticket: Ticket, known: Known) {
         let say = Say::Unit { ticket, known: known.clone() };
         self.units.insert(ticket, known);
-        tell(self.child.as_mut(), &say, None);
+        self.tell(&say, None);
     }
 
     /// A unit has gone.
     pub fn gone(&mut self, ticket: Ticket) {
         if self.units.remove(&ticket).is_some() {
-            tell(self.child.as_mut(), &Say::Gone { ticket }, None);
+            self.tell(&Say::Gone { ticket }, None);
         }
+    }
+
+    /// From now on somebody answers: everything there was has been told.
+    pub fn complete(&mut self) {
+        self.complete = true;
     }
 
     /// Waits until all that was told is in force.
@@ -146,26 +132,16 @@ impl Names {
     /// # Errors
     /// One sentence: there is no resolver.
     pub fn confirm(&mut self) -> Result<(), String> {
-        let needless = self.networks.is_empty();
-        if needless || self.child.as_mut().is_some_and(Child::confirm) {
+        let needless = self.networks.is_empty() || !self.complete;
+        if needless || self.child.as_mut().is_some_and(Helper::confirm) {
             return Ok(());
         }
         self.restart()
     }
 
-    /// Whether one is needed and there is none.
-    pub fn is_missing(&self) -> bool {
-        !self.networks.is_empty() && self.child.is_none()
-    }
-
-    /// Whether the resolver was started only just now.
-    pub fn is_young(&self) -> bool {
-        self.child.as_ref().is_some_and(|child| child.since.elapsed() < PAUSE)
-    }
-
-    /// Becomes readable when the resolver has ended.
-    pub fn end_of_child(&self) -> Option<BorrowedFd<'_>> {
-        self.child.as_ref().map(|child| child.pidfd.as_fd())
+    /// What is to be waited for.
+    pub fn watch(&self) -> Watch<'_> {
+        Helper::watch(self.child.as_ref(), self.complete && !self.networks.is_empty())
     }
 
     /// A new resolver, if there is none and one is needed.
@@ -173,81 +149,33 @@ impl Names {
     /// # Errors
     /// One sentence.
     pub fn revive(&mut self) -> Result<(), String> {
-        let ended = |child: &Child| pidfd::has_ended(child.pidfd.as_fd()).unwrap_or(true);
-        if self.networks.is_empty() || self.child.as_ref().is_some_and(|child| !ended(child)) {
-            return Ok(());
-        }
-        self.restart()
+        let runs = self.child.as_ref().is_some_and(|child| !child.has_ended());
+        if runs || !self.complete || self.networks.is_empty() { Ok(()) } else { self.restart() }
     }
 
     fn restart(&mut self) -> Result<(), String> {
-        self.end();
-        let mut child = start().map_err(|error| format!("cannot start the resolver: {error}"))?;
+        self.child = None;
+        let mut child = Helper::start(c"berth-resolver", resolver::run)
+            .map_err(|error| format!("cannot start the resolver: {error}"))?;
+        // Who is called what comes first: with the sockets it begins to answer.
         let mut heard = true;
+        for (&ticket, known) in &self.units {
+            heard &= child.tell(&Say::Unit { ticket, known: known.clone() }, None);
+        }
         for (&network, listening) in &self.networks {
             for (socket, stream) in &listening.sockets {
                 let (subnets, stream) = (listening.subnets.clone(), *stream);
                 let say = Say::Listen { network, subnets, stream };
-                heard &= tell(Some(&mut child), &say, Some(socket.as_fd()));
+                heard &= child.tell(&say, Some(socket.as_fd()));
             }
-        }
-        for (&ticket, known) in &self.units {
-            heard &= tell(Some(&mut child), &Say::Unit { ticket, known: known.clone() }, None);
         }
         heard &= child.confirm();
         self.child = Some(child);
         if heard { Ok(()) } else { Err("the resolver does not answer".to_owned()) }
     }
 
-    /// Ends the resolver.
-    pub fn end(&mut self) {
-        let Some(child) = self.child.take() else { return };
-        // It may have ended by itself.
-        let _ = pidfd::send_signal(child.pidfd.as_fd(), libc::SIGKILL);
-        let _ = fd::readable_within(child.pidfd.as_fd(), PATIENCE);
-        let _ = reap::reap(child.pid);
+    /// Tells the resolver; false if there is none that listens.
+    fn tell(&mut self, say: &Say, descriptor: Option<BorrowedFd<'_>>) -> bool {
+        self.child.as_mut().is_some_and(|child| child.tell(say, descriptor))
     }
-}
-
-fn start() -> io::Result<Child> {
-    let (ours, theirs) = socket::seqpacket_pair()?;
-    let keep = [theirs.as_fd()];
-    let options = fork::Options { keep: &keep, die_with_parent: true, ..fork::Options::default() };
-    let process = fork::child(&options, || {
-        // For people who look at `ps`; nothing depends on it.
-        let _ = rustix::thread::set_name(c"berth-resolver");
-        match signal::ignore_all().and_then(|()| theirs.try_clone()) {
-            Ok(socket) => resolver::run(socket),
-            Err(_) => 1,
-        }
-    })?;
-    let (pid, pidfd) = (process.pid, process.pidfd);
-    Ok(Child { pid, pidfd, socket: ours, since: Instant::now(), unheard: 0 })
-}
-
-impl Child {
-    /// Waits until it has heard everything; false if it does not answer.
-    fn confirm(&mut self) -> bool {
-        let socket = self.socket.as_fd();
-        while self.unheard > 0 {
-            let heard = fd::readable_within(socket, PATIENCE).unwrap_or(false)
-                && matches!(wire::receive::<Heard>(socket), Ok(Received::Message(..)));
-            if !heard {
-                return false;
-            }
-            self.unheard = self.unheard.saturating_sub(1);
-        }
-        true
-    }
-}
-
-/// Tells the resolver; false if there is none that listens. What it does not hear makes it
-/// be replaced at the next [`Names::confirm`].
-fn tell(child: Option<&mut Child>, say: &Say, descriptor: Option<BorrowedFd<'_>>) -> bool {
-    let Some(child) = child else { return false };
-    if child.unheard >= AHEAD && !child.confirm() {
-        return false;
-    }
-    child.unheard = child.unheard.saturating_add(1);
-    wire::send(child.socket.as_fd(), say, descriptor).is_ok()
 }

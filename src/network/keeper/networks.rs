@@ -51,11 +51,12 @@ impl Keeper {
         let made = self.design(definition)?;
         let mut undo = Vec::new();
         for step in step::network(&self.tag, &made) {
-            if let Err(error) = self.host.carry_out(&step, None) {
+            let done = self.host.carry_out(&step, None);
+            undo.extend(step.undo_after(&done));
+            if let Err(error) = done {
                 self.undo_all(&mut undo);
                 return Err(format!("network {}: cannot {step}: {error}", definition.name));
             }
-            undo.extend(step.undo());
         }
         if made.has_bridge()
             && let Err(text) = self.names.listen(&made)
@@ -103,11 +104,13 @@ impl Keeper {
         self.networks.insert(name, Network { made: made.clone(), users: 1, undo });
     }
 
-    /// Undoes steps, the last one first, as far as that is possible.
+    /// Undoes steps, the last one first, as far as that is possible: what is not is left to
+    /// [`Keeper::tidy`].
     pub(super) fn undo_all(&mut self, undo: &mut Vec<Undo>) {
         while let Some(step) = undo.pop() {
             if let Err(text) = self.host.undo(&step) {
                 self.complain(text);
+                self.untidy = true;
             }
         }
     }

@@ -9,7 +9,7 @@
 //! sent to a published port, or comes from its own network.
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::element::Element;
 use super::names::{Tag, link_local};
@@ -67,7 +67,12 @@ pub fn of_interface(tag: &Tag, interface: &Interface) -> Vec<Element> {
 pub fn of_ports(ports: &[Port], addresses: &[IpAddr]) -> Vec<Element> {
     let mut all = Vec::new();
     for published in ports {
-        let fits = |to: &&IpAddr| published.address.is_none_or(|it| it.is_ipv4() == to.is_ipv4());
+        // What comes to ::1 is the forwarder's.
+        let fits = |to: &&IpAddr| {
+            published.address.is_none_or(|it| {
+                it.is_ipv4() == to.is_ipv4() && it != IpAddr::V6(Ipv6Addr::LOCALHOST)
+            })
+        };
         for to in addresses.iter().filter(fits) {
             all.extend(published.pairs().map(|(port, inside)| Element::Published {
                 address: published.address,
@@ -152,6 +157,8 @@ table inet @TABLE@ {
     dnat ip to ip daddr . meta l4proto . th dport map @at4
     dnat ip to meta l4proto . th dport map @any4
     dnat ip6 to ip6 daddr . meta l4proto . th dport map @at6
+    # No packet comes from ::1 to another device: what is not the forwarder's is the host's.
+    ip6 daddr ::1 return
     dnat ip6 to meta l4proto . th dport map @any6
   }
   # Who is outside keeps its address. Masked are: a unit that reaches its own network by a
@@ -161,7 +168,6 @@ table inet @TABLE@ {
     ct status dnat oifname . ip saddr @own4 masquerade
     ct status dnat oifname . ip6 saddr @own6 masquerade
     oifname @bridges ip saddr 127.0.0.0/8 masquerade
-    oifname @bridges ip6 saddr ::1 masquerade
     oifname != @bridges ip saddr @masked4 masquerade
     oifname != @bridges ip6 saddr @masked6 masquerade
   }

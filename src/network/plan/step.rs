@@ -102,6 +102,14 @@ impl Step {
     }
 }
 
+impl Step {
+    /// What undoes it after it was tried: one that failed may have been done in part, or whole
+    /// without the answer being heard. Forwarding is counted only if it was done.
+    pub fn undo_after<E>(&self, done: &Result<(), E>) -> Option<Undo> {
+        self.undo().filter(|undo| done.is_ok() || !matches!(undo, Undo::Forward { .. }))
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

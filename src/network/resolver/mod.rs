@@ -21,8 +21,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::event::{PollFd, PollFlags, poll};
 use serde::{Deserialize, Serialize};
 
-use super::wire::{self, Received, Ticket};
-use crate::sys::identity;
+use super::confine;
+use super::wire::{self, Heard, Received, Ticket};
 use crate::unit::model::Subnet;
 use forward::Forwarder;
 use message::Code;
@@ -59,16 +59,6 @@ pub enum Say {
     },
 }
 
-/// What the resolver says to all of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Heard {
-    /// Nothing more than that; a message must not be empty.
-    pub done: bool,
-}
-
-/// Nobody, in every distribution.
-const NOBODY: u32 = 65_534;
-
 /// Datagrams taken from one socket before others have their turn.
 const A_TURN: usize = 64;
 
@@ -91,10 +81,7 @@ struct Resolver {
 
 /// The whole life of the resolver; its exit code. To be called with one thread.
 pub fn run(keeper: OwnedFd) -> i32 {
-    let ready = identity::become_user(NOBODY, NOBODY, &[])
-        .and_then(|()| identity::no_new_privileges())
-        .and_then(|()| identity::hide_memory());
-    if ready.is_err() {
+    if confine::helper(confine::Files::Read).is_err() {
         return 1;
     }
     let mut resolver = Resolver {

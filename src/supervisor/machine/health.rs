@@ -1,5 +1,6 @@
 //! Health checks: one after the other, never two. A slow one is killed and has failed; one
-//! that does not even die fails anew each interval.
+//! that does not even die fails anew each interval. One that cannot be run at all has failed
+//! for good the first time: nobody is to wait for the verdict of a program that is not there.
 
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ pub(super) enum Verdict {
     Passed,
     /// So many failures in a row that it is not.
     Unhealthy(String),
+    /// The check cannot be run, and never could: no program of that name, most likely.
+    Broken(String),
 }
 
 /// The pause between two checks of a start.
@@ -70,7 +73,13 @@ pub(super) fn ended(it: &mut Checks, result: &Result<Exit, String>, cx: &Cx<'_>)
                     Verdict::Passed
                 }
                 Ok(exit) => failed(it, &words::exit(*exit), cx),
-                Err(text) => failed(it, text, cx),
+                // One that could be run before will be again: it counts like any failure.
+                Err(text) if it.passed => failed(it, text, cx),
+                Err(text) => {
+                    let retries = cx.terms.health().map_or(1, |health| health.retries.max(1));
+                    it.failures = it.failures.saturating_add(1).max(retries);
+                    Verdict::Broken(words::cut(format!("its health check cannot be run: {text}")))
+                }
             }
         }
     }

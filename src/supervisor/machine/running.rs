@@ -113,9 +113,13 @@ pub(super) fn unhealthy(it: &Checks, cx: &Cx<'_>) -> bool {
 
 /// Acts on a verdict.
 fn judge(mut it: Running, verdict: health::Verdict, cx: &mut Cx<'_>) -> State {
-    let health::Verdict::Unhealthy(why) = verdict else { return State::Running(it) };
+    let (why, broken) = match verdict {
+        health::Verdict::None | health::Verdict::Passed => return State::Running(it),
+        health::Verdict::Unhealthy(why) => (why, false),
+        health::Verdict::Broken(why) => (why, true),
+    };
     let Some(terms) = cx.terms.health() else { return State::Running(it) };
-    if cx.now.0.saturating_sub(it.began.0) < terms.start_period {
+    if !broken && cx.now.0.saturating_sub(it.began.0) < terms.start_period {
         it.health.failures = 0;
         return State::Running(it);
     }

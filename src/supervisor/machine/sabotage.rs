@@ -85,7 +85,14 @@ fn a_start_out_of_order_is_caught() {
 
 #[test]
 fn an_event_of_an_earlier_run_is_caught() {
-    let rules = ["an order for run", "two live runs", "before its preparation", "no rest after"];
+    let rules = [
+        "an order for run",
+        "two live runs",
+        "before its preparation",
+        "no rest after",
+        // By the readiness of a run that is over.
+        "which it requires, is not ready",
+    ];
     is_caught(Sabotage::TakeStaleEvents, &rules);
 }
 

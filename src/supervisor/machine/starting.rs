@@ -185,6 +185,10 @@ pub(super) fn hook_ended(
         }
         (StartStep::Ready, Hook::Health) => match health::ended(&mut it.health, result, cx) {
             health::Verdict::Passed => next_post(it, 0, cx),
+            health::Verdict::Broken(why) => {
+                cx.memo.blame(ResultName::Unhealthy);
+                fail(&it, why, cx)
+            }
             health::Verdict::None | health::Verdict::Unhealthy(_) => {
                 if let Probe::Due(_) = it.health.probe {
                     it.health.probe = Probe::Due(later(cx.now, health::pause(cx)));

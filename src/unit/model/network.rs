@@ -293,10 +293,6 @@ impl FromStr for Port {
             .ok_or("the address must be a literal such as 127.0.0.1 or [2001:db8::1]")
         });
         let address = address.transpose()?;
-        if address == Some(IpAddr::V6(Ipv6Addr::LOCALHOST)) {
-            // What comes from ::1 leaves by no other device than lo: there is no route_localnet.
-            return Err("the kernel leads no packet from ::1 to a unit: publish 127.0.0.1");
-        }
         let ((host, hosts), (inside, insides)) = (range(host)?, range(inside)?);
         if hosts != insides {
             return Err("the two ranges of ports are not of the same length");

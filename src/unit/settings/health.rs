@@ -34,7 +34,10 @@ pub(super) const SETTINGS: &[Setting] = &[
             command.map(|At { value, line }| At { value: HealthCheck::Command(value), line });
         d.checks.extend(check.map(|check| (v.place, check)));
     })
-    .help("Healthy if it exits with 0.")
+    .help(
+        "Healthy if it exits with 0. If it cannot be run (there is no such program in the \
+         unit's root), the service is unhealthy at once.",
+    )
     .good(&["[\"curl\", \"-fk\", \"https://localhost/\"]"])
     .bad(&["[]", "1", "\"'\""]),
     Setting::new(HEALTH, "http", "string: http://[ADDRESS]:PORT/PATH", "none", |d, v, cx| {
