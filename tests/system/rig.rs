@@ -146,7 +146,6 @@ impl Rig {
                 "ip link set lo up; until \"$@\"; code=$?; [ $code -ne 137 ]; do :; done; exit $code"
             }
         };
-        // What supervisors of one host tell each other is in /run.
         let script = format!("{HOST} mount -t tmpfs -o mode=755 rig /run; {script}");
         command.args(["sh", "-c", &script, "sh"]).env("HERE", self.directory.path());
         command.arg(BERTH);
