@@ -14,7 +14,7 @@ use rustix::io::{DupFlags, Errno};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::launch::Stdio;
-use crate::sys::fd;
+use crate::sys::{fd, limits};
 
 /// Children that may be on their way at once.
 const PLACES: u8 = 24;
@@ -106,7 +106,11 @@ impl Pad {
     /// As pipe2(2).
     pub fn new(null: OwnedFd, low: &[BorrowedFd<'_>]) -> io::Result<Self> {
         let (said, done) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        let reserve = |_| fd::duplicate_above(null.as_fd(), LOWEST).ok();
+        let most = limits::soft_files().map_or(RawFd::MAX, |limit| {
+            RawFd::try_from(limit.checked_div(4).unwrap_or(0)).unwrap_or(RawFd::MAX)
+        });
+        let low_enough = |fd: &OwnedFd| fd.as_raw_fd() < most;
+        let reserve = |_| fd::duplicate_above(null.as_fd(), LOWEST).ok().filter(low_enough);
         let place =
             |_| Some(Place { fds: (0..WIDTH).map(reserve).collect::<Option<_>>()?, pid: 0 });
         // Under a low limit of descriptors there are fewer places, or none.

@@ -291,6 +291,7 @@ impl Daemon {
     pub(super) fn take_over(&mut self) {
         let Estate { survivors, done, last_run, .. } = std::mem::take(&mut self.estate);
         self.machine.skip_runs(Run(last_run));
+        let mut found = Vec::new();
         for (name, (definition, timeline)) in done {
             let id = self.machine.find(&name);
             let same = |id: &UnitId| {
@@ -300,7 +301,7 @@ impl Daemon {
                 })
             };
             if let Some(unit) = id.filter(same) {
-                self.wish(Request { job: None, wish: Wish::Adopt { unit, found: Found::Done } });
+                found.push((unit, Found::Done));
                 self.recall(unit, timeline);
             }
         }
@@ -309,7 +310,8 @@ impl Daemon {
             let name = survivor.entry.unit.clone();
             let definition = survivor.entry.definition;
             match self.adopt(survivor) {
-                Ok(id) => {
+                Ok((id, up)) => {
+                    found.push((id, up));
                     let unit = self.machine.unit(id);
                     if unit.is_none_or(|unit| fingerprint(unit) != definition) {
                         again.push(id);
@@ -325,6 +327,7 @@ impl Daemon {
                 }
             }
         }
+        self.wish(Request { job: None, wish: Wish::Adopt(found) });
         // With what those have that were taken over; the rest is removed.
         self.tidy_networks();
         self.think(&mut Vec::new());
@@ -347,7 +350,7 @@ impl Daemon {
         self.lives.keys().copied().filter(requires).collect()
     }
 
-    fn adopt(&mut self, survivor: Survivor) -> Result<UnitId, String> {
+    fn adopt(&mut self, survivor: Survivor) -> Result<(UnitId, Found), String> {
         let Survivor { entry, main, init, streams, notify } = survivor;
         let id = self.machine.find(&entry.unit).ok_or("no such unit any more")?;
         let unit = self.machine.unit(id).cloned().ok_or("no such unit any more")?;
@@ -377,11 +380,9 @@ impl Daemon {
         }
         self.follow_main(id, run, entry.main.pid, main)
             .map_err(|error| format!("its main process cannot be watched: {error}"))?;
-        let found = Found::Up { run, restarts: entry.restarts };
-        self.wish(Request { job: None, wish: Wish::Adopt { unit: id, found } });
         self.recall(id, entry.timeline);
         self.complain(id, &format!("taken over, process {} still runs", entry.main.pid));
-        Ok(id)
+        Ok((id, Found::Up { run, restarts: entry.restarts }))
     }
 
     /// The pipes go to this supervisor's logger.

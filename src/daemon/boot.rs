@@ -112,14 +112,12 @@ pub(super) fn start(
     let host = Host::new().map_err(|error| Fatal::new("prepare for containers", &error))?;
     startup::raise_descriptor_limit().map_err(fatal("raise the limit of descriptors"))?;
     let group = startup::control_group(&options)?;
-    let troubles = [troubles, startup::directories(&mut options)?].concat();
-    let (claim, estate) = startup::claim(&options)?;
-    let ledger = startup::ledger(&options, &estate)?;
+    let mut troubles = [troubles, startup::directories(&mut options)?].concat();
+    let (claim, estate) = startup::claim(&options, &mut troubles)?;
+    let ledger = startup::ledger(&options, &estate, &mut troubles);
     let directory = options.stopped_directory();
-    let stopped = Stopped::read(directory, estate.down.clone())
-        .map_err(fatal("read which units stay down"))?;
-    let ranges = Ranges::read(options.ranges_file(), options.pool)
-        .map_err(fatal("read which unit has which user numbers"))?;
+    let stopped = Stopped::read(directory, estate.down.clone(), &mut troubles);
+    let ranges = Ranges::read(options.ranges_file(), options.pool, &mut troubles);
     reap::become_subreaper().map_err(fatal("become the reaper of orphans"))?;
     let mut poller = Poller::new().map_err(fatal("make the poller"))?;
     let signals = signal::block_all()

@@ -56,6 +56,7 @@ impl Daemon {
     fn try_prepare(&mut self, id: UnitId, run: Run) -> Result<bool, String> {
         let unit = self.machine.unit(id).cloned().ok_or("the unit has gone")?;
         let service = unit.service().ok_or("a target has nothing to run")?;
+        self.afford()?;
         self.volume_is_there(service)?;
         let numbers = self.number_users(id)?;
         let group = container::group(&self.claim.root, &unit, &unit.name)?;

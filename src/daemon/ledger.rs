@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,6 +21,7 @@ use super::live::Numbers;
 use super::network::Attachment;
 use crate::log::record::Stream;
 use crate::supervisor::Timeline;
+use crate::sys::state;
 use crate::unit::model::{IdMaps, Unit};
 
 /// Most of a ledger that is read; a thousand units take a quarter of a megabyte.
@@ -177,13 +178,9 @@ pub fn fingerprint(unit: &Unit) -> u64 {
 /// Reads what was left. A line that makes no sense is skipped: the kill cut it off.
 ///
 /// # Errors
-/// As open(2) and read(2); that there is none is no error.
+/// As [`state::read`]; that there is none is no error.
 pub fn read(path: &Path) -> io::Result<Told> {
-    let mut text = Vec::new();
-    match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Told::default()),
-        other => other?.take(LARGEST).read_to_end(&mut text)?,
-    };
+    let text = state::read(path, LARGEST)?;
     let mut told = Told::default();
     for line in text.split(|&byte| byte == b'\n') {
         if let Ok(line) = serde_json::from_slice(line) {
@@ -219,7 +216,8 @@ impl Ledger {
     /// # Errors
     /// As open(2).
     pub fn go_on(path: PathBuf) -> io::Result<Self> {
-        let mut file = File::options().create(true).append(true).mode(0o600).open(&path)?;
+        let mut options = File::options();
+        let mut file = state::open(&path, options.create(true).append(true).mode(0o600))?;
         // Half a line may be the last.
         file.write_all(b"\n")?;
         let length = file.metadata()?.len();
@@ -257,7 +255,10 @@ impl Ledger {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    File::options().create(true).write(true).truncate(true).mode(0o600).open(path)
+    let mut options = File::options();
+    let file = state::open(path, options.create(true).truncate(false).write(true).mode(0o600))?;
+    file.set_len(0)?;
+    Ok(file)
 }
 
 #[cfg(test)]

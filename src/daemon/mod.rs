@@ -33,6 +33,7 @@ mod ranges;
 mod reader;
 mod recovery;
 mod short;
+mod shortage;
 mod stage;
 mod startup;
 mod stopped;
@@ -260,7 +261,7 @@ impl Daemon {
             Source::Signals => self.take_signals(),
             Source::Logger => self.logger_ready(ready),
             Source::Keeper => self.keeper_ready(ready),
-            Source::Listener => self.control.accept(&mut self.poller, self.clock.now()),
+            Source::Listener => self.accept(),
             Source::Client(number) => self.client_ready(number, ready),
             Source::Reader(number) => self.reader_ready(number),
             Source::Exec(number) => self.exec_ready(number),

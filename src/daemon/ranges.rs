@@ -8,9 +8,7 @@
 //! a number in common but those whose files name it for both.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -21,7 +19,7 @@ use super::pool::{self, Leases, Pool};
 use super::{Daemon, Owner};
 use crate::container::{UserNamespace, Users};
 use crate::supervisor::{Exit, UnitId};
-use crate::sys::fork;
+use crate::sys::{fork, state};
 use crate::unit::model::{At, IdMaps, IdRange, Unit, UserNamespace as Wanted};
 
 /// Largest file that is read.
@@ -55,21 +53,26 @@ struct Made {
 }
 
 impl Ranges {
-    /// Reads what is remembered. May wait for the disk.
-    ///
-    /// # Errors
-    /// As open(2) and read(2); that there is nothing is none.
-    pub fn read(file: PathBuf, pool: Pool) -> io::Result<Self> {
+    /// Reads what is remembered; what cannot be is a trouble. May wait for the disk.
+    pub fn read(file: PathBuf, pool: Pool, troubles: &mut Vec<String>) -> Self {
         let mut foreign = Vec::new();
         for path in FOREIGN {
-            foreign.extend(pool::foreign(&read(Path::new(path))?));
+            match state::read(Path::new(path), FILE_MAX) {
+                Ok(text) => foreign.extend(pool::foreign(&String::from_utf8_lossy(&text))),
+                Err(error) => troubles.push(format!("cannot read {path}: {error}")),
+            }
         }
-        let text = read(&file)?;
+        let is_text = |bytes: &[u8]| std::str::from_utf8(bytes).is_ok();
+        let known = state::read_sound(&file, FILE_MAX, is_text, troubles);
+        let text = String::from_utf8_lossy(&known);
         foreign.extend(guard::in_use(pool, &text));
         let leases = Leases::new(pool, foreign, &text).begin_by(&file.to_string_lossy());
-        let guard = Guard::open()?;
+        let guard = Guard::open().unwrap_or_else(|error| {
+            troubles.push(format!("another supervisor may take the same user numbers: {error}"));
+            Guard::default()
+        });
         let (made, without) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { file, leases, guard, made, without, writing: false, changed: false })
+        Self { file, leases, guard, made, without, writing: false, changed: false }
     }
 
     /// What processes of a live run are to be launched with.
@@ -195,26 +198,6 @@ impl Ranges {
     }
 }
 
-fn read(path: &Path) -> io::Result<String> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
-        other => other?,
-    };
-    let mut bytes = Vec::new();
-    file.take(FILE_MAX).read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// In the child: the file is the old one or the new one, whatever happens.
-fn write(path: &Path, text: &str) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&new, path)
-}
-
 impl Daemon {
     /// Before a run: sees to it that the unit's user namespace is there.
     ///
@@ -300,7 +283,7 @@ impl Daemon {
         }
         self.ranges.changed = false;
         let Ranges { file, leases, .. } = &self.ranges;
-        let written = || match write(file, &leases.text()) {
+        let written = || match state::replace(file, leases.text().as_bytes()) {
             Ok(()) => 0,
             Err(error) => error.raw_os_error().unwrap_or(libc::EIO),
         };

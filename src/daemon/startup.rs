@@ -19,7 +19,7 @@ use super::recovery::Beginning;
 use crate::container::users::{self, LookupError};
 use crate::pid1::Place;
 use crate::sys::cgroup::{self, Root, Tree};
-use crate::sys::{fd, limits};
+use crate::sys::{fd, limits, state};
 
 /// How long the lock may be held by what a killed supervisor left.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
@@ -141,35 +141,56 @@ pub fn control_group(options: &Options) -> Result<Option<u32>, Fatal> {
 ///
 /// # Errors
 /// Another supervisor runs here, or the tree cannot be used.
-pub fn claim(options: &Options) -> Result<(Claim, Estate), Fatal> {
+pub fn claim(options: &Options, troubles: &mut Vec<String>) -> Result<(Claim, Estate), Fatal> {
     let path = options.lock_file();
-    let mut lock = take_lock(&path, &options.runtime_dir, "--runtime-dir")?;
-    let state = take_lock(&options.state_lock(), &options.state_dir, "--state-dir")?;
-    fs::write(options.state_lock(), format!("{}\n", std::process::id()))
-        .map_err(|error| Fatal::new("write the lock of the state directory", &error))?;
-    let mut recorded = String::new();
-    Read::by_ref(&mut lock)
-        .take(64 * 1024)
-        .read_to_string(&mut recorded)
-        .map_err(|error| Fatal::new(&format!("read {}", path.display()), &error))?;
+    let mut lock = take_lock(&path, &options.runtime_dir, "--runtime-dir", troubles)?;
+    let mut state = take_lock(&options.state_lock(), &options.state_dir, "--state-dir", troubles)?;
+    // For whoever finds it taken; what holds is the lock itself.
+    let own = format!("{}\n", std::process::id());
+    if let Err(error) = state.set_len(0).and_then(|()| state.write_all(own.as_bytes())) {
+        troubles.push(format!("cannot write {}: {error}", options.state_lock().display()));
+    }
+    let mut recorded = Vec::new();
+    if let Err(error) = Read::by_ref(&mut lock).take(64 * 1024).read_to_end(&mut recorded) {
+        troubles.push(format!("cannot read {}: {error}", path.display()));
+    }
+    let recorded = String::from_utf8_lossy(&recorded);
     let left: Vec<PathBuf> = recorded.lines().skip(1).map(PathBuf::from).collect();
     let tree = Tree::discover().map_err(|error| Fatal::new("find the cgroups", &error))?;
-    let (root, estate) = inherit(options, &left, &tree)?;
-    record(&mut lock, &root)
-        .map_err(|error| Fatal::new(&format!("write {}", path.display()), &error))?;
+    let (root, estate) = inherit(options, &left, &tree, troubles)?;
+    if let Err(error) = record(&mut lock, &root) {
+        let path = path.display();
+        troubles.push(format!(
+            "cannot write {path}, so a berth after one that was killed would not find what is left: \
+             {error}"
+        ));
+    }
     Ok((Claim { locks: vec![lock, state], root }, estate))
 }
 
 /// Finds what a killed supervisor has left and can be taken over; ends all else of it.
-fn inherit(options: &Options, left: &[PathBuf], tree: &Tree) -> Result<(Root, Estate), Fatal> {
+fn inherit(
+    options: &Options,
+    left: &[PathBuf],
+    tree: &Tree,
+    troubles: &mut Vec<String>,
+) -> Result<(Root, Estate), Fatal> {
     let ended = |error| Fatal::new("end what a killed berth left", &error);
     let beginning = options.beginning;
     if !is_last() || beginning != Beginning::Started {
         let path = options.ledger();
         let told = match beginning {
             Beginning::Down => Told::default(),
-            Beginning::Started | Beginning::Again => ledger::read(&path)
-                .map_err(|error| Fatal::new(&format!("read {}", path.display()), &error))?,
+            Beginning::Started | Beginning::Again => match ledger::read(&path) {
+                Ok(told) => told,
+                Err(error) if state::is_damage(&error) => {
+                    troubles.push(state::set_aside(&path, &error));
+                    Told::default()
+                }
+                Err(error) => {
+                    return Err(Fatal::new(&format!("read {}", path.display()), &error));
+                }
+            },
         };
         if let Some((root, estate)) = adopt::inspect(told, left, tree, beginning) {
             cgroup::tree::kill_others(left, &estate.names()).map_err(ended)?;
@@ -186,32 +207,52 @@ pub fn is_last() -> bool {
     std::process::id() == 1
 }
 
-/// The ledger.
-///
-/// # Errors
-/// It cannot be written.
-pub fn ledger(options: &Options, estate: &Estate) -> Result<Option<Ledger>, Fatal> {
+/// The ledger; none, if it cannot be written.
+pub fn ledger(options: &Options, estate: &Estate, troubles: &mut Vec<String>) -> Option<Ledger> {
     let path = options.ledger();
-    let opened = if estate.is_empty() { Ledger::begin(path) } else { Ledger::go_on(path) };
-    opened
-        .map(Some)
-        .map_err(|error| Fatal::new(&format!("write {}", options.ledger().display()), &error))
+    let open = || {
+        if estate.is_empty() { Ledger::begin(path.clone()) } else { Ledger::go_on(path.clone()) }
+    };
+    let opened = open().or_else(|error| {
+        if !state::is_damage(&error) {
+            return Err(error);
+        }
+        troubles.push(state::set_aside(&path, &error));
+        open()
+    });
+    if let Err(error) = &opened {
+        let path = path.display();
+        troubles.push(format!(
+            "cannot write {path}, so a berth after this one starts all units again: {error}"
+        ));
+    }
+    opened.ok()
 }
 
 /// Locks the file. A supervisor that was killed may have left a child that had no time yet
 /// to close its copy of the lock: that is waited for. One that has ended in order has
 /// removed the file: then the lock of the old one is worth nothing.
-fn take_lock(path: &Path, directory: &Path, option: &str) -> Result<File, Fatal> {
+fn take_lock(
+    path: &Path,
+    directory: &Path,
+    option: &str,
+    troubles: &mut Vec<String>,
+) -> Result<File, Fatal> {
     let begun = Instant::now();
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let mut was_damaged = false;
     loop {
-        let mut lock = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)
-            .map_err(|error| Fatal::new(&format!("open {}", path.display()), &error))?;
+        let mut lock = match state::open(path, &mut options) {
+            Ok(lock) => lock,
+            // Something else is in its place, which nobody can hold a lock of.
+            Err(error) if !was_damaged && state::is_damage(&error) => {
+                was_damaged = true;
+                troubles.push(state::set_aside(path, &error));
+                continue;
+            }
+            Err(error) => return Err(Fatal::new(&format!("open {}", path.display()), &error)),
+        };
         // Watched first: what happens between the try and the wait is not missed.
         let left = LOCK_WAIT.saturating_sub(begun.elapsed());
         let closed = match watch_closing(path) {
@@ -343,7 +384,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (path, socket) = (directory.path().join("lock"), directory.path().join("socket"));
         let others = [socket.clone()];
-        let take = || take_lock(&path, directory.path(), "--runtime-dir").unwrap();
+        let take = || take_lock(&path, directory.path(), "--runtime-dir", &mut Vec::new()).unwrap();
         let ours = take();
         fs::write(&socket, "ours").unwrap();
         fs::remove_file(&path).unwrap();

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::{Daemon, Owner};
 use crate::supervisor::Exit;
 use crate::supervisor::request::{Request, Wish};
-use crate::sys::fork;
+use crate::sys::{fork, state};
 use crate::unit::model::{Kind, RestartPolicy, Unit, UnitSet};
 use crate::unit::{limits, names};
 
@@ -39,14 +39,15 @@ pub struct Stopped {
 }
 
 impl Stopped {
-    /// Reads what is remembered. May wait for the disk. These are down besides.
-    ///
-    /// # Errors
-    /// As opendir(3); that there is nothing is none.
-    pub fn read(directory: PathBuf, down: BTreeSet<String>) -> io::Result<Self> {
-        let names = list(&directory)?;
+    /// Reads what is remembered; what cannot be is a trouble. May wait for the disk. These
+    /// are down besides.
+    pub fn read(directory: PathBuf, down: BTreeSet<String>, troubles: &mut Vec<String>) -> Self {
+        let names = list(&directory).unwrap_or_else(|error| {
+            troubles.push(state::set_aside(&directory, &error));
+            BTreeSet::new()
+        });
         let (down, kept_down) = (down.clone(), down);
-        Ok(Self { directory, names, down, kept_down, writing: false, again: false })
+        Self { directory, names, down, kept_down, writing: false, again: false }
     }
 
     /// A unit is down in order; whether that is new.
@@ -89,7 +90,7 @@ fn write(directory: &Path, names: &BTreeSet<String>) -> io::Result<()> {
     }
     for name in names.difference(&there) {
         let mut options = fs::OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(0o600).open(directory.join(name))?;
+        options.write(true).create_new(true).mode(0o600).open(directory.join(name))?;
     }
     Ok(())
 }

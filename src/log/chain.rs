@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use super::record::MAX_RECORD;
 use super::store::file_name;
+use crate::sys::state;
 
 /// Read at once; more only for a line that is longer.
 const BLOCK: usize = 16 * 1024;
@@ -37,7 +38,9 @@ impl Place {
     /// # Errors
     /// open(2), fstat(2).
     pub fn open(path: &Path) -> io::Result<Option<Self>> {
-        match File::open(path) {
+        match state::open(path, File::options().read(true)) {
+            // It is none of the logger's.
+            Err(error) if state::is_damage(&error) => Ok(None),
             Ok(file) => {
                 let inode = file.metadata()?.ino();
                 Ok(Some(Self { file, inode, offset: 0 }))

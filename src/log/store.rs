@@ -10,9 +10,8 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use rustix::fs::OFlags;
-
 use super::record::{MAX_RECORD, Record, Stream, Tag};
+use crate::sys::state;
 
 /// Open files at most, however many units write.
 const MAX_OPEN: usize = 256;
@@ -182,19 +181,18 @@ fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
 /// Opens `current` for appending, with a whole record (or nothing) at its end.
 fn open_current(directory: &Path) -> io::Result<(File, u64)> {
     DirBuilder::new().recursive(true).mode(0o750).create(directory)?;
-    let flags = i32::try_from(OFlags::NOFOLLOW.bits() | OFlags::NONBLOCK.bits())
-        .map_err(io::Error::other)?;
-    let file = OpenOptions::new()
-        .read(true)
-        .append(true)
-        .create(true)
-        .mode(0o640)
-        .custom_flags(flags)
-        .open(directory.join(file_name(0)))?;
+    let path = directory.join(file_name(0));
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).create(true).mode(0o640);
+    let file = match state::open(&path, &mut options) {
+        // What it was is said by its new name.
+        Err(error) if state::is_damage(&error) => {
+            state::set_aside(&path, &error);
+            state::open(&path, &mut options)?
+        }
+        other => other?,
+    };
     let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(io::Error::other("the log is not a regular file"));
-    }
     let size = repair_end(&file, metadata.len())?;
     Ok((file, size))
 }

@@ -39,14 +39,10 @@ pub enum Wish {
     /// is up), changed ones restarted if they were up, missing ones stopped and removed,
     /// the rest not touched.
     Apply(Arc<UnitSet>),
-    /// A run that a killed supervisor has left is up: it is this one's from now on. Only for
-    /// units of which nothing is there yet.
-    Adopt {
-        /// Which unit.
-        unit: UnitId,
-        /// What is there of it.
-        found: Found,
-    },
+    /// What a killed supervisor has left is this one's from now on: these units, and what is
+    /// there of each. All at once, so that none is started because another wants it. Only
+    /// for units of which nothing is there yet.
+    Adopt(Vec<(UnitId, Found)>),
     /// Everything down in reverse order, nothing starts any more. Ends with
     /// `Action::ShutdownDone`. Asked again: no more waiting, SIGKILL now.
     Shutdown,

@@ -2,6 +2,9 @@
 
 use std::io;
 
+/// Descriptors that are kept for what has to be done in any case.
+const RESERVE: u64 = 64;
+
 /// Which limit of getrlimit(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resource {
@@ -57,6 +60,15 @@ pub fn set_soft_files(value: Option<u64>) -> io::Result<()> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let maximum = getrlimit(Resource::Nofile).maximum;
     Ok(setrlimit(Resource::Nofile, Rlimit { current: value, maximum })?)
+}
+
+/// Whether a descriptor of this number is among the last ones that this process may have:
+/// [`RESERVE`] of them, or a quarter of very few.
+pub fn is_reserved(number: i32) -> bool {
+    soft_files().is_some_and(|limit| {
+        let reserve = RESERVE.min(limit.checked_div(4).unwrap_or(0));
+        u64::from(number.unsigned_abs()) >= limit.saturating_sub(reserve)
+    })
 }
 
 /// Soft and hard limit as [`set_soft_files`] would set them; `None`: they are so already.

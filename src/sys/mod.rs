@@ -39,6 +39,7 @@ pub mod seccomp;
 pub mod signal;
 pub mod socket;
 pub mod spawn;
+pub mod state;
 pub mod unswappable;
 
 use std::io;

@@ -7,7 +7,7 @@ use crate::supervisor::request::{Found, Wish};
 use crate::supervisor::view::StateName::{Done, Inactive, Running, Stopping};
 
 fn adopt(it: &mut Story, name: &str, found: Found) {
-    let job = it.wish(Wish::Adopt { unit: it.id(name), found });
+    let job = it.wish(Wish::Adopt(vec![(it.id(name), found)]));
     it.succeeded(job);
 }
 
@@ -34,6 +34,17 @@ fn what_is_there_is_not_started_and_the_rest_is() {
     assert_eq!((it.view("db").run, it.view("db").restarts), (Some(Run(41)), 2));
     // Its numbers were never used before.
     assert!(it.view("web").run.unwrap() > Run(41));
+}
+
+#[test]
+fn what_is_there_is_not_started_for_another_that_is_there() {
+    let mut it =
+        Story::of([service("db"), service("web").wants("db").requires("cache"), service("cache")]);
+    let ids = ["web", "db", "cache"].map(|name| it.id(name));
+    let job = it.wish(Wish::Adopt(ids.iter().zip(1..).map(|(id, run)| (*id, up(run))).collect()));
+    it.succeeded(job);
+    it.orders(&[]);
+    it.states(&[("web", Running), ("db", Running), ("cache", Running)]);
 }
 
 #[test]

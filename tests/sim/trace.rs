@@ -52,7 +52,10 @@ pub fn describe(machine: &Machine, input: &Input) -> String {
                 Wish::Freeze(id, on) => format!("freeze {} {on}", name(*id)),
                 Wish::Forget(job) => format!("forget job {}", job.0),
                 Wish::Apply(set) => format!("apply {} units", set.units.len()),
-                Wish::Adopt { unit, found } => format!("adopt {}: {found:?}", name(*unit)),
+                Wish::Adopt(all) => {
+                    let one = |(unit, found): &(_, _)| format!("{}: {found:?}", name(*unit));
+                    format!("adopt {}", all.iter().map(one).collect::<Vec<_>>().join(", "))
+                }
                 Wish::Shutdown => "shutdown".to_owned(),
             };
             format!("{text}{job}")

@@ -16,6 +16,7 @@
 mod boots;
 mod ends;
 mod failures;
+mod faults;
 mod inside;
 mod rescues;
 mod rig;

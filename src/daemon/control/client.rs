@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Access;
 use crate::daemon::poller::{Poller, Source, Watched};
+use crate::protocol::message::encode_error;
 use crate::protocol::method::{ApplyReply, JobReply};
 use crate::protocol::types::{Dependency, Event, Network};
-use crate::protocol::{FrameError, Inbox, MESSAGE_MAX, Mode, OUTBOX_MAX, Outbox};
+use crate::protocol::{Error, FrameError, Inbox, MESSAGE_MAX, Mode, OUTBOX_MAX, Outbox};
 use crate::supervisor::{Time, UnitId};
 
 /// How long a client may take to finish a message or to make room for an answer.
@@ -218,6 +219,22 @@ impl Client {
     /// When its time is over.
     pub fn deadline(&self) -> Option<Time> {
         self.owes_since.and_then(|since| since.0.checked_add(PATIENCE)).map(Time)
+    }
+
+    /// Since when it has been expected to say something; `None`: it is owed something.
+    pub fn silent_since(&self) -> Option<Time> {
+        self.owes_since.filter(|_| self.is_idle() && self.outbox.is_empty())
+    }
+
+    /// Tells somebody who cannot be taken why.
+    pub fn turn_away(stream: &UnixStream) {
+        let reason = "berth has no descriptors left for another client; try again in a moment";
+        let error = Error::Refused { reason: reason.to_owned() };
+        let mut answer = Outbox::new(OUTBOX_MAX);
+        // A new connection has room for it, or its other end has gone.
+        if answer.push(&encode_error(error)).is_ok() && stream.set_nonblocking(true).is_ok() {
+            let _ = (&*stream).write(answer.pending());
+        }
     }
 
     /// Gives the connection away, with what was read but not understood yet.

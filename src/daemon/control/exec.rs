@@ -76,6 +76,7 @@ impl Daemon {
     /// Begins an `exec`.
     pub(super) fn exec_helper(&mut self, number: u64, call: &Exec) -> Result<(), Error> {
         self.control.helper_is_free()?;
+        self.afford().map_err(|reason| Error::Failed { unit: None, reason })?;
         let id = self.find(&call.unit)?;
         let state = self.state_of(id);
         let not_running = || Error::NotRunning { unit: call.unit.clone(), state };

@@ -27,22 +27,25 @@ pub use history::History;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
 
 use super::poller::{Poller, Source, Watched};
 use crate::supervisor::{JobId, Time};
-use crate::sys::identity;
 use crate::sys::peer::Home;
+use crate::sys::{identity, limits, state};
 
 /// Most clients at once; more wait in the kernel's queue until one has gone.
 pub const MOST_CLIENTS: usize = 1024;
 
 /// Most of them that are not root's: those who may look cannot keep root out.
 const MOST_OTHERS: usize = 256;
+
+/// Those that may take what is kept back where descriptors are short.
+const FEW_CLIENTS: usize = 8;
 
 /// Pause after a connection that could not be taken.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -84,6 +87,9 @@ pub struct Control {
     pub doomed_volumes: BTreeMap<i32, String>,
     /// Clients to be served once the machine has thought.
     served_next: BTreeSet<u64>,
+    /// Whether descriptors are too few for all who come.
+    #[serde(default)]
+    pub short: bool,
     /// When connections are taken again, after one could not be taken.
     accept_again: Option<Time>,
     /// Commands that `exec` runs.
@@ -113,6 +119,7 @@ impl Control {
             other_helpers: 0,
             doomed_volumes: BTreeMap::new(),
             served_next: BTreeSet::new(),
+            short: false,
             accept_again: None,
             sessions: BTreeMap::new(),
             next_session: 0,
@@ -128,8 +135,10 @@ impl Control {
     /// As bind(2) and chown(2).
     pub fn listen(&mut self, poller: &mut Poller, path: &Path) -> io::Result<()> {
         match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // Not a socket, nor any file.
+            Err(error) => drop(state::set_aside(path, &error)),
+            Ok(()) => {}
         }
         // Not for a moment is it anybody's who may not have it.
         let before = identity::set_umask(0o177);
@@ -165,6 +174,7 @@ impl Control {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(_) => {
                     // No descriptor is left, most likely. The poller would ask at once.
+                    self.short = true;
                     self.accept_again = now.0.checked_add(PAUSE).map(Time);
                     return self.set_accepting(poller, false);
                 }
@@ -173,12 +183,42 @@ impl Control {
             if access != Access::Full && self.others() >= MOST_OTHERS {
                 continue;
             }
+            let Some(stream) = self.admit(poller, stream, access) else { continue };
             let number = self.next_client;
             self.next_client = self.next_client.wrapping_add(1);
             if let Ok(client) = Client::new(poller, stream, access, number, now) {
                 self.clients.insert(number, client);
             }
         }
+    }
+
+    /// Where descriptors are short, those who have been silent for the longest make room: not
+    /// for somebody who may do less. A few are taken in any case, for a look at what is wrong.
+    fn admit(
+        &mut self,
+        poller: &mut Poller,
+        mut stream: UnixStream,
+        access: Access,
+    ) -> Option<UnixStream> {
+        self.short = limits::is_reserved(stream.as_raw_fd());
+        while limits::is_reserved(stream.as_raw_fd()) {
+            let idle = self.clients.iter().filter(|(_, client)| {
+                client.silent_since().is_some()
+                    && (access == Access::Full || client.access == access)
+            });
+            let longest = idle.min_by_key(|(_, client)| client.silent_since()).map(|(&it, _)| it);
+            let Some(client) = longest.and_then(|number| self.clients.remove(&number)) else {
+                if self.clients.len() < FEW_CLIENTS {
+                    break;
+                }
+                Client::turn_away(&stream);
+                return None;
+            };
+            client.close(poller);
+            // At the number that is free now.
+            stream = stream.try_clone().ok()?;
+        }
+        Some(stream)
     }
 
     fn others(&self) -> usize {

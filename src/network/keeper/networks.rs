@@ -11,7 +11,11 @@ use crate::network::plan::names::Tag;
 use crate::network::plan::rules;
 use crate::network::plan::step::{self, Undo};
 use crate::network::plan::{Made, Part, subnets};
+use crate::sys::state;
 use crate::unit::model::{self, Driver, Subnet};
+
+/// Largest file of leases that is read: all addresses that are remembered, and more.
+const LEASES_MAX: u64 = 4 * 1024 * 1024;
 
 /// A network that is there.
 #[derive(Debug)]
@@ -158,10 +162,18 @@ impl Keeper {
     /// The leases of a network, read from the disk when they are first needed.
     pub(super) fn leases(&mut self, network: &str) -> &mut Leases {
         let file = self.leases_file(network);
-        self.leases.entry(network.to_owned()).or_insert_with(|| {
-            // One that was never written is as good as an empty one.
-            Leases::decode(&std::fs::read_to_string(file).unwrap_or_default())
-        })
+        if !self.leases.contains_key(network) {
+            let mut troubles = Vec::new();
+            let is_text = |bytes: &[u8]| std::str::from_utf8(bytes).is_ok();
+            let text = state::read_sound(&file, LEASES_MAX, is_text, &mut troubles);
+            for trouble in troubles {
+                self.complain(trouble);
+            }
+            let leases = Leases::decode(&String::from_utf8_lossy(&text));
+            self.leases.insert(network.to_owned(), leases);
+        }
+        // One that was never written is as good as an empty one.
+        self.leases.entry(network.to_owned()).or_default()
     }
 
     /// Writes the leases of a network down, in one step.
@@ -174,9 +186,7 @@ impl Keeper {
             return Ok(());
         }
         let file = self.leases_file(network);
-        let new = file.with_extension("new");
-        std::fs::write(&new, &text)
-            .and_then(|()| std::fs::rename(&new, &file))
+        state::replace(&file, text.as_bytes())
             .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
         self.written.insert(network.to_owned(), text);
         Ok(())

@@ -12,7 +12,7 @@ use super::super::request::{Found, Request, Wish};
 use super::super::{Action, JobId, Time, UnitId};
 use super::graph::Link;
 use super::jobs::refusal;
-use super::slot::{JobKind, Slot};
+use super::slot::JobKind;
 use super::state::{Goal, Pulse, State};
 use super::transition::Happening;
 use super::{Course, Machine};
@@ -51,8 +51,8 @@ impl Machine {
                 };
                 finish(job, result, out);
             }
-            Wish::Adopt { unit, found } => {
-                self.adopt(unit, found, now, out);
+            Wish::Adopt(all) => {
+                self.adopt(&all, now, out);
                 finish(job, Ok(()), out);
             }
             Wish::Shutdown => self.shutdown(job, now, out),
@@ -60,17 +60,23 @@ impl Machine {
     }
 
     /// What is there already is up, and so is to be all that it requires or wants.
-    fn adopt(&mut self, id: UnitId, found: Found, now: Time, out: &mut Vec<Action>) {
-        if self.is_shutting_down() || self.slot(id).is_none_or(Slot::removed) {
+    fn adopt(&mut self, all: &[(UnitId, Found)], now: Time, out: &mut Vec<Action>) {
+        if self.is_shutting_down() {
             return;
         }
-        if let Found::Up { run, .. } = found {
-            self.next_run = self.next_run.max(run.0.saturating_add(1));
+        let is_there = |id: UnitId| self.slot(id).is_some_and(|slot| !slot.removed());
+        let there: Vec<_> = all.iter().copied().filter(|(id, _)| is_there(*id)).collect();
+        for (id, found) in &there {
+            if let Found::Up { run, .. } = found {
+                self.next_run = self.next_run.max(run.0.saturating_add(1));
+            }
+            self.aim(*id, Goal::Up, now, out);
+            self.deliver(*id, Happening::Adopted(*found), now, out);
         }
-        self.aim(id, Goal::Up, now, out);
-        self.deliver(id, Happening::Adopted(found), now, out);
-        let wanted = self.closure(id);
-        self.want(&wanted, now, out);
+        for (id, _) in there {
+            let wanted = self.closure(id);
+            self.want(&wanted, now, out);
+        }
     }
 
     /// `start` and `restart`.
