@@ -30,6 +30,7 @@ mod failing;
 mod groupless;
 mod health;
 mod hooks;
+mod host;
 mod insight;
 mod killed;
 mod landlock;
