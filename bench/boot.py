@@ -1,9 +1,14 @@
 """`scripts/bench boot`: a machine from the kernel's handover to thirty services, and off.
 
-The same emulated machine, kernel, device manager and services, with berth, systemd and runit
-as process 1, each from Debian's packages. Everything is measured inside by its own clock:
-the initial ram disk stamps the handover, each service its start, a collector the memory of
-the init system when all are up, and the kernel's last message the end.
+The same emulated machine, kernel and services, with berth, systemd and runit as process 1,
+each from Debian's packages. All three run the same beside the services: udev with the
+coldplug of all devices, an address by DHCP, a system log and a login on the console; berth by
+its stock units, systemd by its own daemons, runit by scripts here.
+
+Everything is measured inside by its own clock: the initial ram disk stamps the handover,
+each service its start, a collector the memory when the machine has settled, and the kernel's
+last message the end. The memory is that of all processes (their proportional share, PSS) but the
+services, the logins, the device manager and the collector.
 """
 
 import os
@@ -21,20 +26,22 @@ echo "ready $1 $now" >/dev/ttyS1
 exec sleep 100000
 """
 
-# When all are up: the memory of everything that is neither one of them, the device manager,
-# a login nor this; then it asks for the end.
+# Run when all of that is up: what the init system weighs then; and then it asks for the end.
 COLLECT = """#!/bin/sh
-tries=0
-while [ "$(pgrep -fc 'sleep 100000')" -lt %d ] && [ $tries -lt 600 ]; do tries=$((tries + 1)); sleep 0.2; done
-sleep 1
+until_it() { tries=0; until eval "$1" >/dev/null 2>&1 || [ $tries -ge 300 ]; do tries=$((tries + 1)); sleep 0.5; done; }
+until_it '[ "$(pgrep -fc "sleep 100000")" -ge %d ]'
+until_it '[ -e /run/udev/control ]'
+udevadm settle --timeout=150
+until_it 'ip -4 addr | grep -q "inet 10[.]0[.]2[.]15/"'
+until_it 'pgrep "^agetty"'
+sleep 3
 total=0
 for path in /proc/[0-9]*; do
     read -r name <$path/comm || continue
-    case $name in
-        sleep | sh | beacon | collect | agetty | getty | login | *udev* | pgrep) continue ;;
-    esac
+    case $name in sleep | collect | agetty | login | *udev*) continue ;; esac
     pss=$(sed -n 's/^Pss: *\\([0-9]*\\) kB/\\1/p' $path/smaps_rollup 2>/dev/null)
     [ -z "$pss" ] || total=$((total + pss))
+    [ -z "$pss" ] || echo "weighs $name $pss" >/dev/ttyS1
 done
 echo "memory $total" >/dev/ttyS1
 read -r now rest </proc/uptime
@@ -53,21 +60,33 @@ def berth_files():
 def systemd_files():
     files = {}
     names = [f"bench-{n}.service" for n in range(SERVICES)] + ["collect.service"]
+    names += ["systemd-networkd.service"]
     for n in range(SERVICES):
         files[f"/etc/systemd/system/bench-{n}.service"] = f"[Service]\nExecStart=/srv/beacon {n}\n"
     files["/etc/systemd/system/collect.service"] = "[Service]\nExecStart=/srv/collect\n"
     wants = "[Unit]\n" + "".join(f"Wants={name}\n" for name in names)
     files["/etc/systemd/system/multi-user.target.d/bench.conf"] = wants
+    files["/etc/systemd/network/all.network"] = "[Match]\nType=ether\n[Network]\nDHCP=ipv4\n"
     return files, "systemctl poweroff"
 
 
 def runit_files():
     files = {f"/srv/sv/bench-{n}/run": f"#!/bin/sh\nexec /srv/beacon {n}\n" for n in range(SERVICES)}
     files["/srv/sv/collect/run"] = "#!/bin/sh\nexec /srv/collect\n"
-    # The device manager that the others have.
-    files["/srv/sv/udev/run"] = (
-        "#!/bin/sh\n(sleep 1; udevadm trigger --action=add) &\nexec /lib/systemd/systemd-udevd\n"
-    )
+    # What the others have beside the services.
+    others = {
+        "udev": "exec /lib/systemd/systemd-udevd",
+        "devices": "until [ -e /run/udev/control ]; do sleep 0.1; done; udevadm trigger --type=subsystems --action=add; udevadm trigger --type=devices "
+        "--action=add; udevadm settle --timeout=150; exec sleep infinity",
+        "getty": "exec agetty --keep-baud --noclear ttyS0 115200,38400,9600 vt220",
+        "network": "for path in /sys/class/net/*/device; do device=${path%/device}; device=${device##*/}; "
+        "ip link set $device up; exec busybox udhcpc -f -S -R -i $device -s /srv/lease; done; exit 1",
+        "syslog": "exec busybox syslogd -n -O /var/log/messages",
+    }
+    for name, text in others.items():
+        files[f"/srv/sv/{name}/run"] = f"#!/bin/sh\n{text}\n"
+    with open("units/dhcp-lease", encoding="utf-8") as lease:
+        files["/srv/lease"] = lease.read()
     # Debian's own stages run init scripts that are not installed; these mount and go on.
     files["/etc/runit/1"] = (
         "#!/bin/sh\nexport PATH=/usr/sbin:/usr/bin:/sbin:/bin\nmount -t proc proc /proc\n"
@@ -89,6 +108,7 @@ INITS = {"berth": berth_files, "systemd": systemd_files, "runit": runit_files}
 def boot(tools, init):
     """Seconds to ready, MiB, seconds to power off."""
     directory = tools.fresh()
+    os.makedirs(directory, exist_ok=True)
     files, poweroff = INITS[init]()
     files = {**files, "/srv/beacon": BEACON, "/srv/collect": COLLECT % (SERVICES, poweroff)}
     report = os.path.join(directory, "report")
@@ -98,11 +118,11 @@ def boot(tools, init):
         name = os.path.join(directory, f"file{index}")
         with open(name, "w", encoding="utf-8") as file:
             file.write(text)
-        os.chmod(name, 0o644 if path.endswith((".service", ".conf", ".toml")) else 0o755)
+        os.chmod(name, 0o644 if path.endswith((".service", ".conf", ".toml", ".network")) else 0o755)
         command += ["--put", f"{name}:{path}"]
     with open(os.path.join(directory, "errors"), "wb") as errors:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=errors, timeout=300, check=False)
+                              stderr=errors, timeout=900, check=False)
     console = done.stdout.decode(errors="replace")
     with open(report, encoding="utf-8", errors="replace") as file:
         said = file.read()

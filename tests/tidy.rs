@@ -26,7 +26,7 @@ const POLL_LOOPS: &[(&str, &str)] = &[
     ("src/pid1/fstab.rs", "a step of its own process; there may be no device manager to tell"),
     ("tests/system/rig.rs", "the one loop that waits for a condition of a supervisor"),
     ("tests/system/killed.rs", "the moment of a kill -9 is the point, no condition stands for it"),
-    ("tests/sandbox/rig.rs", "the one loop that waits for a condition of the kernel"),
+    ("tests/sandbox/machine.rs", "the one loop that waits for a condition of the kernel"),
 ];
 
 /// What the pages that a newcomer reads must say.

@@ -31,13 +31,11 @@ const FIRST: u32 = 3;
 pub fn script(host: &Host, plan: &Plan, given: &Given<'_>, ticket: &Ticket<'_>) -> Option<Script> {
     let long = plan.limits_memory || plan.filter.is_some();
     let is_plain = plan.namespaces == Namespaces::NONE && !long;
-    // What process 1 of a machine has as its oom score its children must not, and a process
-    // that shares its memory would change it for both.
-    if !is_plain || !host.is_plain_root || oom::is_protected() {
+    if !is_plain || !host.is_plain_root {
         return None;
     }
     let mut script = Calls { host, given, list: Vec::with_capacity(16) };
-    script.begin(ticket);
+    script.begin(ticket)?;
     script.steps(&plan.outside, Place::Outside)?;
     script.steps(&plan.sandbox, Place::Sandbox)?;
     script.steps(&plan.process, Place::Process)?;
@@ -89,7 +87,7 @@ impl Calls<'_> {
     }
 
     /// Descriptors of its own in their places, all others closed; limits as they were.
-    fn begin(&mut self, ticket: &Ticket<'_>) {
+    fn begin(&mut self, ticket: &Ticket<'_>) -> Option<()> {
         let begin = |it: &mut Self, call| it.add(Place::Begin, call);
         begin(self, Call::Unshare(ticket.end()));
         begin(self, Call::Write(ticket.done().as_raw_fd(), ticket.index));
@@ -107,6 +105,12 @@ impl Calls<'_> {
         if let Some(limits) = limits::soft_files_to(self.host.soft_files) {
             begin(self, Call::Limit(Resource::Files, limits));
         }
+        match oom::shared() {
+            oom::Shared::Unchanged => {}
+            oom::Shared::Expose(file, score) => begin(self, Call::Text(file, score)),
+            oom::Shared::Impossible => return None,
+        }
+        Some(())
     }
 
     fn number(&self, fd: Option<BorrowedFd<'_>>) -> RawFd {

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::mount::{MountFlags, UnmountFlags};
@@ -135,9 +135,16 @@ fn survivors() -> Vec<String> {
 
 /// Swap, mounts, loop devices, the root.
 fn put_away() {
-    bounded("swap", SLOW, swap_off);
+    // What there is of both the kernel says at once; only letting go of it may take long.
+    let swaps = swaps();
+    if !swaps.is_empty() {
+        bounded("swap", SLOW, || swap_off(&swaps));
+    }
     let mut left = unmount_all();
-    bounded("a loop device", QUICK, clear_loops);
+    let loops = loops();
+    if !loops.is_empty() {
+        bounded("a loop device", QUICK, || clear_loops(&loops));
+    }
     if !left.is_empty() {
         left = unmount_all();
     }
@@ -180,10 +187,19 @@ fn bounded(name: &str, patience: Duration, work: impl FnOnce()) {
     }
 }
 
-fn swap_off() {
+/// What is in use as swap.
+fn swaps() -> Vec<String> {
     let table = fs::read_to_string("/proc/swaps").unwrap_or_default();
-    for line in table.lines().skip(1) {
-        let Some(path) = line.split_whitespace().next() else { continue };
+    table
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split_whitespace().next())
+        .map(str::to_owned)
+        .collect()
+}
+
+fn swap_off(swaps: &[String]) {
+    for path in swaps {
         if let Err(error) = power::swap_off(Path::new(path)) {
             say(&format!("cannot take {path} out of use as swap: {error}"));
         }
@@ -228,14 +244,17 @@ fn is_ours(point: &str) -> bool {
     point != "/" && !KERNEL.iter().any(|kernel| Path::new(point).starts_with(kernel))
 }
 
-/// Loop devices hold the file under them, and with it that file's filesystem.
-fn clear_loops() {
-    for entry in fs::read_dir("/sys/block").into_iter().flatten().flatten() {
-        if !entry.path().join("loop/backing_file").exists() {
-            continue;
-        }
-        let device = Path::new("/dev").join(entry.file_name());
-        let cleared = File::open(&device).and_then(|file| power::clear_loop(file.as_fd()));
+/// Loop devices that have a file.
+fn loops() -> Vec<PathBuf> {
+    let devices = fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    let in_use = devices.filter(|entry| entry.path().join("loop/backing_file").exists());
+    in_use.map(|entry| Path::new("/dev").join(entry.file_name())).collect()
+}
+
+/// They hold the file under them, and with it that file's filesystem.
+fn clear_loops(loops: &[PathBuf]) {
+    for device in loops {
+        let cleared = File::open(device).and_then(|file| power::clear_loop(file.as_fd()));
         if let Err(error) = cleared {
             say(&format!("{} does not let go of its file: {error}", device.display()));
         }

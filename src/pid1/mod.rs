@@ -17,9 +17,9 @@ pub mod rescue;
 pub mod root;
 pub mod steps;
 
-use std::os::unix::fs::MetadataExt;
-
 use serde::{Deserialize, Serialize};
+
+use crate::sys::namespace;
 
 /// Whose process this is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,20 +33,13 @@ pub enum Place {
     Plain,
 }
 
-/// The inode of the first pid namespace, the same in every kernel (`PID_NS_INIT_INO` of
-/// linux/nsfs.h).
-const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
-
 /// Finds out. Process 1 needs `/proc` for it: see [`filesystems::mount_proc`]. Where there
 /// is none and none can be mounted, somebody else made this a container.
 pub fn place() -> Place {
     if std::process::id() != 1 {
         return Place::Plain;
     }
-    match std::fs::metadata("/proc/self/ns/pid") {
-        Ok(namespace) if namespace.ino() == FIRST_PID_NAMESPACE => Place::Machine,
-        _ => Place::Container,
-    }
+    if namespace::is_first_process() { Place::Machine } else { Place::Container }
 }
 
 /// Whether this is process 1 of a machine. Mounts `/proc` for it if there is none.

@@ -121,7 +121,6 @@ pub struct UnitStatus {
     /// Bytes its cgroup uses.
     pub memory: Option<u64>,
     /// How many of its processes the kernel killed for lack of memory, in all runs.
-    #[serde(default)]
     pub oom_kills: u64,
     /// The last of them, as `NAME (PID)`, where the kernel's log can be read.
     pub oom_victim: Option<String>,

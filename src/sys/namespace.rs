@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 
 use super::clone::{self, Files, Side};
 use super::path;
@@ -24,6 +25,17 @@ pub fn enter(fd: BorrowedFd<'_>, namespaces: u64) -> io::Result<()> {
 /// As open(2); there must be a `/proc`.
 pub fn own_pid_namespace() -> io::Result<OwnedFd> {
     Ok(std::fs::File::open("/proc/self/ns/pid_for_children")?.into())
+}
+
+/// The inode of the first pid namespace, the same in every kernel (`PID_NS_INIT_INO` of
+/// linux/nsfs.h).
+const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
+
+/// Whether this is process 1 of the machine, which the kernel itself started. Without a
+/// `/proc` it is not.
+pub fn is_first_process() -> bool {
+    std::process::id() == 1
+        && std::fs::metadata("/proc/self/ns/pid").is_ok_and(|it| it.ino() == FIRST_PID_NAMESPACE)
 }
 
 /// Makes new namespaces for the calling process, owned by its user namespace. (That of

@@ -75,7 +75,13 @@ fn a_helper_without_files_reads_none() {
 }
 
 fn a_helper_makes_no_process() {
-    let child = || fork::child(&fork::Options::default(), || 0).is_ok();
+    // It is waited for: an orphan would be left to the next test.
+    let child = || {
+        fork::child(&fork::Options::default(), || 0).is_ok_and(|child| {
+            fd::readable_within(child.pidfd.as_fd(), 10_000).is_ok()
+                && reap::reap(child.pid).is_ok_and(|dead| dead.is_some())
+        })
+    };
     attempt(&child, true);
 }
 

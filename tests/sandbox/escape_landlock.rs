@@ -6,7 +6,7 @@
 
 use std::os::unix::fs::MetadataExt as _;
 
-use berth::container::step::Op;
+use berth::container::step::{Fence, Op};
 use berth::unit::model::{At, Namespaces, Service};
 
 use super::rig::{Rig, Test, bind, service, unit};
@@ -264,6 +264,15 @@ fn both_fences_hold_at_once() {
     ] {
         assert_eq!(run(&rig, perl, &files, both), expected, "{perl}");
     }
+    // The controls: each fence without the other, so that neither does what is the other's.
+    let kept = "verdict(mkdir(qq($in/directory/new)))";
+    let outside = "verdict(mkdir(qq($out/new)))";
+    rig.without.set(|op| matches!(op, Op::Fence(Fence::Only(_))));
+    assert_eq!(run(&rig, kept, &files, both), "denied");
+    assert_eq!(run(&rig, outside, &files, both), "done");
+    rig.without.set(|op| matches!(op, Op::Fence(Fence::AllBut(_))));
+    assert_eq!(run(&rig, kept, &files, both), "done");
+    assert_eq!(run(&rig, outside, &files, both), "denied");
 }
 
 fn devices_that_all_count_on() {

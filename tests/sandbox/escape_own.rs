@@ -106,6 +106,12 @@ fn a_mount_of_a_part() {
     rig.file("state/secrets/pw", KEY);
     mirror(&rig.path("state/secrets"), &rig.path("srv/part"));
     is_hidden(&rig, "/host", |s| s.mounts.push(bind(&rig.path("srv"), "/host")));
+    // A part that is the units'.
+    mirror(&rig.path("state/volumes/v"), &rig.path("srv/volume"));
+    let shown = rig.shell("cat /host/volume/data", |s| {
+        s.mounts.push(bind(&rig.path("srv"), "/host"));
+    });
+    assert_eq!(shown.good(), "of a volume");
 }
 
 fn a_second_mount_in_the_hosts_tree() {

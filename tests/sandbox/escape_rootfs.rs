@@ -219,7 +219,7 @@ fn dev_console_and_pts_are_links() {
 }
 
 fn setting(service: &mut Service) {
-    let (path, value) = ("net/core/somaxconn".to_owned(), "1234".to_owned());
+    let (path, value) = ("net/ipv4/ip_unprivileged_port_start".to_owned(), "1234".to_owned());
     service.security.sysctls = vec![At { value: Sysctl { path, value }, line: 9 }];
 }
 
@@ -228,7 +228,7 @@ fn proc_is_a_link_when_a_setting_is_written() {
     let rig = Rig::new();
     let tree = rig.tree("rootfs");
     let fake = rig.path("files/proc");
-    let victim = rig.file("files/proc/sys/net/core/somaxconn", "as it was");
+    let victim = rig.file("files/proc/sys/net/ipv4/ip_unprivileged_port_start", "as it was");
     for target in [fake.clone(), format!("../../../../../../..{fake}"), "/srv".to_owned()] {
         symlink(&target, format!("{tree}/proc")).unwrap();
         let text = rig.failure(|s| {
@@ -241,7 +241,7 @@ fn proc_is_a_link_when_a_setting_is_written() {
     assert_eq!(std::fs::read_to_string(&victim).unwrap(), "as it was");
     // The control: the naive way of writing it.
     symlink(&fake, format!("{tree}/proc")).unwrap();
-    naive(&format!("echo escaped > {tree}/proc/sys/net/core/somaxconn"));
+    naive(&format!("echo escaped > {tree}/proc/sys/net/ipv4/ip_unprivileged_port_start"));
     assert_eq!(std::fs::read_to_string(&victim).unwrap(), "escaped\n");
 }
 
@@ -249,8 +249,8 @@ fn proc_is_a_link_when_a_setting_is_written() {
 fn a_setting_of_the_tree_is_not_written() {
     let rig = Rig::new();
     let tree = rig.tree("rootfs");
-    let victim = rig.file("rootfs/proc/sys/net/core/somaxconn", "as it was");
-    let script = "cat /proc/sys/net/core/somaxconn";
+    let victim = rig.file("rootfs/proc/sys/net/ipv4/ip_unprivileged_port_start", "as it was");
+    let script = "cat /proc/sys/net/ipv4/ip_unprivileged_port_start";
     let output = rig.shell(script, |s| {
         on_tree(s, &tree, Writable::Direct);
         setting(s);

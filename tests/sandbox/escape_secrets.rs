@@ -20,7 +20,7 @@ pub const TESTS: &[Test] = &[
     ("the_unit_takes_the_mount_away", the_unit_takes_the_mount_away),
     ("the_unit_runs_a_program_from_there", the_unit_runs_a_program_from_there),
     ("a_crash_leaves_a_core", a_crash_leaves_a_core),
-    ("the_memory_of_secrets_is_swapped_out", the_memory_is_swapped_out),
+    ("secrets_are_in_memory_that_is_mounted_without_swap", memory_without_swap),
 ];
 
 /// A unit that holds the secret until it is ended.
@@ -202,7 +202,8 @@ fn a_crash_leaves_a_core() {
     assert_eq!(crash(Some(u64::from(u32::MAX))), "core");
 }
 
-fn the_memory_is_swapped_out() {
+/// What that keeps from happening cannot be tried without swapping the whole machine.
+fn memory_without_swap() {
     let rig = Rig::new();
     let options = |place: &str| {
         let script = format!("grep ' {place} ' /proc/self/mountinfo");

@@ -42,8 +42,14 @@ pub fn host_state() -> BTreeSet<String> {
 }
 
 fn network() -> String {
-    let script = "set -e; ip -o link; ip -o address; ip -o route show table all; \
-                  ip -6 -o route show table all; ip rule; ip -6 rule; nft list ruleset";
+    // Few processes: this is done for each test, also on emulated machines.
+    let script = "set -e; for family in -4 -6; do ip $family -o -batch - <<END
+link
+address
+route show table all
+rule
+END
+done; nft list ruleset";
     let output = Command::new("sh").args(["-c", script]).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()

@@ -108,6 +108,7 @@ fn every_limit_is_set_or_said() {
         cpuset: at("0".to_owned()),
         pids: at(33),
         io_weight: at(30),
+        oom: at(berth::unit::model::Oom::KillUnit),
         ..berth::unit::model::Limits::default()
     }
     .into();
@@ -126,6 +127,7 @@ fn every_limit_is_set_or_said() {
         ("cpu-weight", vec![("cpu.weight", "50"), ("cpu.shares", "512")]),
         ("cpuset", vec![("cpuset.cpus", "0")]),
         ("pids", vec![("pids.max", "33")]),
+        ("oom", vec![("memory.oom.group", "1")]),
         (
             "io-weight",
             vec![("io.weight", "default 30"), ("blkio.weight", "150"), ("blkio.bfq.weight", "30")],

@@ -1,11 +1,11 @@
 //! The rig: a runner of tests in forked children, and a small supervisor for one unit.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use berth::container::step::Op;
 use berth::container::{
@@ -19,12 +19,10 @@ use berth::unit::model::{At, Mount, Rootfs, Service, Unit, UserNamespace as Want
 
 use super::host::host_state;
 use super::machine::patience;
+pub use super::machine::wait_for;
 pub use super::numbers::first_user;
 use super::numbers::{LACKS, WITHOUT_USERS, user_namespace};
 pub use super::units::{service, unit};
-
-/// Longest time for anything that is waited for, in milliseconds.
-const DEADLINE: i32 = 20_000;
 
 pub type Test = (&'static str, fn());
 
@@ -39,8 +37,10 @@ pub fn main(modules: &[(&str, &[Test])]) {
     let named = modules.iter().flat_map(|(module, tests)| {
         tests.iter().map(move |(name, test)| (format!("{module}::{name}"), test))
     });
+    // What one has left as it was is where the next one begins.
+    let mut state = None;
     for (name, test) in named.filter(|(name, _)| wanted(name)) {
-        match run(*test) {
+        match run(*test, &mut state) {
             Ok(()) => {
                 println!("test {name} ... ok");
                 good += 1;
@@ -55,8 +55,8 @@ pub fn main(modules: &[(&str, &[Test])]) {
     std::process::exit(i32::from(!bad.is_empty()));
 }
 
-fn run(test: fn()) -> Result<(), String> {
-    let before = host_state();
+fn run(test: fn(), state: &mut Option<BTreeSet<String>>) -> Result<(), String> {
+    let before = state.take().unwrap_or_else(host_state);
     let options = fork::Options { environment: true, ..fork::Options::default() };
     let child = fork::child(&options, || {
         reap::become_subreaper().unwrap();
@@ -83,7 +83,12 @@ fn run(test: fn()) -> Result<(), String> {
     let mut left: Vec<String> = after.symmetric_difference(&before).cloned().collect();
     let groups = groups_of(pid).into_iter().filter(|path| path.exists());
     left.extend(groups.map(|path| path.display().to_string()));
-    if left.is_empty() { Ok(()) } else { Err(format!("the host has changed: {left:?}")) }
+    if left.is_empty() {
+        *state = Some(after);
+        Ok(())
+    } else {
+        Err(format!("the host has changed: {left:?}"))
+    }
 }
 
 /// How the directories of a test's rigs are called.
@@ -429,16 +434,6 @@ pub fn executed(
 pub fn reap_orphans() {
     while let Some(orphan) = reap::peek().unwrap() {
         reap::reap(orphan.pid).unwrap();
-    }
-}
-
-/// Waits for a condition with a deadline.
-pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let patience = u64::from(patience(DEADLINE).unsigned_abs());
-    let end = Instant::now() + Duration::from_millis(patience);
-    while !condition() {
-        assert!(Instant::now() < end, "waited in vain: {what}");
-        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 #[path = "traces.rs"]
 mod traces;
 
-use traces::{is_descendant, remove_groups};
+use traces::{HOST, changes, is_descendant, remove_groups};
 
 /// Longest wait for a condition. Generous: the machine may be busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -122,32 +122,31 @@ impl Rig {
             Mode::UpAsInit => "ip link set lo up; exec \"$@\"",
             Mode::UpWithoutGroups => {
                 "ip link set lo up; awk '/ - cgroup2? /{print $5}' /proc/self/mountinfo | \
-                 xargs -n 1 umount -l; \"$@\"; exit $?"
+                 xargs -n 1 umount -l; host before; \"$@\"; ended $?"
             }
             Mode::UpAsNobody => {
                 "ip link set lo up; awk '/ - cgroup2? /{print $5}' /proc/self/mountinfo | \
-                 xargs -n 1 umount -l; cp \"$1\" \"$HERE/berth\"; shift; chmod -R a+rwX \"$HERE\"; \
-                 setpriv --reuid 65534 --regid 65534 --clear-groups -- \"$HERE/berth\" \"$@\"; exit $?"
+                 xargs -n 1 umount -l; cp \"$1\" \"$HERE/berth\"; shift; chmod -R a+rwX \"$HERE\"; host before; \
+                 setpriv --reuid 65534 --regid 65534 --clear-groups -- \"$HERE/berth\" \"$@\"; ended $?"
             }
             // A filter of system calls that answers number 444 with ENOSYS.
             Mode::UpWithoutLandlock => {
-                "ip link set lo up; perl -e 'my $code = pack(q(SCCL) x 4, 0x20, 0, 0, 0, \
+                "ip link set lo up; host before; perl -e 'my $code = pack(q(SCCL) x 4, 0x20, 0, 0, 0, \
                  0x15, 0, 1, 444, 6, 0, 0, 0x50026, 6, 0, 0, 0x7fff0000); \
                  my $filter = pack(q(S x6 P), 4, $code); \
-                 syscall(157, 22, 2, $filter) == 0 or die $!; exec @ARGV' \"$@\"; exit $?"
+                 syscall(157, 22, 2, $filter) == 0 or die $!; exec @ARGV' \"$@\"; ended $?"
             }
             Mode::UpWithoutNetworkRights => {
                 "ip link set lo up; setpriv --bounding-set=-net_admin --inh-caps=-net_admin -- \
                  \"$@\"; exit $?"
             }
             // The last command keeps the shell from becoming berth.
-            Mode::Up | Mode::Boot => "ip link set lo up; \"$@\"; exit $?",
+            Mode::Up | Mode::Boot => "ip link set lo up; host before; \"$@\"; ended $?",
             Mode::Revived => {
                 "ip link set lo up; until \"$@\"; code=$?; [ $code -ne 137 ]; do :; done; exit $code"
             }
         };
-        // What supervisors of one host tell each other is in /run.
-        let script = format!("mount -t tmpfs -o mode=755 rig /run; {script}");
+        let script = format!("{HOST} mount -t tmpfs -o mode=755 rig /run; {script}");
         command.args(["sh", "-c", &script, "sh"]).env("HERE", self.directory.path());
         command.arg(BERTH);
         let boots = matches!(mode, Mode::Boot | Mode::Revived);
@@ -351,10 +350,18 @@ impl Rig {
 
     /// Ends berth in an orderly way; its exit code.
     pub fn finish(&mut self) -> i32 {
+        let groups = self.cgroups();
         self.ctl_ok(&["shutdown", "exit"]);
         let code = self.wait_end();
         self.assert_nothing_left();
+        assert!(groups.iter().all(|group| !group.exists()), "groups are left: {groups:?}");
+        assert_eq!(self.changes(), [""; 0], "the host has changed\n{}", self.story());
         code
+    }
+
+    /// What berth, which has ended, has left on the host (as process 1 it takes all with it).
+    pub fn changes(&self) -> Vec<String> {
+        changes(self.directory.path())
     }
 
     /// Runs a shell command in the rig's network and mounts; what it wrote, and whether it

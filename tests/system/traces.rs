@@ -1,5 +1,7 @@
-//! What a rig leaves in the kernel: processes and control groups.
+//! What a rig leaves in the kernel: processes and control groups, and everything else of its
+//! namespaces.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::time::Instant;
@@ -29,4 +31,31 @@ pub fn remove_groups(path: &Path) {
             pause();
         }
     }
+}
+
+/// For the shell around berth: `host NAME` writes down what there is in its namespaces, `ended
+/// CODE` does that once more and ends. Processes of its own are no news.
+pub const HOST: &str = "\
+    host() { { sed 's/^/mount /' /proc/self/mountinfo; \
+        (ip -o link; ip -o address; ip -o route show table all; ip -6 -o route show table all; \
+         ip rule; ip -6 rule; nft list ruleset; cat /proc/sys/net/ipv4/ip_forward) 2>&1 | \
+            sed 's/^/network /'; \
+        for process in /proc/[0-9]*; do \
+            line=$(sed -n 's/^Name:\\s*/process /p; s/^State:\\s*/ in state /p' $process/status 2>/dev/null \
+                | tr -d '\\n'); \
+            case $line in ''|'process sh '*|'process sed '*|'process tr '*) ;; *) echo \"$line\";; esac; \
+        done; } >\"$HERE/host-$1\"; }; \
+    ended() { host after; exit $1; }; ";
+
+/// The lines that only one of the two has; none if berth did not end by itself.
+pub fn changes(directory: &Path) -> Vec<String> {
+    let lines = |name: &str| -> Option<BTreeSet<String>> {
+        let text = fs::read_to_string(directory.join(name)).ok()?;
+        Some(text.lines().map(str::to_owned).collect())
+    };
+    let (Some(before), Some(after)) = (lines("host-before"), lines("host-after")) else {
+        return Vec::new();
+    };
+    assert!(before.iter().any(|line| line.starts_with("network 1: lo")), "{before:?}");
+    after.symmetric_difference(&before).cloned().collect()
 }

@@ -53,6 +53,10 @@ fn everything(kernel: &str) {
     assert!(status.success() && console.contains("reboot: Power down"), "{status}\n{console}");
     // Asked to be quiet, it says nothing of what goes well.
     assert!(!console.contains(": running"), "{console}");
+    // Swap was taken out of use, and all that was mounted is not any more.
+    for trouble in ["cannot take", "was in use", "cannot unmount", "does not"] {
+        assert!(!console.contains(trouble), "{trouble}: {console}");
+    }
     machine.assert_clean();
     rig::assert_clean(&data);
 }

@@ -1,5 +1,7 @@
 //! How a machine ends: whatever hangs, in whichever way it is asked, its disk is clean.
 
+use std::process::Command;
+
 use crate::rig::{self, Machine, Setup};
 
 /// A machine with these units, up.
@@ -10,7 +12,7 @@ fn machine(kernel: &str, units: &str) -> Machine {
 }
 
 /// It has ended like this, and left nothing to repair.
-fn ended(mut machine: Machine, last_words: &str) -> String {
+fn ended(machine: &mut Machine, last_words: &str) -> String {
     let status = machine.await_end();
     let console = machine.console();
     assert!(status.success() && console.contains(last_words), "{status}\n{console}");
@@ -24,26 +26,33 @@ fn a_service_that_hangs_and_one_that_the_kernel_holds() {
     let data = rig::make_disk(disks.path(), "data.img", &["mke2fs", "-q", "-t", "ext4"]);
     let machine =
         Setup::new(rig::KERNELS[0]).put("tests/vm/units/hanging", "/etc/berth").drive(&data);
-    let machine = machine.append("berth.debug").boot();
+    let mut machine = machine.append("berth.debug").boot();
     machine.await_console("default is up");
     // The unit `asks` has the machine switched off once the others hang.
-    let console = ended(machine, "reboot: Power down");
+    let console = ended(&mut machine, "reboot: Power down");
     assert!(console.contains("still waiting for "), "{console}");
     assert!(console.contains("stubborn"), "{console}");
     // Asked for by berth.debug: what a service says.
-    assert!(console.contains("| mounted"), "{console}");
+    let says = |line: &str| line.contains("layers") && line.ends_with(" mounted");
+    assert!(console.lines().any(says), "{console}");
     assert!(!console.contains("cannot take"), "{console}");
+    // What was mounted from a file of the root's, below an overlay, was written out too.
+    let inside = disks.path().join("inside.img");
+    let request = format!("dump /srv/inside.img {}", inside.display());
+    let output = Command::new("debugfs").args(["-R", &request]).arg(machine.disk()).output();
+    assert!(output.unwrap().status.success(), "debugfs {request}");
+    rig::assert_clean(&inside);
     assert!(console.contains("hanging in the kernel, left behind: touch"), "{console}");
 }
 
 #[test]
 fn ctrl_alt_del_again_and_again_does_not_wait() {
-    let machine = machine(rig::KERNELS[1], "tests/vm/units/patient");
+    let mut machine = machine(rig::KERNELS[1], "tests/vm/units/patient");
     // The first begins in order, and a service takes its time: nine minutes.
     for _ in 0..7 {
         machine.ctrl_alt_del();
     }
-    let console = ended(machine, "reboot: Restarting system");
+    let console = ended(&mut machine, "reboot: Restarting system");
     assert!(console.contains("rebooting at once"), "{console}");
 }
 
@@ -51,7 +60,7 @@ fn ctrl_alt_del_again_and_again_does_not_wait() {
 /// ends at a real one) taking notice.
 #[test]
 fn a_reboot_goes_to_the_kernel_that_is_loaded() {
-    let machine = Setup::new(rig::KERNELS[1])
+    let mut machine = Setup::new(rig::KERNELS[1])
         .put("tests/vm/units/kexec", "/etc/berth")
         .put(&rig::image(rig::KERNELS[1], "vmlinuz"), "/srv/vmlinuz")
         .put(&rig::image(rig::KERNELS[1], "initrd"), "/srv/initrd")
@@ -59,7 +68,7 @@ fn a_reboot_goes_to_the_kernel_that_is_loaded() {
     machine.await_console("the first boot is up");
     machine.await_console("Starting new kernel");
     machine.await_console("the second boot is up");
-    ended(machine, "reboot: Power down");
+    ended(&mut machine, "reboot: Power down");
 }
 
 #[test]

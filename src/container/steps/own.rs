@@ -84,6 +84,11 @@ fn beyond<'a>(path: &'a str, top: &str) -> Option<&'a str> {
     (rest.is_empty() || rest.starts_with('/')).then(|| rest.trim_end_matches('/'))
 }
 
+/// Whether something in an own directory is there for units.
+fn is_of_units(inside: &str) -> bool {
+    OF_UNITS.iter().any(|of_units| inside.starts_with(of_units))
+}
+
 impl Place {
     fn of(fd: BorrowedFd<'_>, table: &[Mounted]) -> io::Result<(Self, String)> {
         let id = mountinfo::id_of(fd)?;
@@ -146,7 +151,7 @@ impl Own {
             for own in &self.directories {
                 let (rest, inode) = if let Some(rest) = tree.down_to(&own.place) {
                     (rest, Some(own.inode))
-                } else if own.place.down_to(tree).is_some() {
+                } else if own.place.down_to(tree).is_some_and(|inside| !is_of_units(inside)) {
                     ("", None)
                 } else {
                     continue;
@@ -169,7 +174,7 @@ impl Own {
         for own in &self.directories {
             let Some(inside) = own.place.down_to(&place) else { continue };
             let meant = self.directories.iter().any(|own| is_at_or_below(named, &own.name))
-                || OF_UNITS.iter().any(|of_units| inside.starts_with(of_units));
+                || is_of_units(inside);
             if !meant {
                 let why = format!(
                     "it leads to {path}, which is berth's own; if that is meant, write {}{inside}",

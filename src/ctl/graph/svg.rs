@@ -198,7 +198,10 @@ mod tests {
         let picture = draw(&net, 2);
         assert_eq!(picture.matches("<g class=\"unit\">").count(), 5);
         assert!(!picture.contains("<script>") && picture.contains("&lt;script&gt;"));
-        assert!(picture.contains("a&amp;b") && picture.contains("2 that follow"));
+        assert!(
+            picture.contains("a&amp;b")
+                && picture.contains("those that follow from others: with --all (2)")
+        );
         for kind in Kind::ALL {
             let drawn = picture.matches(&format!("<path class=\"{}\"", kind.word())).count();
             // One is in the legend.

@@ -2,12 +2,14 @@
 //! unit in `units/`. One module a step.
 //!
 //! They run as ordinary processes, so they may wait; how long is in their units. A step
-//! that has nothing to do is a success.
+//! that has nothing to do is a success. One of them stays: `syslog`.
 
+mod clock;
 mod identity;
 mod modules;
 mod seed;
 mod sysctl;
+mod syslog;
 mod temporary;
 
 use std::io::{self, Write};
@@ -22,7 +24,7 @@ use crate::sys::net;
 type Step = (&'static str, &'static str, fn() -> Vec<String>);
 
 /// Every step, in the order in which a machine needs them.
-pub const STEPS: [Step; 9] = [
+pub const STEPS: [Step; 11] = [
     ("filesystems", "check and mount what /etc/fstab names, use its swap", filesystems),
     ("network-filesystems", "the same of those behind a network", network_filesystems),
     ("modules", "load the kernel modules that modules-load.d names", modules::load),
@@ -32,6 +34,8 @@ pub const STEPS: [Step; 9] = [
     ("random-seed", "give the kernel what was kept for it, and keep something new", seed::renew),
     ("temporary-files", "make what must be in /run and /tmp, as tmpfiles.d says", temporary::make),
     ("loopback", "bring up lo", loopback),
+    ("clock", "set the clock where the kernel has not, or had to guess the time zone", clock::set),
+    ("syslog", "take messages at /dev/log and print them, for as long as it runs", syslog::serve),
 ];
 
 /// Runs the step of this name.

@@ -2,6 +2,7 @@
 //! runs on the same memory at the same time.
 
 use std::arch::asm;
+use std::ffi::CStr;
 use std::ptr;
 
 use libc::c_long;
@@ -46,6 +47,7 @@ fn carry_out(call: &Call) -> c_long {
             let byte = ptr::from_ref(byte).addr();
             system_call(libc::SYS_write, [number(*fd), byte, 1, 0, 0])
         }
+        Call::Text(path, text) => write_text(path.as_ptr().addr(), text),
         Call::Place(from, to) => system_call(libc::SYS_dup3, [number(*from), number(*to), 0, 0, 0]),
         Call::Close(first, last) => {
             let range = [*first as usize, *last as usize, 0, 0, 0];
@@ -82,6 +84,16 @@ fn carry_out(call: &Call) -> c_long {
             system_call(libc::SYS_rt_sigprocmask, [how, set, 0, size_of::<u64>(), 0])
         }
     }
+}
+
+fn write_text(path: usize, text: &CStr) -> c_long {
+    let flags = number(libc::O_WRONLY | libc::O_NOCTTY | libc::O_CLOEXEC);
+    let file = system_call(libc::SYS_open, [path, flags, 0, 0, 0]);
+    let Ok(fd) = usize::try_from(file) else { return file };
+    let (start, length) = (text.as_ptr().addr(), text.count_bytes());
+    let written = system_call(libc::SYS_write, [fd, start, length, 0, 0]);
+    system_call(libc::SYS_close, [fd, 0, 0, 0, 0]);
+    written
 }
 
 /// Tries the candidates; comes back when none was executed.

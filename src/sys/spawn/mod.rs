@@ -9,8 +9,8 @@
 //!   prepared by the supervisor; no allocation, no libc, no thread-local, no panic;
 //! - what it reads (its [`Script`]) stays as it is until the kernel says that it has left the
 //!   memory (`CLONE_CHILD_CLEARTID`) or it has been reaped;
-//! - it changes nothing that belongs to the memory and not to it: `PR_SET_DUMPABLE`,
-//!   `oom_score_adj`, a user that is not the supervisor's;
+//! - it changes nothing that belongs to the memory and not to it: `PR_SET_DUMPABLE`, a user
+//!   that is not the supervisor's, `oom_score_adj` (but see [`super::oom::shared`]);
 //! - it is in no cgroup with a limit of memory: an out-of-memory kill takes everybody who
 //!   shares the memory (see [`crate::container`]'s `express`).
 
@@ -21,7 +21,7 @@ mod nest;
 #[cfg(not(target_arch = "x86_64"))]
 mod nowhere;
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::RawFd;
 
 use super::identity::Strings;
@@ -34,6 +34,8 @@ pub enum Call {
     Unshare(u32),
     /// One byte into a descriptor.
     Write(RawFd, u8),
+    /// A text into the file of this path, in one write(2).
+    Text(&'static CStr, CString),
     /// The second number refers to what the first does, inherited by programs.
     Place(RawFd, RawFd),
     /// Closes all from the first number to the second.

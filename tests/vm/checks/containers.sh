@@ -88,7 +88,7 @@ check_berth_inside_berth_with_limits() {
     for init in true false; do
         unit "outside-$init" <<-END
 	[service.outside-$init]
-	command   = ["/sbin/berth", "--config", "/srv/nested-2"]
+	command   = ["/sbin/berth", "--config", "/srv/nested-2", "--runtime-dir", "/tmp/run", "--state-dir", "/tmp/state"]
 	init      = $init
 	writable  = "ephemeral"
 	wanted-by = []
@@ -96,7 +96,7 @@ check_berth_inside_berth_with_limits() {
 	limits    = { delegate = true, memory = "128M", pids = 100 }
 	END
         berthctl start "outside-$init"
-        inside_runs() { berthctl exec "outside-$init" -- berthctl status inside | grep -q 'state.*running'; }
+        inside_runs() { berthctl exec "outside-$init" -- berthctl --runtime-dir /tmp/run status inside | grep -q 'state.*running'; }
         until_ok inside_runs
         outer=$(field "outside-$init" cgroup)
         inner=$(ls -d "$outer"/home/berth-*/inside)
