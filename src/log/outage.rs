@@ -165,7 +165,7 @@ impl Outage {
 
     fn lose(&mut self, output: &[u8], is_line: bool) {
         let wide = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-        let ends = output.iter().filter(|byte| **byte == b'\n').count();
+        let ends = output.split(|byte| *byte == b'\n').count().saturating_sub(1);
         let lines = if is_line { ends.saturating_add(1) } else { ends };
         self.lost_lines = self.lost_lines.saturating_add(wide(lines));
         self.lost_bytes = self.lost_bytes.saturating_add(wide(output.len()));
