@@ -351,8 +351,8 @@ fn what_a_full_disk_has_cost_is_counted() {
     for (number, line) in kept.iter().enumerate() {
         assert!(line.starts_with(&format!("number {number} x")), "{line}");
     }
-    let lost = 20_000 - kept.len();
-    assert!(last.starts_with(&format!("{lost} lines (")), "{last}, {} kept", kept.len());
+    let missing = 20_000 - kept.len();
+    assert!(last.starts_with(&format!("{missing} lines (")), "{last}, {} kept", kept.len());
     assert!(last.contains("of output were lost: No space left on device"), "{last}");
 }
 
