@@ -117,7 +117,9 @@ fn every_attempt_is_made_in_a_machine() {
 
 #[test]
 fn supervisors_that_are_not_process_1() {
-    let parts = ["access::", "capabilities::", "contained::", "landlock::", "users::", "adopt::"];
-    let report = run(rig::KERNELS[1], "system", &[&parts[..], &["--test-threads=2"]].concat());
+    let parts = ["access::", "landlock::", "users::", "adopt::"];
+    // How somebody ended who is not one's child is told since Linux 6.15.
+    let options = ["--skip=adopt::what_still_runs_is_taken_over", "--test-threads=2"];
+    let report = run(rig::KERNELS[1], "system", &[&parts[..], &options].concat());
     assert!(report.contains("test result: ok."), "{report}");
 }

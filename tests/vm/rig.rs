@@ -173,6 +173,17 @@ impl Machine {
         }
     }
 
+    /// Presses them again and again until the console says this: a busy machine may take two
+    /// that come at once for one.
+    pub fn ctrl_alt_del_until(&self, text: &str) {
+        let soon = Duration::from_millis(100);
+        let said = (0..200).any(|_| {
+            self.ctrl_alt_del();
+            self.console.wait(soon, |console, ended| ended || console.contains(text))
+        });
+        assert!(said, "{}", self.console());
+    }
+
     /// Waits until it has ended by itself.
     pub fn await_end(&mut self) -> ExitStatus {
         assert!(self.console.wait(self.patience, |_, ended| ended), "the machine did not end");
