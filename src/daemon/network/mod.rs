@@ -11,6 +11,7 @@ mod shown;
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -26,7 +27,8 @@ use crate::supervisor::event::Fact;
 use crate::supervisor::view::StateName;
 use crate::supervisor::{JobId, Run, Time, UnitId};
 use crate::sys::{fork, signal};
-use crate::unit::model::Unit;
+use crate::unit::model::{Membership, Unit};
+use crate::unit::names;
 
 /// A keeper that dies sooner than this after its start is replaced only after this time.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -107,9 +109,12 @@ impl Attachment {
     }
 
     /// What it still waits for, asked again.
-    fn question(&self, ticket: Ticket) -> Option<Order> {
+    fn question(&self, ticket: Ticket, avoid: impl Fn(&Wants) -> Vec<IpAddr>) -> Option<Order> {
         match self.step {
-            Step::Asked => Some(Order::Assign { ticket, wants: self.wants.clone() }),
+            Step::Asked => {
+                let (wants, avoid) = (self.wants.clone(), avoid(&self.wants));
+                Some(Order::Assign { ticket, wants, avoid })
+            }
             Step::Joining => Some(Order::Join { ticket }),
             Step::Publishing => Some(Order::Publish { ticket }),
             Step::Leaving => Some(Order::Leave { ticket }),
@@ -155,7 +160,8 @@ impl Daemon {
         let mut orders: VecDeque<Order> =
             attached().filter_map(|(ticket, it)| it.adoption(ticket)).collect();
         orders.push_back(Order::Settled);
-        orders.extend(attached().filter_map(|(ticket, it)| it.question(ticket)));
+        let avoid = |wants: &Wants| self.others_addresses(wants);
+        orders.extend(attached().filter_map(|(ticket, it)| it.question(ticket, avoid)));
         self.network.orders = orders;
         self.flush_keeper();
     }
@@ -308,10 +314,10 @@ impl Daemon {
         if networking.memberships.is_empty() {
             return false;
         }
-        let hostname = service.hostname.as_ref().map_or(unit.name.as_str(), |it| &it.value);
+        let hostname = service.hostname.as_ref().map(|it| it.value.clone());
         let wants = Wants {
             name: unit.name.clone(),
-            hostname: hostname.to_owned(),
+            hostname: hostname.unwrap_or_else(|| names::host_name(&unit.name)),
             memberships: networking.memberships.clone(),
             ports: networking.ports.iter().map(|port| port.value).collect(),
         };
@@ -320,13 +326,26 @@ impl Daemon {
             live.network = Some(Box::new(attachment));
         }
         if self.network.wanted {
-            self.order(Order::Assign { ticket: ticket(id, run), wants });
+            let avoid = self.others_addresses(&wants);
+            self.order(Order::Assign { ticket: ticket(id, run), wants, avoid });
         } else {
             // The first keeper is told of this one with everything else there is: asked
             // twice, it would take back what it has just made.
             self.want_keeper();
         }
         true
+    }
+
+    /// Fixed addresses of other units in the same networks, whether these run or not: nobody
+    /// else is to be given one.
+    fn others_addresses(&self, wants: &Wants) -> Vec<IpAddr> {
+        let networks: Vec<&str> = wants.memberships.iter().map(network_of).collect();
+        let units = self.machine.ids().filter_map(|id| self.machine.unit(id));
+        let others = units.filter(|unit| unit.name != wants.name);
+        let memberships =
+            others.filter_map(|unit| unit.service()).flat_map(|it| &it.networking.memberships);
+        let shared = memberships.filter(|it| networks.contains(&network_of(it)));
+        shared.flat_map(|it| &it.fixed).copied().take(wire::AVOID_MAX).collect()
     }
 
     fn assigned(&mut self, ticket: Ticket, result: Result<World, String>) {
@@ -467,6 +486,10 @@ impl Daemon {
         attachment.step = Step::Left;
         self.progress_cleaning(id, run);
     }
+}
+
+fn network_of(membership: &Membership) -> &str {
+    &membership.network.value.name
 }
 
 /// Lets a process that waits for its network go on.
