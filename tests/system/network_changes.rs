@@ -2,7 +2,7 @@
 //! datagrams go, and what `apply` does to networks that are in use.
 
 use crate::network::{address, ask, ask_from_host, rig, server};
-use crate::rig::Rig;
+use crate::rig::{Mode, Rig};
 
 /// Sends a datagram every now and then from one and the same port, and writes down each change
 /// of what comes of it.
@@ -76,7 +76,7 @@ fn datagrams_find_a_unit_that_came_back_and_one_that_took_its_place() {
     rig.ctl_ok(&["start", "web@2"]);
     all_hear("web@");
     assert_ne!(address(&rig, "front", "web@2", true), before);
-    // A flow that only passes through is nobody's: it is not forgotten with the port's.
+    // And comes back by itself.
     rig.ctl_ok(&["kill", "-s", "KILL", "web@2"]);
     rig.wait_state("web@2", "running");
     all_hear("web@");
@@ -178,4 +178,99 @@ fn instances_are_found_by_their_host_names_and_so_is_everybody_by_them() {
         asked().contains("elsewhere.b")
     });
     assert!(!asked().contains("db.a"), "{}", asked());
+}
+
+/// As `berthctl network show` has it.
+fn subnets(rig: &Rig, network: &str) -> String {
+    let text = rig.ctl_ok(&["network", "show", network, "--json"]);
+    let shown: serde_json::Value = serde_json::from_str(&text).unwrap();
+    shown["subnets"].to_string()
+}
+
+#[test]
+fn networks_and_ports_change_under_the_units_that_use_them() {
+    let units = |front: &str, back: &str, port: &str| {
+        format!(
+            "[network.front]\n{front}\n[network.{back}]\ninternal = true\n{}{}{}\
+             [service.side]\ncommand = [\"sleep\", \"1000\"]\nmounts = [@SHARE@]\n\
+             network = \"service:web\"\n[service.idle]\ncommand = [\"sleep\", \"1000\"]\n",
+            server("web", &format!("networks = [\"front\"]\nports = [\"{port}:80\"]")),
+            server("db", &format!("networks = [\"front\", \"{back}\"]")),
+            server("inner", &format!("networks = [\"{back}\"]")),
+        )
+    };
+    let first = units("subnet = \"10.71.0.0/24\"", "back", "8080");
+    let rig = crate::network::start(Mode::Boot, &first);
+    rig.wait_state("default", "running");
+    let pid = |unit: &str| rig.main_pid(unit);
+    let (idle, inner) = (pid("idle"), pid("inner"));
+    let apply = |units: &str| {
+        rig.write_units(units);
+        rig.ctl_ok(&["apply"]);
+        for unit in ["web", "db", "inner", "side"] {
+            rig.wait_state(unit, "running");
+        }
+    };
+    let works = |port: &str| {
+        rig.wait_for("web by its port", |rig| {
+            ask_from_host(rig, &format!("tcp 127.0.0.1 {port}")).starts_with("web ")
+        });
+        assert!(ask(&rig, "db", "tcp web 80").starts_with("web "));
+        assert!(ask(&rig, "db", "tcp inner 80").starts_with("inner "));
+        assert!(ask(&rig, "side", "tcp 127.0.0.1 80").starts_with("web "), "and its follower");
+    };
+    works("8080");
+    // Another subnet, and IPv6: its units go there; nobody else is touched.
+    apply(&units("subnet = \"10.72.0.0/24\"\nipv6 = \"fd72::/64\"", "back", "8080"));
+    works("8080");
+    assert_eq!(subnets(&rig, "front"), "[\"10.72.0.0/24\",\"fd72::/64\"]");
+    assert!(ask(&rig, "db", "tcp web 80 6").starts_with("web "));
+    assert_eq!((pid("idle"), pid("inner")), (idle, inner));
+    // Another port: the old one is nobody's.
+    let db = pid("db");
+    apply(&units("subnet = \"10.72.0.0/24\"", "back", "8081"));
+    let db_moved = pid("db");
+    works("8081");
+    assert_ne!(db, db_moved, "its network has no IPv6 any more");
+    assert_eq!(ask_from_host(&rig, "tcp 127.0.0.1 8080"), "refused");
+    apply(&units("subnet = \"10.72.0.0/24\"", "back", "8080"));
+    works("8080");
+    assert_eq!(pid("db"), db_moved);
+    // Another name: another network, and nothing of the old one.
+    apply(&units("subnet = \"10.72.0.0/24\"", "rear", "8080"));
+    works("8080");
+    assert_ne!(rig.ctl(&["network", "show", "back"]).code, 0);
+    let bridges = rig.on_host("ip -o link show type bridge | wc -l").1;
+    assert_eq!(bridges.trim(), "2");
+}
+
+#[test]
+fn a_network_stays_as_it_was_while_a_unit_with_a_mistake_does() {
+    let units = |subnet: &str, more: &str| {
+        format!(
+            "[network.front]\nsubnet = \"{subnet}\"\n{}{}",
+            server("web", "networks = [\"front\"]\nports = [\"8080:80\"]"),
+            server("db", &format!("networks = [\"front\"]\n{more}")),
+        )
+    };
+    let rig = crate::network::start(Mode::Boot, &units("10.71.0.0/24", ""));
+    rig.wait_state("default", "running");
+    let before = (rig.main_pid("web"), rig.main_pid("db"));
+    // `db` stays, so it stays where it is, and `web` is not to wait for it for ever.
+    rig.write_units(&units("10.72.0.0/24", "requires = [\"nobody\"]"));
+    assert_eq!(rig.ctl(&["apply"]).code, 1);
+    rig.ctl_ok(&["restart", "web"]);
+    assert_eq!(subnets(&rig, "front"), "[\"10.71.0.0/24\"]");
+    assert_eq!(rig.main_pid("db"), before.1);
+    assert!(ask(&rig, "web", "tcp db 80").starts_with("db "));
+    // Put right, both move.
+    rig.write_units(&units("10.72.0.0/24", ""));
+    rig.ctl_ok(&["apply"]);
+    rig.wait_for("both in the new network", |rig| {
+        ["web", "db"].iter().all(|unit| {
+            rig.state(unit) == "running"
+                && address(rig, "front", unit, true).is_some_and(|it| it.starts_with("10.72."))
+        })
+    });
+    assert!(ask_from_host(&rig, "tcp 127.0.0.1 8080").starts_with("web "));
 }

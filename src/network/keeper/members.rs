@@ -13,7 +13,7 @@ use crate::network::plan::step::{self, Undo};
 use crate::network::plan::{Interface, World, files};
 use crate::network::resolver::zone::{Known, Place};
 use crate::network::wire::{Stage, Ticket, Wants};
-use crate::unit::model::Membership;
+use crate::unit::model::{self, Membership};
 
 /// Most of the host's `resolv.conf` that is read.
 const RESOLV_MAX: u64 = 16 * 1024;
@@ -108,13 +108,20 @@ impl Member {
 }
 
 impl Keeper {
-    /// Whether a network that it wants is there with another definition.
-    pub(super) fn must_wait(&self, wants: &Wants) -> bool {
-        wants.memberships.iter().any(|membership| {
-            let definition = &membership.network.value;
+    /// Who is in a network that this one wants with another definition, and which that is.
+    pub(super) fn in_the_way(&self, wants: &Wants) -> Option<(&str, &str)> {
+        let wanted = wants.memberships.iter().map(|membership| &membership.network.value);
+        let differs = |definition: &&model::Network| {
             let there = self.networks.get(&definition.name);
-            there.is_some_and(|there| there.made.network != *definition)
-        })
+            there.is_some_and(|there| there.made.network != **definition)
+        };
+        let name = wanted.into_iter().find(differs)?.name.as_str();
+        let is_in = |member: &&Member| {
+            member.world.interfaces.iter().any(|it| it.made.network.name == name)
+        };
+        let there = self.networks.get(name)?.made.network.name.as_str();
+        let unit = self.members.values().find(is_in).map(|member| member.wants.name.as_str());
+        Some((unit.unwrap_or("somebody"), there))
     }
 
     /// Gives a unit addresses and ports.

@@ -189,7 +189,16 @@ impl Keeper {
                 self.settle();
                 Ok(())
             }
-            Order::Assign { ticket, wants, avoid } => self.assign(ticket, wants, avoid),
+            Order::Assign { ticket, wants, avoid } => {
+                if let Some((unit, network)) = self.in_the_way(&wants) {
+                    let text = format!(
+                        "{} waits until {unit} has left the network {network}, which has changed",
+                        wants.name
+                    );
+                    self.complain(text);
+                }
+                self.assign(ticket, wants, avoid)
+            }
             Order::Join { ticket } => {
                 let result = self.join(ticket, descriptor);
                 self.report(&Report::Joined { ticket, result })
@@ -214,7 +223,7 @@ impl Keeper {
 
     /// Reserves what a unit wants, or has it wait for others to leave.
     fn assign(&mut self, ticket: Ticket, wants: Wants, avoid: Vec<IpAddr>) -> io::Result<()> {
-        if self.must_wait(&wants) {
+        if self.in_the_way(&wants).is_some() {
             self.waiting.push_back((ticket, wants, avoid));
             return Ok(());
         }
