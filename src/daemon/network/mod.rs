@@ -8,6 +8,7 @@
 //! keeps what it was given; what is asked waits here while there is nobody to be asked.
 
 mod shown;
+mod wants;
 
 use std::collections::VecDeque;
 use std::io;
@@ -27,8 +28,7 @@ use crate::supervisor::event::Fact;
 use crate::supervisor::view::StateName;
 use crate::supervisor::{JobId, Run, Time, UnitId};
 use crate::sys::{fork, signal};
-use crate::unit::model::{Membership, Unit};
-use crate::unit::names;
+use crate::unit::model::Unit;
 
 /// A keeper that dies sooner than this after its start is replaced only after this time.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -309,18 +309,7 @@ impl Daemon {
 
     /// Whether a unit's preparation goes on when it has its addresses.
     pub(super) fn ask_for_networks(&mut self, id: UnitId, run: Run, unit: &Unit) -> bool {
-        let Some(service) = unit.service() else { return false };
-        let networking = &service.networking;
-        if networking.memberships.is_empty() {
-            return false;
-        }
-        let hostname = service.hostname.as_ref().map(|it| it.value.clone());
-        let wants = Wants {
-            name: unit.name.clone(),
-            hostname: hostname.unwrap_or_else(|| names::host_name(&unit.name)),
-            memberships: networking.memberships.clone(),
-            ports: networking.ports.iter().map(|port| port.value).collect(),
-        };
+        let Some(wants) = wants::of(unit) else { return false };
         let attachment = Attachment { wants: wants.clone(), world: None, step: Step::Asked };
         if let Some(live) = self.lives.get_mut(&id) {
             live.network = Some(Box::new(attachment));
@@ -334,18 +323,6 @@ impl Daemon {
             self.want_keeper();
         }
         true
-    }
-
-    /// Fixed addresses of other units in the same networks, whether these run or not: nobody
-    /// else is to be given one.
-    fn others_addresses(&self, wants: &Wants) -> Vec<IpAddr> {
-        let networks: Vec<&str> = wants.memberships.iter().map(network_of).collect();
-        let units = self.machine.ids().filter_map(|id| self.machine.unit(id));
-        let others = units.filter(|unit| unit.name != wants.name);
-        let memberships =
-            others.filter_map(|unit| unit.service()).flat_map(|it| &it.networking.memberships);
-        let shared = memberships.filter(|it| networks.contains(&network_of(it)));
-        shared.flat_map(|it| &it.fixed).copied().take(wire::AVOID_MAX).collect()
     }
 
     fn assigned(&mut self, ticket: Ticket, result: Result<World, String>) {
@@ -486,10 +463,6 @@ impl Daemon {
         attachment.step = Step::Left;
         self.progress_cleaning(id, run);
     }
-}
-
-fn network_of(membership: &Membership) -> &str {
-    &membership.network.value.name
 }
 
 /// Lets a process that waits for its network go on.

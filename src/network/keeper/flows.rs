@@ -1,4 +1,4 @@
-//! Flows of datagrams that the kernel remembers (nf_conntrack(4)), by nfnetlink.
+//! Flows of datagrams that the kernel remembers (`nf_conntrack`), by nfnetlink.
 //!
 //! Where a flow leads is decided for its first datagram and remembered as long as others
 //! follow, whatever the rules say by then. So a client that does not stop to send to a
@@ -79,9 +79,9 @@ pub fn forget(socket: &mut Socket, ports: &[Port], local: &[Subnet]) -> io::Resu
             destination(piece).is_some_and(|(address, it)| concerns(ports, local, address, it))
         };
         for piece in socket.dump_those(&question, meant)? {
-            let parts =
+            let named =
                 attributes(&piece, HEADER).filter(|it| [ORIGINAL, ID, ZONE].contains(&it.0));
-            found.push(parts.fold(Message::new(DELETE, 0, &header), |message, (kind, value)| {
+            found.push(named.fold(Message::new(DELETE, 0, &header), |message, (kind, value)| {
                 message.with(kind, value)
             }));
         }

@@ -37,14 +37,14 @@ fn resolv(world: &World, host: &str) -> String {
     for part in gateways.take(SERVERS) {
         let _ = writeln!(text, "nameserver {}", part.gateway);
     }
-    if !text.is_empty() {
-        // A host name with a dot has no domain behind it, where a neighbour would be looked for
-        // before it is looked for here.
-        text.push_str("search .\n");
-    } else {
+    if text.is_empty() {
         for server in servers(host).into_iter().filter(|server| !server.is_loopback()) {
             let _ = writeln!(text, "nameserver {server}");
         }
+    } else {
+        // What is behind the dot of a host name is no domain, in which neighbours would be
+        // looked for before they are looked for here.
+        text.push_str("search .\n");
     }
     text
 }
