@@ -114,9 +114,6 @@ impl Daemon {
         };
         let output = match (service.log.driver, &watch) {
             (LogDriver::None, None) => return Ok(()),
-            _ if service.shares_output() => {
-                Output { stdout: self.stdout.clone(), stderr: self.stderr.clone() }
-            }
             _ => {
                 let mut ends = Vec::with_capacity(2);
                 live.streams.reserve_exact(2);
