@@ -215,7 +215,10 @@ fn send(pid: Pid, signal: i32) {
 fn a_command_with_a_terminal() {
     let terminal = nix::pty::openpty(None, None).unwrap();
     let slave = || Stdio::from(terminal.slave.try_clone().unwrap());
-    let script = "test -t 0 && read line && echo \"<$line>\" && trap 'echo broken; exit 5' INT && \
+    // It stays until it is told to go: with the end of a session its terminal is hung up, and what
+    // has not reached the other side by then is gone (`tty_ldisc_hangup` of the kernel).
+    let script = "test -t 0 && read line && echo \"<$line>\" && \
+                  trap 'echo broken; read line; exit 5' INT && \
                   echo ready && while :; do sleep 0.1; done";
     let mut command = Command::new("unshare");
     command.args([
@@ -246,6 +249,7 @@ fn a_command_with_a_terminal() {
     shows(&mut master, &mut shown, "ready");
     master.write_all(b"\x03").unwrap();
     shows(&mut master, &mut shown, "broken");
+    master.write_all(b"\n").unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(5));
 }
 
