@@ -6,6 +6,7 @@ mod devices;
 mod fence;
 mod kernel;
 mod label;
+mod lock;
 mod mounts;
 mod namespaces;
 mod network;
@@ -118,6 +119,8 @@ impl<'a> State<'a> {
             Op::SecretsMemory { slot } => self.secrets_memory(*slot),
             Op::Secret { slot, state, wanted } => self.secret(*slot, state, wanted),
             Op::Secrets { slot, user, wanted } => self.attach_secrets(*slot, user.as_ref(), wanted),
+            Op::PutTogether => self.put_together(),
+            Op::TakeLocked => self.take_locked(),
             Op::PrivateMounts => root::private_mounts(),
             Op::Overlay { lower, upper, bind_will_do } => {
                 self.root = Some(self.overlay(lower, upper, *bind_will_do)?);
