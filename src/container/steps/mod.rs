@@ -52,6 +52,10 @@ pub struct State<'a> {
     pub users: Membership,
     /// What no unit is to see.
     own: own::Own,
+    /// Where its terminal is made, if it is to have one that the unit does not see.
+    terminals: Option<OwnedFd>,
+    /// Mounts whose files it sees as nobody's.
+    unmapped: Vec<String>,
     /// What protects paths.
     covers: paths::Covers,
     /// From the environment files.
@@ -82,6 +86,8 @@ impl<'a> State<'a> {
             new_volumes: Vec::new(),
             users: Membership::default(),
             own: own::Own::default(),
+            terminals: None,
+            unmapped: Vec::new(),
             covers: paths::Covers::default(),
             files: Variables::new(),
             labels: label::Files::default(),

@@ -164,7 +164,7 @@ impl State<'_> {
             }
             let tree = copy(place.as_fd(), false, Propagation::Private)?;
             match self.map_copy(tree.as_fd(), false) {
-                Err(_) if self.users.forgives() => {}
+                Err(_) if self.users.forgives() => self.unmapped.push(mounted.point.clone()),
                 other => other?,
             }
             source.own.extend(self.own_in(place.as_fd(), tree.as_fd(), false)?);

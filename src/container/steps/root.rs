@@ -124,7 +124,9 @@ impl State<'_> {
             mount::add_attributes(copy.as_fd(), false, read_only)?;
             mount::set_propagation(copy.as_fd(), false, Travel::Private)?;
             // What cannot be mapped is nobody's in there, and can be read by who may.
-            self.users.map_if_possible(copy.as_fd())?;
+            if !self.users.map_if_possible(copy.as_fd())? {
+                self.unmapped.push(point.clone());
+            }
             self.host_mounts.push((point, copy));
         }
         Ok(())
