@@ -196,23 +196,8 @@ fn inode_number(fd: impl AsFd) -> io::Result<u64> {
 impl Daemon {
     /// A unit has a new state: what the next supervisor has to know of it.
     pub(super) fn note(&mut self, id: UnitId, state: StateName) {
-        if self.ledger.is_none() {
-            return;
-        }
+        let line = self.line(id, state);
         let Some(unit) = self.machine.unit(id) else { return };
-        let oneshot = unit.service().is_some_and(|service| service.oneshot);
-        let line = match state {
-            StateName::Running => self.entry(id).map(|entry| Line::Up(Box::new(entry))),
-            StateName::Done if oneshot => {
-                let definition = fingerprint(unit);
-                let timeline = self.absolute_timeline(id);
-                Some(Line::Done { unit: unit.name.clone(), definition, timeline })
-            }
-            StateName::Inactive | StateName::Stopping | StateName::Failed if oneshot => {
-                Some(Line::Undone(unit.name.clone()))
-            }
-            _ => None,
-        };
         let name = unit.name.clone();
         let told = match state {
             // On its way down nobody comes after this one to whom it matters.
@@ -225,24 +210,43 @@ impl Daemon {
             _ => None,
         };
         for line in line.into_iter().chain(told) {
-            self.write_ledger(&line);
+            self.ledger.say(&line);
         }
+    }
+
+    /// What there is to tell of a unit in a state.
+    fn line(&self, id: UnitId, state: StateName) -> Option<Line> {
+        let unit = self.machine.unit(id)?;
+        let oneshot = unit.service().is_some_and(|service| service.oneshot);
+        match state {
+            StateName::Running => self.entry(id).map(|entry| Line::Up(Box::new(entry))),
+            StateName::Done if oneshot => {
+                let definition = fingerprint(unit);
+                let timeline = self.absolute_timeline(id);
+                Some(Line::Done { unit: unit.name.clone(), definition, timeline })
+            }
+            StateName::Inactive | StateName::Stopping | StateName::Failed if oneshot => {
+                Some(Line::Undone(unit.name.clone()))
+            }
+            _ => None,
+        }
+    }
+
+    /// All that the next supervisor has to know, as it is now.
+    pub(super) fn lines(&self) -> Vec<Line> {
+        let state = |id| match self.machine.view(id)?.state {
+            StateName::Frozen => Some(StateName::Running),
+            other => Some(other),
+        };
+        let units = self.machine.ids().filter_map(|id| self.line(id, state(id)?));
+        let units = units.filter(|line| !matches!(line, Line::Undone(_)));
+        let down = self.stopped.down().map(|name| Line::Down(name.clone()));
+        units.chain(down).collect()
     }
 
     /// A new logger.
     pub(super) fn note_logger(&mut self, pid: i32) {
-        self.write_ledger(&Line::Logger(Seen::now(pid)));
-    }
-
-    fn write_ledger(&mut self, line: &Line) {
-        let Some(ledger) = &mut self.ledger else { return };
-        if let Err(error) = ledger.say(line) {
-            self.ledger = None;
-            self.journal.say(&format!(
-                "the ledger cannot be written, so a berth after this one starts all units \
-                 again: {error}"
-            ));
-        }
+        self.ledger.say(&Line::Logger(Seen::now(pid)));
     }
 
     fn entry(&self, id: UnitId) -> Option<Entry> {

@@ -326,6 +326,9 @@ replies! {
         kernel: Option<u64>,
         /// The target it was to reach.
         target: Option<String>,
+        /// What it cannot write down now and tries again, a sentence each.
+        #[serde(default)]
+        unwritten: Vec<String>,
     }
     /// The new program goes on.
     UpgradeReply {

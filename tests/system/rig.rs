@@ -70,6 +70,9 @@ pub struct Rig {
     child: Option<Child>,
     /// What berth gets in its environment besides this process' own.
     pub variables: Vec<(&'static str, String)>,
+    /// Shell commands that come before berth in its namespaces, as mounts; [`Rig::inside`] is
+    /// the way to what they make.
+    pub before: String,
 }
 
 impl Rig {
@@ -89,7 +92,7 @@ impl Rig {
     /// The files, and no supervisor yet.
     pub fn prepare(units: &str) -> Self {
         let directory = tempfile::Builder::new().prefix("berth-test-").tempdir().unwrap();
-        let rig = Self { directory, child: None, variables: Vec::new() };
+        let rig = Self { directory, child: None, variables: Vec::new(), before: String::new() };
         fs::create_dir(rig.path("units")).unwrap();
         fs::create_dir(rig.path("share")).unwrap();
         rig.write_units(units);
@@ -99,6 +102,18 @@ impl Rig {
     /// A path in the rig's own directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
+    }
+
+    /// The same path as berth's namespaces have it.
+    pub fn inside(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        match &self.child {
+            Some(child) if !self.before.is_empty() => {
+                let root = PathBuf::from(format!("/proc/{}/root", child.id()));
+                root.join(path.strip_prefix("/").unwrap())
+            }
+            _ => path,
+        }
     }
 
     /// The unit file, with `@DIR@` standing for the rig's directory, `@SHARE@` for a mount
@@ -146,7 +161,8 @@ impl Rig {
                 "ip link set lo up; until \"$@\"; code=$?; [ $code -ne 137 ]; do :; done; exit $code"
             }
         };
-        let script = format!("{HOST} mount -t tmpfs -o mode=755 rig /run; {script}");
+        let before = &self.before;
+        let script = format!("{HOST} mount -t tmpfs -o mode=755 rig /run; {before} {script}");
         command.args(["sh", "-c", &script, "sh"]).env("HERE", self.directory.path());
         command.arg(BERTH);
         let boots = matches!(mode, Mode::Boot | Mode::Revived);
@@ -182,7 +198,7 @@ impl Rig {
     /// `berthctl` with these arguments, not run yet.
     pub fn ctl_command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(BERTHCTL);
-        command.arg("--runtime-dir").arg(self.path("run")).args(arguments);
+        command.arg("--runtime-dir").arg(self.inside("run")).args(arguments);
         command.env("NO_COLOR", "1").stdin(Stdio::null());
         command
     }
@@ -191,7 +207,7 @@ impl Rig {
     pub fn ctl(&self, arguments: &[&str]) -> Said {
         let mut command = Command::new("timeout");
         command.args(["--signal=KILL", "60"]).arg(BERTHCTL);
-        command.arg("--runtime-dir").arg(self.path("run")).args(arguments);
+        command.arg("--runtime-dir").arg(self.inside("run")).args(arguments);
         command.env("NO_COLOR", "1").stdin(Stdio::null());
         command.output().unwrap().into()
     }
@@ -466,7 +482,7 @@ impl Rig {
 
     /// The cgroups that berth made, which its lock file names.
     pub fn cgroups(&self) -> Vec<PathBuf> {
-        let text = fs::read_to_string(self.path("run/lock")).unwrap_or_default();
+        let text = fs::read_to_string(self.inside("run/lock")).unwrap_or_default();
         text.lines().skip(1).map(PathBuf::from).collect()
     }
 

@@ -179,6 +179,7 @@ mod tests {
             uptime: None,
             kernel: None,
             target: None,
+            unwritten: Vec::new(),
         };
         Boot { supervisor, units: units.iter().map(unit).collect() }
     }

@@ -75,6 +75,9 @@ pub struct Network {
     wanted: bool,
     /// Ended jobs that are told of when what was published before them is.
     held: VecDeque<(JobId, Result<(), String>)>,
+    /// What the keeper cannot write down.
+    #[serde(default)]
+    pub unwritten: Option<String>,
 }
 
 fn ticket(id: UnitId, run: Run) -> Ticket {
@@ -200,6 +203,8 @@ impl Daemon {
             self.poller.close(channel);
         }
         self.no_more_networks();
+        // It takes that along; the next one tells again.
+        self.network.unwritten = None;
         let now = self.clock.now();
         let soon = now.0.saturating_sub(self.network.started.0) < PAUSE;
         let pause = if soon { PAUSE } else { Duration::ZERO };
@@ -298,7 +303,20 @@ impl Daemon {
             Report::Left { ticket } => self.left(ticket),
             Report::Shown { client, text } => self.network_shown(client, &text),
             Report::Trouble(text) => self.journal.say(&text),
+            Report::Unwritten(trouble) => self.network_is_unwritten(trouble),
         }
+    }
+
+    /// The keeper's files cannot be written (any more), or can.
+    fn network_is_unwritten(&mut self, trouble: Option<String>) {
+        match &trouble {
+            Some(why) => self.journal.say(&format!("{why}; berth tries again")),
+            None => {
+                let directory = self.network_config().directory();
+                self.journal.say(&format!("{} is written again", directory.display()));
+            }
+        }
+        self.network.unwritten = trouble;
     }
 
     /// Whether a unit's preparation goes on when it has its addresses.
