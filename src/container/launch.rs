@@ -239,6 +239,11 @@ impl fmt::Display for LaunchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Channel(error) => write!(f, "make a status channel: {error}"),
+            Self::Clone(error) if error.raw_os_error() == Some(libc::EPERM) => write!(
+                f,
+                "make a process in namespaces of its own: {error}: it needs CAP_SYS_ADMIN, or \
+                 isolation = \"none\""
+            ),
             Self::Clone(error) => write!(f, "make a process: {error}"),
             Self::Enter(error) => write!(f, "enter the unit's pid namespace: {error}"),
             Self::Stranded(error) => {
