@@ -309,13 +309,11 @@ impl Daemon {
 
     /// The keeper's files cannot be written (any more), or can.
     fn network_is_unwritten(&mut self, trouble: Option<String>) {
-        match &trouble {
-            Some(why) => self.journal.say(&format!("{why}; berth tries again")),
-            None => {
-                let directory = self.network_config().directory();
-                self.journal.say(&format!("{} is written again", directory.display()));
-            }
-        }
+        let text = match &trouble {
+            Some(why) => format!("{why}; berth tries again"),
+            None => format!("{} is written again", self.network_config().directory().display()),
+        };
+        self.journal.say(&text);
         self.network.unwritten = trouble;
     }
 
