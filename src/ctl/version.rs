@@ -32,7 +32,7 @@ pub fn run(context: &mut Context) -> Result<(), Failure> {
 
 /// What the supervisor cannot write down now, which a person should know.
 pub(super) fn unwritten(context: &mut Context, reply: &VersionReply) -> Result<(), Failure> {
-    for trouble in &reply.unwritten {
+    for trouble in reply.unwritten.iter().flatten() {
         let line = context.style.paint(Color::Yellow, &render::line(trouble));
         context.say(&line)?;
     }

@@ -327,8 +327,7 @@ replies! {
         /// The target it was to reach.
         target: Option<String>,
         /// What it cannot write down now and tries again, a sentence each.
-        #[serde(default)]
-        unwritten: Vec<String>,
+        unwritten: Option<Vec<String>>,
     }
     /// The new program goes on.
     UpgradeReply {
