@@ -109,7 +109,13 @@ impl Host {
             .open("/dev/null")
             .map_err(named("/dev/null"))?;
         let null = OwnedFd::from(null);
-        let init = memfd::sealed_program("berth-init", INIT)?;
+        let init = match memfd::kept_program("berth-init", INIT) {
+            // Who lacks that right makes no containers either.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                memfd::sealed_program("berth-init", INIT)?
+            }
+            other => other.map_err(named("the init"))?,
+        };
         let vault = Vault::new(null.try_clone()?);
         let pad = Pad::new(null.try_clone()?, &[null.as_fd(), init.as_fd(), vault.as_fd()])?;
         Ok(Self {

@@ -420,9 +420,6 @@ impl Daemon {
         }
         live.output = match ends {
             [Some(stdout), Some(stderr)] => Some(Output { stdout, stderr }),
-            _ if service.shares_output() => {
-                Some(Output { stdout: self.stdout.clone(), stderr: self.stderr.clone() })
-            }
             _ => None,
         };
         Ok(())

@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use super::console::Show;
@@ -128,8 +127,6 @@ pub(super) fn start(
         journal: Journal::default(),
         logger: Logger::new(options.log_directory()),
         machine: Machine::new(startup::seed()),
-        stdout: Rc::new(startup::duplicate(std::io::stdout())?),
-        stderr: Rc::new(startup::duplicate(std::io::stderr())?),
         options,
         clock,
         poller,

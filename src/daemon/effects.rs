@@ -112,35 +112,29 @@ impl Daemon {
             Ready::Log(expression) => Some(expression.clone()),
             _ => None,
         };
-        let output = match (service.log.driver, &watch) {
-            (LogDriver::None, None) => return Ok(()),
-            _ if service.shares_output() => {
-                Output { stdout: self.stdout.clone(), stderr: self.stderr.clone() }
-            }
-            _ => {
-                let mut ends = Vec::with_capacity(2);
-                live.streams.reserve_exact(2);
-                for stream in [Stream::Stdout, Stream::Stderr] {
-                    let (read, write) = pipe_with(PipeFlags::CLOEXEC)
-                        .map_err(|error| format!("cannot make a pipe for its output: {error}"))?;
-                    let attached = Attached {
-                        unit: live.unit.name.clone(),
-                        run: live.run.0,
-                        stream,
-                        fd: read,
-                        settings: service.log.clone(),
-                        watch: watch.clone().map(|expression| Box::new((expression, id, live.run))),
-                    };
-                    live.streams.push(self.logger.attach(&self.poller, attached));
-                    ends.push(Rc::new(write));
-                }
-                let (Some(stderr), Some(stdout)) = (ends.pop(), ends.pop()) else {
-                    return Err("no pipe for its output".to_owned());
-                };
-                Output { stdout, stderr }
-            }
+        if service.log.driver == LogDriver::None && watch.is_none() {
+            return Ok(());
+        }
+        let mut ends = Vec::with_capacity(2);
+        live.streams.reserve_exact(2);
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let (read, write) = pipe_with(PipeFlags::CLOEXEC)
+                .map_err(|error| format!("cannot make a pipe for its output: {error}"))?;
+            let attached = Attached {
+                unit: live.unit.name.clone(),
+                run: live.run.0,
+                stream,
+                fd: read,
+                settings: service.log.clone(),
+                watch: watch.clone().map(|expression| Box::new((expression, id, live.run))),
+            };
+            live.streams.push(self.logger.attach(&self.poller, attached));
+            ends.push(Rc::new(write));
+        }
+        let (Some(stderr), Some(stdout)) = (ends.pop(), ends.pop()) else {
+            return Err("no pipe for its output".to_owned());
         };
-        live.output = Some(output);
+        live.output = Some(Output { stdout, stderr });
         Ok(())
     }
 

@@ -47,9 +47,8 @@ pub use recovery::{OPTION as RECOVER, recover};
 pub use upgrade::{rehearse, resume};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use adopt::Estate;
@@ -163,10 +162,6 @@ struct Daemon {
     ranges: Ranges,
     #[serde(default)]
     kills: short::Kills,
-    #[serde(with = "crate::sys::kept")]
-    stdout: Rc<OwnedFd>,
-    #[serde(with = "crate::sys::kept")]
-    stderr: Rc<OwnedFd>,
     /// Whether a child may be waiting to be reaped.
     children: bool,
     /// When memory is given back, unless something happens before: see [`memory::REST`].

@@ -357,14 +357,6 @@ pub fn raise_descriptor_limit() -> io::Result<()> {
     limits::set_soft_files(rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum)
 }
 
-/// The supervisor's own standard output or error, for services with `driver = "console"`.
-///
-/// # Errors
-/// It is closed.
-pub fn duplicate(fd: impl AsFd) -> Result<OwnedFd, Fatal> {
-    fd.as_fd().try_clone_to_owned().map_err(|error| Fatal::new("use the standard output", &error))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -54,6 +54,7 @@ mod runtimes;
 mod secrets;
 mod shortage;
 mod stopping;
+mod terminal;
 mod upgrade;
 mod users;
 mod verbs;
