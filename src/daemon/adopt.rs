@@ -11,18 +11,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::time::Duration;
-
-use rustix::fs::{Mode, OFlags};
 
 use super::Daemon;
 use super::ending::Phase;
 use super::ledger::{Entry, Line, Seen, Told, fingerprint};
-use super::live::{Live, Output};
-use super::logger::Attached;
+use super::live::Live;
 use super::recovery::Beginning;
 use crate::log::record::Stream;
 use crate::supervisor::request::{Found, Request, Wish};
@@ -30,7 +26,6 @@ use crate::supervisor::view::StateName;
 use crate::supervisor::{Run, Timeline, UnitId};
 use crate::sys::cgroup::{self, Root, Tree};
 use crate::sys::{fd, pidfd};
-use crate::unit::model::Service;
 use crate::unit::names;
 
 /// What the kernel rounds the beginning of a process to.
@@ -388,48 +383,6 @@ impl Daemon {
         self.complain(id, &format!("taken over, process {} still runs", entry.main.pid));
         Ok((id, Found::Up { run, restarts: entry.restarts }))
     }
-
-    /// The pipes go to this supervisor's logger.
-    fn adopt_output(
-        &mut self,
-        live: &mut Live,
-        service: &Service,
-        streams: Vec<(Stream, OwnedFd)>,
-    ) -> Result<(), String> {
-        let mut ends: [Option<Rc<OwnedFd>>; 2] = [None, None];
-        for (stream, read) in streams {
-            let end = match stream {
-                Stream::Stdout => ends.first_mut(),
-                Stream::Stderr => ends.last_mut(),
-                Stream::Syslog | Stream::Supervisor => None,
-            };
-            if let Some(end) = end {
-                let write = write_end(&read)
-                    .map_err(|error| format!("its output cannot be opened: {error}"))?;
-                *end = Some(Rc::new(write));
-            }
-            let attached = Attached {
-                unit: live.unit.name.clone(),
-                run: live.run.0,
-                stream,
-                fd: read,
-                settings: service.log.clone(),
-                watch: None,
-            };
-            live.streams.push(self.logger.attach_again(&self.poller, attached));
-        }
-        live.output = match ends {
-            [Some(stdout), Some(stderr)] => Some(Output { stdout, stderr }),
-            _ => None,
-        };
-        Ok(())
-    }
-}
-
-/// The other end of a pipe, for hooks of the unit.
-fn write_end(read: &OwnedFd) -> io::Result<OwnedFd> {
-    let path = format!("/proc/self/fd/{}", read.as_raw_fd());
-    Ok(rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 #[cfg(test)]

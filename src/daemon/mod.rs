@@ -26,6 +26,7 @@ mod network;
 mod notify;
 mod objections;
 mod options;
+mod output;
 pub mod poller;
 mod pool;
 mod processes;
