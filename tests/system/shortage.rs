@@ -128,8 +128,10 @@ fn a_hard_limit_that_is_lowered_is_what_children_get() {
     let text = |limit: Option<u64>| limit.map_or("unlimited".to_owned(), |limit| limit.to_string());
     let before = format!("{} {}", text(own.current), text(own.maximum));
     assert_eq!(allowed(&rig), [before.clone(), before]);
-    limit_both(&rig, 200);
-    assert_eq!(allowed(&rig), ["200 200", "200 200"]);
+    let number = rig.descriptors() + 100;
+    limit_both(&rig, number);
+    let after = format!("{number} {number}");
+    assert_eq!(allowed(&rig), [after.clone(), after]);
     assert_eq!(rig.finish(), 0);
 }
 
