@@ -38,6 +38,7 @@ mod landlock;
 mod logs;
 mod network;
 mod network_attacks;
+mod network_changes;
 mod network_faults;
 mod network_kinds;
 mod network_leaks;

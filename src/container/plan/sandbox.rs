@@ -10,6 +10,7 @@ use crate::unit::model::{
     At, Mount, MountSource, Namespaces, Propagation, Rootfs, Security, Service, Sysctl,
     UserNamespace, Writable,
 };
+use crate::unit::names;
 
 /// Directories of the host's tree that a unit has of its own.
 const PRIVATE: [&str; 5] = ["/dev", "/proc", "/run", "/sys", "/tmp"];
@@ -59,10 +60,10 @@ impl Sandbox<'_> {
         }
         if own.uts {
             let (name, line) = match &self.service.hostname {
-                Some(name) => (name.value.as_str(), name.line),
-                None => (self.name, 0),
+                Some(name) => (name.value.clone(), name.line),
+                None => (names::host_name(self.name), 0),
             };
-            self.steps.push(Step { op: Op::HostName(host_name(name)), line });
+            self.steps.push(Step { op: Op::HostName(name), line });
         }
         if self.has_new_network() {
             self.push(Op::Loopback);
@@ -326,11 +327,4 @@ impl Sandbox<'_> {
             }
         }
     }
-}
-
-/// The kernel takes 64 bytes; a unit's name is not longer, but an instance's `@` and other
-/// signs that no host name has become dashes.
-fn host_name(name: &str) -> String {
-    let legal = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
-    name.chars().map(legal).take(64).collect()
 }

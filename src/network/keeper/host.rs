@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use super::elements::{self, Change};
+use super::flows;
 use super::links::{self, End};
 use super::nft;
 use super::papers::Papers;
@@ -19,7 +20,7 @@ use crate::network::plan::step::{Step, Undo};
 use crate::sys::clone::namespace::NETWORK;
 use crate::sys::namespace;
 use crate::sys::netlink::Socket;
-use crate::unit::model::{Driver, Subnet};
+use crate::unit::model::{Driver, Port, Protocol, Subnet};
 
 /// What the keeper holds of the host.
 #[derive(Debug)]
@@ -89,6 +90,22 @@ impl Host {
     /// One sentence.
     pub fn routes(&mut self) -> Result<Vec<Subnet>, String> {
         links::routes(&mut self.links).map_err(|error| format!("cannot list routes: {error}"))
+    }
+
+    /// Has the kernel forget where datagrams to these ports were led before.
+    ///
+    /// # Errors
+    /// One sentence.
+    pub fn forget_flows(&mut self, ports: &[Port]) -> Result<(), String> {
+        if ports.iter().all(|port| port.protocol != Protocol::Udp) {
+            return Ok(());
+        }
+        let local = links::local(&mut self.links);
+        let filter = self.filter.as_mut().map_err(|error| explain(error, Driver::Bridge))?;
+        let forgotten = local.and_then(|local| flows::forget(filter, ports, &local));
+        forgotten.map_err(|error| {
+            format!("datagrams that are on their way go on to where they went: {error}")
+        })
     }
 
     /// Goes into the network namespace of a process to see what is needed, and back.

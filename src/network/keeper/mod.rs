@@ -8,6 +8,7 @@
 
 mod doors;
 mod elements;
+mod flows;
 mod helper;
 mod host;
 mod links;
@@ -22,6 +23,7 @@ mod show;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -78,7 +80,7 @@ struct Keeper {
     /// Something could not be undone.
     untidy: bool,
     /// Units that wait for a network to be made anew, as it is defined now.
-    waiting: VecDeque<(Ticket, Wants)>,
+    waiting: VecDeque<(Ticket, Wants, Vec<IpAddr>)>,
 }
 
 /// The whole life of the keeper; its exit code.
@@ -206,7 +208,16 @@ impl Keeper {
                 self.settle();
                 Ok(())
             }
-            Order::Assign { ticket, wants } => self.assign(ticket, wants),
+            Order::Assign { ticket, wants, avoid } => {
+                if let Some((unit, network)) = self.in_the_way(&wants) {
+                    let text = format!(
+                        "{} waits until {unit} has left the network {network}, which has changed",
+                        wants.name
+                    );
+                    self.complain(text);
+                }
+                self.assign(ticket, wants, avoid)
+            }
             Order::Join { ticket } => {
                 let result = self.join(ticket, descriptor);
                 self.report(&Report::Joined { ticket, result })
@@ -220,7 +231,7 @@ impl Keeper {
                 Ok(())
             }
             Order::Leave { ticket } => {
-                self.waiting.retain(|(other, _)| *other != ticket);
+                self.waiting.retain(|(other, ..)| *other != ticket);
                 self.let_go(ticket);
                 self.report(&Report::Left { ticket })?;
                 self.wake()
@@ -230,19 +241,19 @@ impl Keeper {
     }
 
     /// Reserves what a unit wants, or has it wait for others to leave.
-    fn assign(&mut self, ticket: Ticket, wants: Wants) -> io::Result<()> {
-        if self.must_wait(&wants) {
-            self.waiting.push_back((ticket, wants));
+    fn assign(&mut self, ticket: Ticket, wants: Wants, avoid: Vec<IpAddr>) -> io::Result<()> {
+        if self.in_the_way(&wants).is_some() {
+            self.waiting.push_back((ticket, wants, avoid));
             return Ok(());
         }
-        let result = self.admit(ticket, &wants);
+        let result = self.admit(ticket, &wants, &avoid);
         self.report(&Report::Assigned { ticket, result })
     }
 
     /// Those who may go on now that somebody has left.
     fn wake(&mut self) -> io::Result<()> {
-        for (ticket, wants) in std::mem::take(&mut self.waiting) {
-            self.assign(ticket, wants)?;
+        for (ticket, wants, avoid) in std::mem::take(&mut self.waiting) {
+            self.assign(ticket, wants, avoid)?;
         }
         Ok(())
     }
