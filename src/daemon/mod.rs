@@ -26,6 +26,7 @@ mod network;
 mod notify;
 mod objections;
 mod options;
+mod output;
 pub mod poller;
 mod pool;
 mod processes;
@@ -38,6 +39,7 @@ mod stage;
 mod startup;
 mod stopped;
 mod upgrade;
+mod writer;
 
 pub use boot::{check, run};
 pub use options::{First, Options, Sources};
@@ -168,8 +170,7 @@ struct Daemon {
     /// This program's file, as it was called when it began.
     program: PathBuf,
     upgrade: Option<Upgrade>,
-    /// Until it cannot be written.
-    ledger: Option<Ledger>,
+    ledger: Ledger,
     /// Until the units are known.
     #[serde(skip)]
     estate: Estate,
@@ -209,7 +210,7 @@ impl Daemon {
             }
             self.on_time();
             self.think(&mut actions);
-            self.write_ranges();
+            self.write_books();
             self.serve_next();
             self.look_for_an_end();
             self.slim(&mut actions);
@@ -245,6 +246,7 @@ impl Daemon {
             self.reader.as_ref().and_then(Reader::deadline),
             self.phase.deadline(),
             self.upgrade_deadline(),
+            self.books_deadline(),
             self.rest,
         ];
         let nearest = deadlines.into_iter().flatten().min()?;
