@@ -109,7 +109,13 @@ impl Host {
             .open("/dev/null")
             .map_err(named("/dev/null"))?;
         let null = OwnedFd::from(null);
-        let init = memfd::sealed_program("berth-init", INIT)?;
+        let init = match memfd::kept_program("berth-init", INIT) {
+            // Who lacks that right makes no containers either.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                memfd::sealed_program("berth-init", INIT)?
+            }
+            other => other.map_err(named("the init"))?,
+        };
         let vault = Vault::new(null.try_clone()?);
         let pad = Pad::new(null.try_clone()?, &[null.as_fd(), init.as_fd(), vault.as_fd()])?;
         Ok(Self {
@@ -239,6 +245,11 @@ impl fmt::Display for LaunchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Channel(error) => write!(f, "make a status channel: {error}"),
+            Self::Clone(error) if error.raw_os_error() == Some(libc::EPERM) => write!(
+                f,
+                "make a process in namespaces of its own: {error}: it needs CAP_SYS_ADMIN, or \
+                 isolation = \"none\""
+            ),
             Self::Clone(error) => write!(f, "make a process: {error}"),
             Self::Enter(error) => write!(f, "enter the unit's pid namespace: {error}"),
             Self::Stranded(error) => {

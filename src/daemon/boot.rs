@@ -3,11 +3,11 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use super::console::Show;
 use super::control::Phase as Owed;
+use super::ledger::Ledger;
 use super::poller::{Poller, Source};
 use super::reader::{self, Purpose, Turn};
 use super::recovery::{self, Beginning};
@@ -114,7 +114,7 @@ pub(super) fn start(
     let group = startup::control_group(&options)?;
     let mut troubles = [troubles, startup::directories(&mut options)?].concat();
     let (claim, estate) = startup::claim(&options, &mut troubles)?;
-    let ledger = startup::ledger(&options, &estate, &mut troubles);
+    let ledger = Ledger::open(options.ledger(), !estate.is_empty(), &mut troubles);
     let directory = options.stopped_directory();
     let stopped = Stopped::read(directory, estate.down.clone(), &mut troubles);
     let ranges = Ranges::read(options.ranges_file(), options.pool, &mut troubles);
@@ -127,8 +127,6 @@ pub(super) fn start(
         journal: Journal::default(),
         logger: Logger::new(options.log_directory()),
         machine: Machine::new(startup::seed()),
-        stdout: Rc::new(startup::duplicate(std::io::stdout())?),
-        stderr: Rc::new(startup::duplicate(std::io::stderr())?),
         options,
         clock,
         poller,

@@ -26,6 +26,7 @@ mod network;
 mod notify;
 mod objections;
 mod options;
+mod output;
 pub mod poller;
 mod pool;
 mod processes;
@@ -38,6 +39,7 @@ mod stage;
 mod startup;
 mod stopped;
 mod upgrade;
+mod writer;
 
 pub use boot::{check, run};
 pub use options::{First, Options, Sources};
@@ -46,9 +48,8 @@ pub use recovery::{OPTION as RECOVER, recover};
 pub use upgrade::{rehearse, resume};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use adopt::Estate;
@@ -162,10 +163,6 @@ struct Daemon {
     ranges: Ranges,
     #[serde(default)]
     kills: short::Kills,
-    #[serde(with = "crate::sys::kept")]
-    stdout: Rc<OwnedFd>,
-    #[serde(with = "crate::sys::kept")]
-    stderr: Rc<OwnedFd>,
     /// Whether a child may be waiting to be reaped.
     children: bool,
     /// When memory is given back, unless something happens before: see [`memory::REST`].
@@ -173,8 +170,7 @@ struct Daemon {
     /// This program's file, as it was called when it began.
     program: PathBuf,
     upgrade: Option<Upgrade>,
-    /// Until it cannot be written.
-    ledger: Option<Ledger>,
+    ledger: Ledger,
     /// Until the units are known.
     #[serde(skip)]
     estate: Estate,
@@ -215,7 +211,7 @@ impl Daemon {
             }
             self.on_time();
             self.think(&mut actions);
-            self.write_ranges();
+            self.write_books();
             self.serve_next();
             self.look_for_an_end();
             self.slim(&mut actions);
@@ -251,6 +247,7 @@ impl Daemon {
             self.reader.as_ref().and_then(Reader::deadline),
             self.phase.deadline(),
             self.upgrade_deadline(),
+            self.books_deadline(),
             self.rest,
         ];
         let nearest = deadlines.into_iter().flatten().min()?;

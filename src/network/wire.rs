@@ -6,6 +6,7 @@
 //! room for it keeps.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use serde::de::DeserializeOwned;
@@ -17,6 +18,9 @@ use crate::unit::model::{Membership, Port};
 
 /// Longest message in bytes.
 pub const MESSAGE: usize = 128 * 1024;
+
+/// Most addresses that one order says are kept for others: half a message.
+pub const AVOID_MAX: usize = 3000;
 
 /// Which run of which unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -73,6 +77,8 @@ pub enum Order {
         ticket: Ticket,
         /// What.
         wants: Wants,
+        /// Addresses that are kept for others, at most [`AVOID_MAX`].
+        avoid: Vec<IpAddr>,
     },
     /// Make its devices in the network namespace of the process whose pidfd comes along.
     /// Answered by `Joined`.
@@ -140,6 +146,8 @@ pub enum Report {
     },
     /// For the log.
     Trouble(String),
+    /// What it cannot write down, from now on; nothing any more.
+    Unwritten(Option<String>),
 }
 
 /// What a helper of the keeper says to each message of the keeper's.

@@ -4,14 +4,11 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
-use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use rustix::process::Pid;
-
 use crate::sys::reap::{self, Ended};
-use crate::sys::signal;
+use crate::sys::{job, signal};
 
 /// What a shell says of a command that is not there, and of one that cannot be executed.
 const NOT_FOUND: u8 = 127;
@@ -28,14 +25,16 @@ pub fn run(command: &OsStr, arguments: &[OsString]) -> ExitCode {
         let _ = writeln!(io::stderr(), "berth: {text}");
         ExitCode::from(code)
     };
-    // From now on all of them wait to be taken. The command starts with none blocked.
+    // From now on all of them wait to be taken.
     let taken = signal::block_all().and_then(|_| reap::become_subreaper());
     if let Err(error) = taken {
         return fail(1, format!("cannot take signals: {error}"));
     }
-    // A process group of its own: it gets what is handed on as a whole, as from a terminal.
-    let started = Command::new(command).args(arguments).process_group(0).spawn();
-    let child = match started {
+    let mut command = Command::new(command);
+    command.args(arguments);
+    // The group gets what is handed on as a whole, as from a terminal.
+    job::place(&mut command, job::Place::Group);
+    let child = match command.spawn() {
         Ok(child) => child,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return fail(NOT_FOUND, format!("there is no command {name}"));
@@ -43,7 +42,6 @@ pub fn run(command: &OsStr, arguments: &[OsString]) -> ExitCode {
         Err(error) => return fail(NOT_EXECUTABLE, format!("cannot execute {name}: {error}")),
     };
     let pid = child.id().cast_signed();
-    bring_to_front(pid);
     loop {
         match signal::wait(LONG) {
             // The latter are about the terminal of process 1, which has put itself into the
@@ -60,17 +58,6 @@ pub fn run(command: &OsStr, arguments: &[OsString]) -> ExitCode {
             }
             Err(error) => return fail(1, format!("cannot wait for signals: {error}")),
         }
-    }
-}
-
-/// Where there is a terminal the command is to read from it. Until this is done it may have
-/// been stopped for trying.
-fn bring_to_front(pid: i32) {
-    if rustix::termios::isatty(io::stdin())
-        && let Some(group) = Pid::from_raw(pid)
-        && rustix::termios::tcsetpgrp(io::stdin(), group).is_ok()
-    {
-        let _ = signal::send_to_group(pid, libc::SIGCONT);
     }
 }
 

@@ -4,10 +4,10 @@
 //! a unit like any other: `units/rescue.toml`.)
 
 use std::io::Write;
-use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use super::console;
+use crate::sys::job;
 
 /// Shells that are tried, in this order; the first asks for root's password if there is one.
 const SHELLS: [&[&str]; 3] = [&["sulogin"], &["sh", "-i"], &["busybox", "sh", "-i"]];
@@ -28,9 +28,8 @@ pub fn shell(why: &str) -> bool {
                 command.stdin(Stdio::from(console)).stdout(output).stderr(errors);
             }
         }
-        // A session of its own, so that the shell can take the console as its terminal and
-        // Ctrl-C reaches what it runs.
-        command.process_group(0);
+        // The console is its terminal: Ctrl-C reaches what it runs.
+        job::place(&mut command, job::Place::Session);
         let Ok(mut child) = command.spawn() else { continue };
         let _ = child.wait();
         return true;

@@ -15,6 +15,7 @@ pub mod fd;
 pub mod fork;
 pub mod guarded;
 pub mod identity;
+pub mod job;
 pub mod kept;
 pub mod landlock;
 pub mod limits;

@@ -82,6 +82,11 @@ impl Message {
         self
     }
 
+    /// What follows the netlink header.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
     fn put(&mut self, kind: u16, value: &[u8]) {
         let length = u16::try_from(value.len().saturating_add(4)).unwrap_or(u16::MAX);
         self.body.extend_from_slice(&length.to_ne_bytes());
@@ -147,7 +152,7 @@ impl Socket {
     /// # Errors
     /// The kernel's errno.
     pub fn request(&mut self, message: &Message) -> io::Result<()> {
-        self.exchange(std::slice::from_ref(message), REQUEST).map(drop)
+        self.exchange(std::slice::from_ref(message), REQUEST, |_| true).map(drop)
     }
 
     /// Carries out requests, one after the other, in one go: also those that come after one
@@ -156,7 +161,7 @@ impl Socket {
     /// # Errors
     /// The kernel's errno for the first that failed.
     pub fn requests(&mut self, messages: &[Message]) -> io::Result<Vec<Piece>> {
-        self.exchange(messages, REQUEST)
+        self.exchange(messages, REQUEST, |_| true)
     }
 
     /// Carries out requests to a part of the packet filter, all of them or none.
@@ -184,7 +189,7 @@ impl Socket {
         add(&Message::new(END, 0, &header), BARE);
         rustix::net::send(&self.fd, &bytes, SendFlags::empty())?;
         // What fails as a whole is said of the beginning.
-        self.answers(first, messages.len(), true).map(drop)
+        self.answers(first, messages.len(), true, |_| true).map(drop)
     }
 
     /// Asks about one thing.
@@ -192,7 +197,7 @@ impl Socket {
     /// # Errors
     /// The kernel's errno.
     pub fn ask(&mut self, message: &Message) -> io::Result<Option<Piece>> {
-        Ok(self.exchange(std::slice::from_ref(message), REQUEST)?.into_iter().next())
+        Ok(self.exchange(std::slice::from_ref(message), REQUEST, |_| true)?.into_iter().next())
     }
 
     /// Asks for a list; at most a few thousand pieces are kept.
@@ -200,10 +205,27 @@ impl Socket {
     /// # Errors
     /// The kernel's errno.
     pub fn dump(&mut self, message: &Message) -> io::Result<Vec<Piece>> {
-        self.exchange(std::slice::from_ref(message), REQUEST | DUMP)
+        self.dump_those(message, |_| true)
     }
 
-    fn exchange(&mut self, messages: &[Message], flags: u16) -> io::Result<Vec<Piece>> {
+    /// The same, of a list that may be much longer: those pieces that are wanted.
+    ///
+    /// # Errors
+    /// The kernel's errno.
+    pub fn dump_those(
+        &mut self,
+        message: &Message,
+        wanted: impl Fn(&[u8]) -> bool,
+    ) -> io::Result<Vec<Piece>> {
+        self.exchange(std::slice::from_ref(message), REQUEST | DUMP, wanted)
+    }
+
+    fn exchange(
+        &mut self,
+        messages: &[Message],
+        flags: u16,
+        wanted: impl Fn(&[u8]) -> bool,
+    ) -> io::Result<Vec<Piece>> {
         let first = self.sequence.wrapping_add(1);
         let mut bytes = Vec::new();
         for message in messages {
@@ -211,7 +233,7 @@ impl Socket {
             bytes.extend(message.encode(flags, self.sequence));
         }
         rustix::net::send(&self.fd, &bytes, SendFlags::empty())?;
-        self.answers(first, messages.len(), false)
+        self.answers(first, messages.len(), false, wanted)
     }
 
     /// Reads to its end what nobody waits for any more: while a list is not read the kernel
@@ -228,7 +250,13 @@ impl Socket {
 
     /// Waits for the answers to `count` messages, of which the first has the number `first`.
     /// In a transaction that message is the beginning, which is answered only if all fails.
-    fn answers(&self, first: u32, count: usize, transaction: bool) -> io::Result<Vec<Piece>> {
+    fn answers(
+        &self,
+        first: u32,
+        count: usize,
+        transaction: bool,
+        wanted: impl Fn(&[u8]) -> bool,
+    ) -> io::Result<Vec<Piece>> {
         const MOST: usize = 16 * 1024;
         let mut buffer = vec![0; ANSWER];
         let mut pieces = Vec::new();
@@ -258,7 +286,7 @@ impl Socket {
                         let whole = transaction && sequence == first;
                         left = if whole { 0 } else { left.saturating_sub(1) };
                     }
-                    _ if pieces.len() < MOST => pieces.push(body.to_vec()),
+                    _ if pieces.len() < MOST && wanted(body) => pieces.push(body.to_vec()),
                     _ => {}
                 }
             }

@@ -64,8 +64,13 @@ pub(super) fn unblock<const N: usize>(signals: [i32; N]) -> io::Result<()> {
 /// # Errors
 /// As sigprocmask(2).
 pub fn ignore_all() -> io::Result<()> {
-    mask(FULL)?;
+    block()?;
     super::fault::go_on()
+}
+
+/// Blocks every signal in the calling thread.
+pub(super) fn block() -> io::Result<()> {
+    mask(FULL)
 }
 
 /// Whether [`block_all`] was called: no signal reaches this process but by its descriptor.

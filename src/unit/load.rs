@@ -86,6 +86,11 @@ pub fn read(sources: &[Source], previous: &Previous) -> Loaded {
     nets::join(&mut named.networks, &mut pool, &mut found.files, &mut report.mistakes);
     pool.secrets(&named.secrets, &mut found.files, &mut report.mistakes);
     pool.settle(&mut found.files, &mut report.mistakes);
+    // Ends, because each round keeps a network more.
+    while named.networks.keep_used(&pool) {
+        nets::join(&mut named.networks, &mut pool, &mut found.files, &mut report.mistakes);
+        pool.settle(&mut found.files, &mut report.mistakes);
+    }
     report.trim(&found.files);
     pool.advise(&mut report.mistakes);
 

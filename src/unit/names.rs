@@ -20,6 +20,13 @@ pub fn problem(name: &str) -> Option<&'static str> {
     }
 }
 
+/// The host name of a unit that asks for none: its own name, where signs that no host name has
+/// (an instance's `@`) are dashes. The kernel takes 64 bytes, and a name has no more.
+pub fn host_name(unit: &str) -> String {
+    let legal = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
+    unit.chars().map(legal).collect()
+}
+
 /// Whether this is the name of a template.
 pub fn is_template(name: &str) -> bool {
     name.ends_with('@') && name.find('@') == name.len().checked_sub(1)

@@ -22,6 +22,8 @@ use super::text::{Files, Place, quote};
 pub struct Nets {
     known: BTreeMap<String, (Network, Option<Place>)>,
     broken: BTreeSet<String>,
+    /// Those that stay as they were for a unit that does.
+    kept: BTreeSet<String>,
 }
 
 impl Nets {
@@ -44,6 +46,24 @@ impl Nets {
                 self.known.entry(name).or_insert_with(|| (network.clone(), None));
             }
         }
+    }
+
+    /// Keeps a network as it was while a unit of an earlier version is in it: the others would
+    /// wait for that one to leave. Whether there is one more.
+    pub fn keep_used(&mut self, pool: &Pool<'_>) -> bool {
+        let units = pool.units.values().filter(|it| pool.kept.contains(&it.unit.name));
+        let memberships =
+            units.filter_map(|it| it.unit.service()).flat_map(|it| &it.networking.memberships);
+        let before = self.kept.len();
+        for network in memberships.map(|it| &it.network.value) {
+            let stays = |(now, _): &(Network, Option<Place>)| now == network;
+            if !self.known.get(&network.name).is_some_and(stays)
+                && self.kept.insert(network.name.clone())
+            {
+                self.known.insert(network.name.clone(), (network.clone(), None));
+            }
+        }
+        self.kept.len() > before
     }
 
     /// All of them, sorted by name.

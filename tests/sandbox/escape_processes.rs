@@ -28,10 +28,12 @@ pub const TESTS: &[Test] = &[
     ("a_directory_hands_on_no_group_that_counts", a_directory_hands_on_no_group_that_counts),
     ("leaked_descriptors_are_closed", leaked_descriptors_are_closed),
     ("a_working_directory_is_no_descriptor", a_working_directory_is_no_descriptor),
+    ("the_init_of_all_units_is_not_changed", the_init_of_all_units_is_not_changed),
     ("keys_of_the_supervisors_session_are_not_found", keys_are_not_found),
     ("abstract_sockets_of_the_host_are_not_reached", abstract_sockets_are_not_reached),
     ("a_terminal_of_exec_is_seen_by_no_other", a_terminal_of_exec_is_seen_by_no_other),
     ("a_terminal_of_exec_takes_no_input_of_others", a_terminal_of_exec_takes_no_input),
+    ("a_terminal_of_exec_is_not_made_where_the_unit_wants_it", a_terminal_of_exec_is_its_own),
     ("a_terminal_of_exec_is_not_opened_by_its_process", || stolen_by_process(Some(1234))),
 ];
 
@@ -102,6 +104,32 @@ fn the_root_of_a_process_leads_nowhere() {
     );
     let prepare = |s: &mut Service| on_tree(s, &tree, Writable::Ephemeral);
     attempt(&rig, &script, prepare, Defence::Setting(no_pid_namespace));
+}
+
+/// The init of all units is one file, and root of the host in one of them is who owns it: without
+/// the right to execute it, or with capabilities that nobody can have, no other would start.
+fn the_init_of_all_units_is_not_changed() {
+    use std::os::fd::AsRawFd;
+    let rig = Rig::new();
+    rig.host_users.set(true);
+    // The last one: security.capability, all permitted and effective.
+    let perl = "my ($f, $n, $v) = ($ARGV[0], q(security.capability), pack(q(L5), 0x02000001, \
+                4294967295, 0, 511, 0)); exit(syscall(188, $f, $n, $v, 20, 0) != 0)";
+    let change = |file: &str| {
+        format!(
+            "capable() {{ perl -e '{perl}' $1; }}; \
+             for change in 'chmod 0' 'chown 1' 'touch -d @0' capable; do \
+             $change {file} 2>/dev/null && echo escaped; done; true"
+        )
+    };
+    for others in [|_: &mut Service| {}, others_off] {
+        assert_eq!(rig.shell(&change("/proc/1/exe"), others).good(), "");
+        assert_eq!(rig.shell("echo well", |_| {}).good(), "well\n");
+    }
+    // The control: a program that only its seals protect.
+    let sealed = berth::sys::memfd::sealed_program("control", b"#!/bin/true").unwrap();
+    let file = format!("/proc/{}/fd/{}", std::process::id(), sealed.as_raw_fd());
+    assert_eq!(naive(&change(&file)), "escaped\n".repeat(4));
 }
 
 fn weak(service: &mut Service) {
@@ -363,6 +391,24 @@ fn a_terminal_of_exec_takes_no_input() {
 
 /// A process may be traced by those with its rights, and then its terminal is theirs too;
 /// not by another user.
+/// The unit makes `/dev/ptmx` a link to that of its own `/dev/pts`, where all of it would see a
+/// terminal that was made there.
+fn a_terminal_of_exec_is_its_own() {
+    let rig = Rig::new();
+    let link = "ln -sf /proc/$$/root/dev/pts/ptmx /dev/ptmx && echo linked; exec sleep 1000";
+    let mut running = rig.up(&unit("web", &["sh", "-c", link])).unwrap();
+    assert_eq!(running.line(), "linked");
+    // The control: whoever opens a terminal by that link has one that others see.
+    let open = "perl -e 'open(my $t, q(+<), q(/dev/ptmx)) or die $!; print glob q(/dev/pts/*)'";
+    assert_eq!(running.shell(open).good(), "/dev/pts/0/dev/pts/ptmx");
+    let (child, master) = terminal(&mut running, &rig);
+    assert_eq!(running.shell("echo /dev/pts/*").good(), "/dev/pts/ptmx\n");
+    running.group.kill().unwrap();
+    wait_pidfd(child.pidfd.as_fd()).unwrap();
+    drop(master);
+    running.down();
+}
+
 fn stolen_by_process(uid: Option<u32>) {
     let script = "for t in /proc/[0-9]*/fd/0; do [ -c $t ] && [ ! $t -ef /dev/null ] && \
                   (echo x > $t) 2>/dev/null && echo escaped; done; true";

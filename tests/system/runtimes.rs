@@ -215,7 +215,10 @@ fn send(pid: Pid, signal: i32) {
 fn a_command_with_a_terminal() {
     let terminal = nix::pty::openpty(None, None).unwrap();
     let slave = || Stdio::from(terminal.slave.try_clone().unwrap());
-    let script = "test -t 0 && read line && echo \"<$line>\" && trap 'echo broken; exit 5' INT && \
+    // It stays until it is told to go: with the end of a session its terminal is hung up, and
+    // what has not reached the other side by then is gone.
+    let script = "test -t 0 && read line && echo \"<$line>\" && \
+                  trap 'echo broken; read line; exit 5' INT && \
                   echo ready && while :; do sleep 0.1; done";
     let mut command = Command::new("unshare");
     command.args([
@@ -246,6 +249,7 @@ fn a_command_with_a_terminal() {
     shows(&mut master, &mut shown, "ready");
     master.write_all(b"\x03").unwrap();
     shows(&mut master, &mut shown, "broken");
+    master.write_all(b"\n").unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(5));
 }
 
@@ -277,6 +281,15 @@ fn a_drop_in_for_tini() {
         };
         assert_eq!(of(BERTH), of("tini"), "{command:?}");
     }
+    // No signal is blocked when it begins: some never change that, and could not be ended.
+    let blocked = |init: &str| {
+        let words = ["--pid", "--fork", "--kill-child", "--mount-proc", init, "--"];
+        let mut command = Command::new("unshare");
+        command.args(words).args(["grep", "^SigBlk", "/proc/self/status"]);
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    assert_eq!(blocked(BERTH), "SigBlk:\t0000000000000000\n");
+    assert_eq!(blocked(BERTH), blocked("tini"));
     for signal in [Signal::SIGHUP, Signal::SIGUSR2, Signal::SIGTERM] {
         let of = |init: &str| {
             let script =

@@ -62,8 +62,6 @@ pub struct Plan {
     pub limits_memory: bool,
     /// How many slots the sandbox's steps use.
     pub slots: usize,
-    /// Whether its output goes to the supervisor's own, whose owner stays as it is.
-    pub shares_output: bool,
     /// Program and arguments of the main process, and their line.
     pub command: At<Vec<String>>,
     /// The unit's own variables.
@@ -102,7 +100,6 @@ pub fn compile(unit: &Unit, context: &Context<'_>) -> Option<Plan> {
         filters_with_privilege,
         limits_memory: service.limits.memory.is_some() || service.limits.swap.is_some(),
         slots,
-        shares_output: service.shares_output(),
         command: service.command.clone(),
         environment: service.environment.clone(),
         fixed: fixed(unit, service, context),

@@ -4,12 +4,15 @@
 
 use std::path::Path;
 
+use super::super::capabilities::Grant;
 use super::super::step::{Covered, Datagram, Fresh, Op, Step, UNPRIVILEGED_PORTS, Upper};
 use super::{Context, DEFAULT_STATE, is_at_or_below, plain};
+use crate::sys::capability;
 use crate::unit::model::{
     At, Mount, MountSource, Namespaces, Propagation, Rootfs, Security, Service, Sysctl,
     UserNamespace, Writable,
 };
+use crate::unit::names;
 
 /// Directories of the host's tree that a unit has of its own.
 const PRIVATE: [&str; 5] = ["/dev", "/proc", "/run", "/sys", "/tmp"];
@@ -59,10 +62,10 @@ impl Sandbox<'_> {
         }
         if own.uts {
             let (name, line) = match &self.service.hostname {
-                Some(name) => (name.value.as_str(), name.line),
-                None => (self.name, 0),
+                Some(name) => (name.value.clone(), name.line),
+                None => (names::host_name(self.name), 0),
             };
-            self.steps.push(Step { op: Op::HostName(host_name(name)), line });
+            self.steps.push(Step { op: Op::HostName(name), line });
         }
         if self.has_new_network() {
             self.push(Op::Loopback);
@@ -106,7 +109,14 @@ impl Sandbox<'_> {
         let kind = Fresh::Sys { writable, hosts: None };
         let ready_sys = host_sys.or_else(|| shared.then(|| self.fresh(kind)));
         let hosts = ready_sys.is_none().then(|| self.spare_sys()).flatten();
+        let locks = self.could_change_mounts();
+        if locks {
+            self.push(Op::PutTogether);
+        }
         self.namespaces();
+        if locks {
+            self.push(Op::TakeLocked);
+        }
         self.push(Op::PrivateMounts);
         // As long as the host's is in sight: the kernel shows no more of it than that does.
         let sys = ready_sys.unwrap_or_else(|| self.fresh(Fresh::Sys { writable, hosts }));
@@ -173,6 +183,13 @@ impl Sandbox<'_> {
     /// could change nothing there anyway.
     fn writes_to_kernel(&self) -> bool {
         self.service.security.privileged && *self.service.user_namespace() == UserNamespace::None
+    }
+
+    /// Whether root of its user namespace has power over its mounts.
+    fn could_change_mounts(&self) -> bool {
+        let admin = |grant: Grant| grant.root.0 & capability::SYS_ADMIN != 0;
+        *self.service.user_namespace() != UserNamespace::None
+            && Grant::of(self.service).is_none_or(|(grant, _)| admin(grant))
     }
 
     /// Whether the unit has something of its own there, such as the host's `/dev/log`.
@@ -326,11 +343,4 @@ impl Sandbox<'_> {
             }
         }
     }
-}
-
-/// The kernel takes 64 bytes; a unit's name is not longer, but an instance's `@` and other
-/// signs that no host name has become dashes.
-fn host_name(name: &str) -> String {
-    let legal = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
-    name.chars().map(legal).take(64).collect()
 }

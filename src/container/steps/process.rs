@@ -84,7 +84,7 @@ impl State<'_> {
     pub(super) fn session(&self) -> Result<(), Failure> {
         identity::new_session()?;
         let Some(size) = self.exec.and_then(|exec| exec.terminal) else { return Ok(()) };
-        let (master, slave) = pty::open(size)?;
+        let (master, slave) = pty::open(self.terminals.as_ref().map(AsFd::as_fd), size)?;
         pty::take_control(slave.as_fd())?;
         for number in 0..3 {
             fd::place(slave.as_fd(), number)?;
@@ -109,9 +109,7 @@ impl State<'_> {
         let Identity { uid, gid, groups, .. } = &self.identity;
         // Such a program re-opens /dev/stderr, or its terminal, by name.
         let terminal = self.exec.is_some_and(|exec| exec.terminal.is_some());
-        // What the supervisor was given by somebody is not ours to give.
-        let numbers = if self.shares_output() { 0..0 } else { 0..3 };
-        let mut numbers = numbers.map(fd::standard);
+        let mut numbers = (0..3).map(fd::standard);
         numbers
             .try_for_each(|fd| fd::give_to(fd, *uid, None, terminal))
             .and_then(|()| identity::become_user(*uid, *gid, groups))

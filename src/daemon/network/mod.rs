@@ -8,9 +8,11 @@
 //! keeps what it was given; what is asked waits here while there is nobody to be asked.
 
 mod shown;
+mod wants;
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -75,6 +77,9 @@ pub struct Network {
     wanted: bool,
     /// Ended jobs that are told of when what was published before them is.
     held: VecDeque<(JobId, Result<(), String>)>,
+    /// What the keeper cannot write down.
+    #[serde(default)]
+    pub unwritten: Option<String>,
 }
 
 fn ticket(id: UnitId, run: Run) -> Ticket {
@@ -107,9 +112,12 @@ impl Attachment {
     }
 
     /// What it still waits for, asked again.
-    fn question(&self, ticket: Ticket) -> Option<Order> {
+    fn question(&self, ticket: Ticket, avoid: impl Fn(&Wants) -> Vec<IpAddr>) -> Option<Order> {
         match self.step {
-            Step::Asked => Some(Order::Assign { ticket, wants: self.wants.clone() }),
+            Step::Asked => {
+                let (wants, avoid) = (self.wants.clone(), avoid(&self.wants));
+                Some(Order::Assign { ticket, wants, avoid })
+            }
             Step::Joining => Some(Order::Join { ticket }),
             Step::Publishing => Some(Order::Publish { ticket }),
             Step::Leaving => Some(Order::Leave { ticket }),
@@ -155,7 +163,8 @@ impl Daemon {
         let mut orders: VecDeque<Order> =
             attached().filter_map(|(ticket, it)| it.adoption(ticket)).collect();
         orders.push_back(Order::Settled);
-        orders.extend(attached().filter_map(|(ticket, it)| it.question(ticket)));
+        let avoid = |wants: &Wants| self.others_addresses(wants);
+        orders.extend(attached().filter_map(|(ticket, it)| it.question(ticket, avoid)));
         self.network.orders = orders;
         self.flush_keeper();
     }
@@ -200,6 +209,8 @@ impl Daemon {
             self.poller.close(channel);
         }
         self.no_more_networks();
+        // It takes that along; the next one tells again.
+        self.network.unwritten = None;
         let now = self.clock.now();
         let soon = now.0.saturating_sub(self.network.started.0) < PAUSE;
         let pause = if soon { PAUSE } else { Duration::ZERO };
@@ -298,29 +309,30 @@ impl Daemon {
             Report::Left { ticket } => self.left(ticket),
             Report::Shown { client, text } => self.network_shown(client, &text),
             Report::Trouble(text) => self.journal.say(&text),
+            Report::Unwritten(trouble) => self.network_is_unwritten(trouble),
         }
+    }
+
+    /// The keeper's files cannot be written (any more), or can.
+    fn network_is_unwritten(&mut self, trouble: Option<String>) {
+        let text = match &trouble {
+            Some(why) => format!("{why}; berth tries again"),
+            None => format!("{} is written again", self.network_config().directory().display()),
+        };
+        self.journal.say(&text);
+        self.network.unwritten = trouble;
     }
 
     /// Whether a unit's preparation goes on when it has its addresses.
     pub(super) fn ask_for_networks(&mut self, id: UnitId, run: Run, unit: &Unit) -> bool {
-        let Some(service) = unit.service() else { return false };
-        let networking = &service.networking;
-        if networking.memberships.is_empty() {
-            return false;
-        }
-        let hostname = service.hostname.as_ref().map_or(unit.name.as_str(), |it| &it.value);
-        let wants = Wants {
-            name: unit.name.clone(),
-            hostname: hostname.to_owned(),
-            memberships: networking.memberships.clone(),
-            ports: networking.ports.iter().map(|port| port.value).collect(),
-        };
+        let Some(wants) = wants::of(unit) else { return false };
         let attachment = Attachment { wants: wants.clone(), world: None, step: Step::Asked };
         if let Some(live) = self.lives.get_mut(&id) {
             live.network = Some(Box::new(attachment));
         }
         if self.network.wanted {
-            self.order(Order::Assign { ticket: ticket(id, run), wants });
+            let avoid = self.others_addresses(&wants);
+            self.order(Order::Assign { ticket: ticket(id, run), wants, avoid });
         } else {
             // The first keeper is told of this one with everything else there is: asked
             // twice, it would take back what it has just made.

@@ -295,15 +295,30 @@ fn new_way_out(device: u32, gateway: IpAddr) -> Message {
 /// # Errors
 /// The kernel's.
 pub fn routes(socket: &mut Socket) -> io::Result<Vec<Subnet>> {
+    Ok(destinations(socket)?.into_iter().map(|(_, subnet)| subnet).collect())
+}
+
+/// The addresses of the host itself.
+///
+/// # Errors
+/// The kernel's.
+pub fn local(socket: &mut Socket) -> io::Result<Vec<Subnet>> {
+    const LOCAL: u8 = 2;
+    let all = destinations(socket)?.into_iter();
+    Ok(all.filter(|(kind, _)| *kind == LOCAL).map(|(_, subnet)| subnet).collect())
+}
+
+/// Where each route leads, with its type (`RTN_…`).
+fn destinations(socket: &mut Socket) -> io::Result<Vec<(u8, Subnet)>> {
     const RTA_DST: u16 = 1;
-    let mut subnets = Vec::new();
+    let mut found = Vec::new();
     for family in [libc::AF_INET, libc::AF_INET6] {
         let mut header = [0; ROUTE_HEADER];
         if let (Some(first), Ok(family)) = (header.first_mut(), u8::try_from(family)) {
             *first = family;
         }
         for piece in socket.dump(&Message::new(GETROUTE, 0, &header))? {
-            let prefix = piece.get(1).copied().unwrap_or_default();
+            let byte = |at: usize| piece.get(at).copied().unwrap_or_default();
             let Some((_, value)) = attributes(&piece, ROUTE_HEADER).find(|it| it.0 == RTA_DST)
             else {
                 continue;
@@ -312,8 +327,9 @@ pub fn routes(socket: &mut Socket) -> io::Result<Vec<Subnet>> {
                 [a, b, c, d] => Some(IpAddr::from([*a, *b, *c, *d])),
                 other => <[u8; 16]>::try_from(other).ok().map(IpAddr::from),
             };
-            subnets.extend(address.and_then(|address| Subnet::around(address, prefix)));
+            let subnet = address.and_then(|address| Subnet::around(address, byte(1)));
+            found.extend(subnet.map(|subnet| (byte(7), subnet)));
         }
     }
-    Ok(subnets)
+    Ok(found)
 }

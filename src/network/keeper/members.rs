@@ -6,13 +6,14 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::{Keeper, ports};
 use crate::network::plan::element::Element;
+use crate::network::plan::leases::Choice;
 use crate::network::plan::names::{self, Tag};
 use crate::network::plan::rules;
 use crate::network::plan::step::{self, Undo};
 use crate::network::plan::{Interface, World, files};
 use crate::network::resolver::zone::{Known, Place};
 use crate::network::wire::{Stage, Ticket, Wants};
-use crate::unit::model::Membership;
+use crate::unit::model::{self, Membership};
 
 /// Most of the host's `resolv.conf` that is read.
 const RESOLV_MAX: u64 = 16 * 1024;
@@ -107,34 +108,55 @@ impl Member {
 }
 
 impl Keeper {
-    /// Whether a network that it wants is there with another definition.
-    pub(super) fn must_wait(&self, wants: &Wants) -> bool {
-        wants.memberships.iter().any(|membership| {
-            let definition = &membership.network.value;
+    /// Who is in a network that this one wants with another definition, and which that is.
+    pub(super) fn in_the_way(&self, wants: &Wants) -> Option<(&str, &str)> {
+        let wanted = wants.memberships.iter().map(|membership| &membership.network.value);
+        let differs = |definition: &&model::Network| {
             let there = self.networks.get(&definition.name);
-            there.is_some_and(|there| there.made.network != *definition)
-        })
+            there.is_some_and(|there| there.made.network != **definition)
+        };
+        let name = wanted.into_iter().find(differs)?.name.as_str();
+        let is_in = |member: &&Member| {
+            member.world.interfaces.iter().any(|it| it.made.network.name == name)
+        };
+        let there = self.networks.get(name)?.made.network.name.as_str();
+        let unit = self.members.values().find(is_in).map(|member| member.wants.name.as_str());
+        Some((unit.unwrap_or("somebody"), there))
     }
 
     /// Gives a unit addresses and ports.
-    pub(super) fn admit(&mut self, ticket: Ticket, wants: &Wants) -> Result<World, String> {
+    ///
+    /// # Errors
+    /// One sentence; then it has none.
+    pub(super) fn admit(
+        &mut self,
+        ticket: Ticket,
+        wants: &Wants,
+        avoid: &[IpAddr],
+    ) -> Result<World, String> {
         self.let_go(ticket);
         self.members.insert(ticket, Member::new(wants.clone()));
         self.mark();
-        let result = self.try_admit(ticket, wants);
+        let result = self.try_admit(ticket, wants, avoid);
         if result.is_err() {
             self.let_go(ticket);
         }
         result
     }
 
-    fn try_admit(&mut self, ticket: Ticket, wants: &Wants) -> Result<World, String> {
+    fn try_admit(
+        &mut self,
+        ticket: Ticket,
+        wants: &Wants,
+        avoid: &[IpAddr],
+    ) -> Result<World, String> {
+        self.is_free(ticket, wants)?;
         let reserved = ports::reserve(&wants.ports)?;
         if let Some(member) = self.members.get_mut(&ticket) {
             member.reserved = reserved;
         }
         for membership in &wants.memberships {
-            let interface = self.occupy(&wants.name, membership)?;
+            let interface = self.occupy(&wants.name, membership, avoid)?;
             let Some(member) = self.members.get_mut(&ticket) else { continue };
             member.world.interfaces.push(interface);
         }
@@ -155,15 +177,33 @@ impl Keeper {
         Ok(world)
     }
 
+    /// That no other unit has one of these ports.
+    fn is_free(&self, ticket: Ticket, wants: &Wants) -> Result<(), String> {
+        for (_, other) in self.members.iter().filter(|(it, _)| **it != ticket) {
+            for port in &wants.ports {
+                if let Some(theirs) = other.wants.ports.iter().find(|it| port.collides(it)) {
+                    return Err(ports::held_by(&other.wants.name, port, theirs));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// A place in one network.
-    fn occupy(&mut self, unit: &str, membership: &Membership) -> Result<Interface, String> {
+    fn occupy(
+        &mut self,
+        unit: &str,
+        membership: &Membership,
+        avoid: &[IpAddr],
+    ) -> Result<Interface, String> {
         let definition = &membership.network.value;
         let made = self.enter(definition)?;
         let mut addresses = Vec::new();
         for part in &made.subnets {
             let fixed = membership.fixed.iter().find(|it| it.is_ipv4() == part.subnet.is_ipv4());
+            let choice = fixed.map_or(Choice::AnyBut(avoid), |address| Choice::Fixed(*address));
             let leases = self.leases(&definition.name);
-            match leases.take(unit, part.subnet, part.gateway, fixed.copied()) {
+            match leases.take(unit, part.subnet, part.gateway, choice) {
                 Ok(address) => addresses.push(address),
                 Err(text) => {
                     let leases = self.leases(&definition.name);
@@ -175,10 +215,7 @@ impl Keeper {
                 }
             }
         }
-        if let Err(text) = self.write_leases(&definition.name) {
-            // What is not written down is only forgotten by the next supervisor.
-            self.complain(text);
-        }
+        self.write_leases(&definition.name);
         let mac = addresses.first().map_or([0; 6], |address| names::mac(*address));
         let aliases = membership.aliases.clone();
         let (device, port) = (String::new(), self.free_port());
@@ -234,6 +271,7 @@ impl Keeper {
         member.stage = Stage::Published;
         let known = member.known();
         self.names.unit(ticket, known);
+        self.forget_flows(ticket);
         self.names.confirm()
     }
 
@@ -248,8 +286,21 @@ impl Keeper {
         let Some(member) = self.members.get_mut(&ticket) else { return };
         let mut published = std::mem::take(&mut member.published);
         member.loopback.clear();
+        let was_published = !published.is_empty();
         self.undo_all(&mut published);
         self.doors.close(ticket);
+        if was_published {
+            self.forget_flows(ticket);
+        }
+    }
+
+    /// Datagrams to its ports are led anew.
+    fn forget_flows(&mut self, ticket: Ticket) {
+        let Some(member) = self.members.get(&ticket) else { return };
+        if let Err(text) = self.host.forget_flows(&member.wants.ports) {
+            let text = format!("{}: {text}", member.wants.name);
+            self.complain(text);
+        }
     }
 
     /// Gives back all that a unit has, from any point.

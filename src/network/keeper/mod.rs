@@ -8,6 +8,7 @@
 
 mod doors;
 mod elements;
+mod flows;
 mod helper;
 mod host;
 mod links;
@@ -15,14 +16,17 @@ mod members;
 mod names;
 mod networks;
 mod nft;
+mod papers;
 mod ports;
 mod settings;
 mod show;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use super::confine;
 use super::plan::element::Element;
@@ -60,23 +64,23 @@ impl Config {
 /// There while something is made on the host.
 const ACTIVE: &str = "active";
 
+/// A helper that ends as soon as it begins is not started without a pause.
+const PAUSE: Duration = Duration::from_millis(200);
+
 /// The keeper's books.
 struct Keeper {
     tag: Tag,
-    directory: PathBuf,
     socket: OwnedFd,
     host: Host,
     names: Names,
     doors: Doors,
     networks: BTreeMap<String, Network>,
     leases: BTreeMap<String, Leases>,
-    /// What the file of each network's leases says.
-    written: BTreeMap<String, String>,
     members: BTreeMap<Ticket, Member>,
     /// Something could not be undone.
     untidy: bool,
     /// Units that wait for a network to be made anew, as it is defined now.
-    waiting: VecDeque<(Ticket, Wants)>,
+    waiting: VecDeque<(Ticket, Wants, Vec<IpAddr>)>,
 }
 
 /// The whole life of the keeper; its exit code.
@@ -105,21 +109,16 @@ pub fn run(socket: OwnedFd, config: &Config) -> i32 {
 
 impl Keeper {
     fn new(socket: OwnedFd, config: &Config) -> Result<Self, (OwnedFd, String)> {
-        let directory = config.directory();
         let tag = Tag::of(&config.runtime);
-        let host =
-            std::fs::create_dir_all(&directory).and_then(|()| Host::new(tag.clone(), &directory));
-        match host {
+        match Host::new(tag.clone(), config.directory()) {
             Ok(host) => Ok(Self {
                 tag,
-                directory,
                 socket,
                 host,
                 names: Names::default(),
                 doors: Doors::default(),
                 networks: BTreeMap::new(),
                 leases: BTreeMap::new(),
-                written: BTreeMap::new(),
                 members: BTreeMap::new(),
                 untidy: false,
                 waiting: VecDeque::new(),
@@ -135,9 +134,28 @@ impl Keeper {
             match wire::receive::<Order>(self.socket.as_fd()) {
                 Ok(Received::Message(order, descriptor)) => self.obey(order, descriptor)?,
                 Ok(Received::Nothing) => {}
-                Ok(Received::Closed) => return Ok(()),
+                Ok(Received::Closed) => {
+                    // The last attempt; nobody is left to be told how it went.
+                    self.host.papers.write();
+                    return Ok(());
+                }
                 Err(error) => return Err(error),
             }
+            self.tell_of_papers()?;
+        }
+    }
+
+    /// What cannot be written down, and what was read and makes no sense.
+    fn tell_of_papers(&mut self) -> io::Result<()> {
+        if self.host.papers.deadline().is_some_and(|deadline| deadline <= Instant::now()) {
+            self.host.papers.write();
+        }
+        for text in self.host.papers.damage() {
+            self.complain(text);
+        }
+        match self.host.papers.news() {
+            Some(news) => self.report(&Report::Unwritten(news.err())),
+            None => Ok(()),
         }
     }
 
@@ -145,17 +163,20 @@ impl Keeper {
     fn wait(&mut self) -> io::Result<()> {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
         let mut fds = vec![PollFd::new(&self.socket, PollFlags::IN)];
-        // One that ends as soon as it begins is not started without a pause.
-        let pause = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
-        let mut timeout = None;
+        let retry = self.host.papers.deadline();
+        let mut timeout = retry.map(|at| at.saturating_duration_since(Instant::now()));
         for watch in [self.names.watch(), self.doors.watch()] {
             match watch {
-                Watch::Soon => timeout = Some(&pause),
+                Watch::Soon => timeout = Some(timeout.map_or(PAUSE, |other| other.min(PAUSE))),
                 Watch::End(end) => fds.push(PollFd::from_borrowed_fd(end, PollFlags::IN)),
                 Watch::Nothing => {}
             }
         }
-        match poll(&mut fds, timeout) {
+        let timeout = timeout.map(|timeout| Timespec {
+            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: timeout.subsec_nanos().into(),
+        });
+        match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -187,7 +208,16 @@ impl Keeper {
                 self.settle();
                 Ok(())
             }
-            Order::Assign { ticket, wants } => self.assign(ticket, wants),
+            Order::Assign { ticket, wants, avoid } => {
+                if let Some((unit, network)) = self.in_the_way(&wants) {
+                    let text = format!(
+                        "{} waits until {unit} has left the network {network}, which has changed",
+                        wants.name
+                    );
+                    self.complain(text);
+                }
+                self.assign(ticket, wants, avoid)
+            }
             Order::Join { ticket } => {
                 let result = self.join(ticket, descriptor);
                 self.report(&Report::Joined { ticket, result })
@@ -201,7 +231,7 @@ impl Keeper {
                 Ok(())
             }
             Order::Leave { ticket } => {
-                self.waiting.retain(|(other, _)| *other != ticket);
+                self.waiting.retain(|(other, ..)| *other != ticket);
                 self.let_go(ticket);
                 self.report(&Report::Left { ticket })?;
                 self.wake()
@@ -211,19 +241,19 @@ impl Keeper {
     }
 
     /// Reserves what a unit wants, or has it wait for others to leave.
-    fn assign(&mut self, ticket: Ticket, wants: Wants) -> io::Result<()> {
-        if self.must_wait(&wants) {
-            self.waiting.push_back((ticket, wants));
+    fn assign(&mut self, ticket: Ticket, wants: Wants, avoid: Vec<IpAddr>) -> io::Result<()> {
+        if self.in_the_way(&wants).is_some() {
+            self.waiting.push_back((ticket, wants, avoid));
             return Ok(());
         }
-        let result = self.admit(ticket, &wants);
+        let result = self.admit(ticket, &wants, &avoid);
         self.report(&Report::Assigned { ticket, result })
     }
 
     /// Those who may go on now that somebody has left.
     fn wake(&mut self) -> io::Result<()> {
-        for (ticket, wants) in std::mem::take(&mut self.waiting) {
-            self.assign(ticket, wants)?;
+        for (ticket, wants, avoid) in std::mem::take(&mut self.waiting) {
+            self.assign(ticket, wants, avoid)?;
         }
         Ok(())
     }
@@ -258,20 +288,8 @@ impl Keeper {
     }
 
     /// Leaves a mark while there is something that a later supervisor would have to remove.
-    fn mark(&self) {
-        let path = self.directory.join(ACTIVE);
-        let marked = if self.networks.is_empty() && self.members.is_empty() {
-            match std::fs::remove_file(&path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-                other => other,
-            }
-        } else if path.exists() {
-            Ok(())
-        } else {
-            std::fs::write(&path, "")
-        };
-        if let Err(error) = marked {
-            self.complain(format!("cannot write {}: {error}", path.display()));
-        }
+    fn mark(&mut self) {
+        let nothing = self.networks.is_empty() && self.members.is_empty();
+        self.host.papers.put(ACTIVE, (!nothing).then_some(""));
     }
 }

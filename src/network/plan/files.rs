@@ -41,6 +41,10 @@ fn resolv(world: &World, host: &str) -> String {
         for server in servers(host).into_iter().filter(|server| !server.is_loopback()) {
             let _ = writeln!(text, "nameserver {server}");
         }
+    } else {
+        // What is behind the dot of a host name is no domain, in which neighbours would be
+        // looked for before they are looked for here.
+        text.push_str("search .\n");
     }
     text
 }

@@ -27,6 +27,15 @@ pub struct Leases {
     leases: BTreeMap<IpAddr, Lease>,
 }
 
+/// Which address is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice<'a> {
+    /// This one.
+    Fixed(IpAddr),
+    /// Any but these, which are kept for others.
+    AnyBut(&'a [IpAddr]),
+}
+
 /// Most addresses of former holders that are remembered.
 const REMEMBERED: usize = 4096;
 
@@ -40,18 +49,22 @@ impl Leases {
         unit: &str,
         subnet: Subnet,
         gateway: IpAddr,
-        fixed: Option<IpAddr>,
+        choice: Choice<'_>,
     ) -> Result<IpAddr, String> {
-        let address = match fixed {
-            Some(address) => match self.leases.get(&address).filter(|lease| lease.held) {
+        let address = match choice {
+            Choice::Fixed(address) => match self.leases.get(&address).filter(|it| it.held) {
                 Some(lease) => return Err(format!("{address} is held by {}", lease.unit)),
                 None => address,
             },
-            None => self
-                .last_of(unit, subnet, gateway)
-                .or_else(|| self.never_used(subnet, gateway))
-                .or_else(|| self.given_back(subnet, gateway))
-                .ok_or_else(|| format!("no address of {subnet} is left"))?,
+            Choice::AnyBut(others) => {
+                let usable = |address: IpAddr| {
+                    subnet.has_host(address) && address != gateway && !others.contains(&address)
+                };
+                self.last_of(unit, usable)
+                    .or_else(|| self.never_used(subnet, others.len(), usable))
+                    .or_else(|| self.given_back(usable))
+                    .ok_or_else(|| format!("no address of {subnet} is left"))?
+            }
         };
         // One last address of each family is enough.
         self.leases.retain(|other, lease| {
@@ -81,25 +94,30 @@ impl Leases {
         held.map(|(address, lease)| (*address, lease.unit.as_str()))
     }
 
-    fn last_of(&self, unit: &str, subnet: Subnet, gateway: IpAddr) -> Option<IpAddr> {
+    fn last_of(&self, unit: &str, usable: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
         let own = |(address, lease): &(&IpAddr, &Lease)| {
-            lease.unit == unit && !lease.held && subnet.has_host(**address) && **address != gateway
+            lease.unit == unit && !lease.held && usable(**address)
         };
         self.leases.iter().find(own).map(|(address, _)| *address)
     }
 
-    fn never_used(&self, subnet: Subnet, gateway: IpAddr) -> Option<IpAddr> {
-        // One more than there are in the books, and the gateway: one of them is free.
-        let tries = u64::try_from(self.leases.len()).unwrap_or(u64::MAX).saturating_add(2);
+    fn never_used(
+        &self,
+        subnet: Subnet,
+        others: usize,
+        usable: impl Fn(IpAddr) -> bool,
+    ) -> Option<IpAddr> {
+        // One more than there are in the books or kept for others, and the gateway: one of
+        // them is free.
+        let known = self.leases.len().saturating_add(others);
+        let tries = u64::try_from(known).unwrap_or(u64::MAX).saturating_add(2);
         let numbers = 1..=subnet.last().min(tries);
         let mut hosts = numbers.filter_map(|number| subnet.host(number));
-        hosts.find(|address| *address != gateway && !self.leases.contains_key(address))
+        hosts.find(|address| usable(*address) && !self.leases.contains_key(address))
     }
 
-    fn given_back(&self, subnet: Subnet, gateway: IpAddr) -> Option<IpAddr> {
-        let free = |(address, lease): &(&IpAddr, &Lease)| {
-            !lease.held && subnet.has_host(**address) && **address != gateway
-        };
+    fn given_back(&self, usable: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
+        let free = |(address, lease): &(&IpAddr, &Lease)| !lease.held && usable(**address);
         self.leases.iter().find(free).map(|(address, _)| *address)
     }
 
@@ -150,7 +168,10 @@ mod tests {
 
     fn take(leases: &mut Leases, unit: &str) -> Option<String> {
         let (subnet, gateway) = net();
-        leases.take(unit, subnet, gateway, None).ok().map(|address| address.to_string())
+        leases
+            .take(unit, subnet, gateway, Choice::AnyBut(&[]))
+            .ok()
+            .map(|address| address.to_string())
     }
 
     #[test]
@@ -167,10 +188,25 @@ mod tests {
         assert_eq!(take(&mut leases, "f").as_deref(), Some("10.1.0.2"), "nothing else is left");
         assert_eq!(take(&mut leases, "a"), None);
         let (subnet, gateway) = net();
-        let fixed = Some("10.1.0.3".parse().unwrap());
+        let fixed = Choice::Fixed("10.1.0.3".parse().unwrap());
         let error = leases.take("z", subnet, gateway, fixed).unwrap_err();
         assert_eq!(error, "10.1.0.3 is held by b");
         assert_eq!(leases.held().count(), 5);
+    }
+
+    #[test]
+    fn what_is_kept_for_one_is_given_to_nobody_else() {
+        let (subnet, gateway) = net();
+        let kept: Vec<IpAddr> = (2..=5).map(|last| IpAddr::from([10, 1, 0, last])).collect();
+        let mut leases = Leases::default();
+        // One that another had before it was kept for somebody.
+        leases.hold("a", kept[0]);
+        leases.give_back(kept[0]);
+        let mut any = |unit: &str| leases.take(unit, subnet, gateway, Choice::AnyBut(&kept));
+        assert_eq!(any("a").unwrap(), IpAddr::from([10, 1, 0, 6]));
+        assert_eq!(any("b").unwrap_err(), "no address of 10.1.0.0/29 is left");
+        let own = leases.take("c", subnet, gateway, Choice::Fixed(kept[0]));
+        assert_eq!(own.unwrap(), kept[0]);
     }
 
     #[test]

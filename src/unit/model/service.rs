@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{
-    At, Health, Limits, Log, LogDriver, Mount, Networking, Rare, Secrets, Security, UserNamespace,
-};
+use super::{At, Health, Limits, Log, Mount, Networking, Rare, Secrets, Security, UserNamespace};
 
 /// A service: how to start, watch and stop it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -147,12 +145,6 @@ impl Service {
     /// Whether it needs a notify socket.
     pub fn wants_notify(&self) -> bool {
         self.ready == Ready::Notify || self.watchdog.is_some()
-    }
-
-    /// Whether it writes straight to the supervisor's own standard output and error, which
-    /// are not the unit's in any way. (Where a line is watched for, the logger comes first.)
-    pub fn shares_output(&self) -> bool {
-        self.log.driver == LogDriver::Console && !matches!(self.ready, Ready::Log(_))
     }
 }
 

@@ -43,8 +43,9 @@ pub(super) const SETTINGS: &[Setting] = &[
         put(&mut d.service.log.driver, value::choice(v, &words, cx));
     })
     .help(
-        "`file`: `STATE/log/NAME/`, shown by `berthctl logs`. `console`: the \
-         supervisor's own output. `none`: nowhere.",
+        "`file`: `STATE/log/NAME/`, shown by `berthctl logs`. `console`: to the \
+         supervisor's own output, as it is, which the service itself is not given: it has a \
+         pipe, and cannot read from a terminal. `none`: nowhere.",
     )
     .good(&["\"console\"", "\"none\"", "\"file\""])
     .bad(&["\"journald\"", "\"syslog\"", "1"]),
