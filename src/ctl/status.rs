@@ -1,4 +1,4 @@
-//! `berthctl status`: a table of all units, or all about some.
+//! `berthctl status`: a table of all units and what berth cannot write down, or all about some.
 //!
 //! What must always hold: with names, exit code 3 if one of them is neither running nor a
 //! oneshot that is done; without names, how units are is no failure.
@@ -9,7 +9,7 @@ use super::Context;
 use super::client::{ANSWER, HELPER_ANSWER, Patience};
 use super::failure::Failure;
 use super::render::{self, Color, LogLines, Table};
-use crate::protocol::method::{Logs, Status};
+use crate::protocol::method::{Logs, Status, Version};
 use crate::protocol::types::{Desired, Health, State, UnitStatus};
 
 /// Lines of output in the view of one unit.
@@ -22,7 +22,8 @@ const LAST_LINES: u64 = 10;
 pub fn run(context: &mut Context, units: Vec<String>, json: bool) -> Result<(), Failure> {
     let named = !units.is_empty();
     let mut found = Vec::new();
-    context.connect()?.stream(&Status { units }, &Patience::at_most(ANSWER), |page| {
+    let mut client = context.connect()?;
+    client.stream(&Status { units }, &Patience::at_most(ANSWER), |page| {
         found.extend(page.units);
         Ok(())
     })?;
@@ -37,6 +38,8 @@ pub fn run(context: &mut Context, units: Vec<String>, json: bool) -> Result<(), 
         }
     } else {
         table(context, &found)?;
+        let supervisor = client.call(&Version {}, &Patience::at_most(ANSWER))?;
+        super::version::unwritten(context, &supervisor)?;
     }
     let up = |unit: &UnitStatus| matches!(unit.state, State::Running | State::Done);
     if named && !found.iter().all(up) { Err(Failure::Said(3)) } else { Ok(()) }

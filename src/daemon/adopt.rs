@@ -11,18 +11,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::time::Duration;
-
-use rustix::fs::{Mode, OFlags};
 
 use super::Daemon;
 use super::ending::Phase;
 use super::ledger::{Entry, Line, Seen, Told, fingerprint};
-use super::live::{Live, Output};
-use super::logger::Attached;
+use super::live::Live;
 use super::recovery::Beginning;
 use crate::log::record::Stream;
 use crate::supervisor::request::{Found, Request, Wish};
@@ -30,7 +26,6 @@ use crate::supervisor::view::StateName;
 use crate::supervisor::{Run, Timeline, UnitId};
 use crate::sys::cgroup::{self, Root, Tree};
 use crate::sys::{fd, pidfd};
-use crate::unit::model::Service;
 use crate::unit::names;
 
 /// What the kernel rounds the beginning of a process to.
@@ -196,23 +191,8 @@ fn inode_number(fd: impl AsFd) -> io::Result<u64> {
 impl Daemon {
     /// A unit has a new state: what the next supervisor has to know of it.
     pub(super) fn note(&mut self, id: UnitId, state: StateName) {
-        if self.ledger.is_none() {
-            return;
-        }
+        let line = self.line(id, state);
         let Some(unit) = self.machine.unit(id) else { return };
-        let oneshot = unit.service().is_some_and(|service| service.oneshot);
-        let line = match state {
-            StateName::Running => self.entry(id).map(|entry| Line::Up(Box::new(entry))),
-            StateName::Done if oneshot => {
-                let definition = fingerprint(unit);
-                let timeline = self.absolute_timeline(id);
-                Some(Line::Done { unit: unit.name.clone(), definition, timeline })
-            }
-            StateName::Inactive | StateName::Stopping | StateName::Failed if oneshot => {
-                Some(Line::Undone(unit.name.clone()))
-            }
-            _ => None,
-        };
         let name = unit.name.clone();
         let told = match state {
             // On its way down nobody comes after this one to whom it matters.
@@ -225,24 +205,43 @@ impl Daemon {
             _ => None,
         };
         for line in line.into_iter().chain(told) {
-            self.write_ledger(&line);
+            self.ledger.say(&line);
         }
+    }
+
+    /// What there is to tell of a unit in a state.
+    fn line(&self, id: UnitId, state: StateName) -> Option<Line> {
+        let unit = self.machine.unit(id)?;
+        let oneshot = unit.service().is_some_and(|service| service.oneshot);
+        match state {
+            StateName::Running => self.entry(id).map(|entry| Line::Up(Box::new(entry))),
+            StateName::Done if oneshot => {
+                let definition = fingerprint(unit);
+                let timeline = self.absolute_timeline(id);
+                Some(Line::Done { unit: unit.name.clone(), definition, timeline })
+            }
+            StateName::Inactive | StateName::Stopping | StateName::Failed if oneshot => {
+                Some(Line::Undone(unit.name.clone()))
+            }
+            _ => None,
+        }
+    }
+
+    /// All that the next supervisor has to know, as it is now.
+    pub(super) fn lines(&self) -> Vec<Line> {
+        let state = |id| match self.machine.view(id)?.state {
+            StateName::Frozen => Some(StateName::Running),
+            other => Some(other),
+        };
+        let units = self.machine.ids().filter_map(|id| self.line(id, state(id)?));
+        let units = units.filter(|line| !matches!(line, Line::Undone(_)));
+        let down = self.stopped.down().map(|name| Line::Down(name.clone()));
+        units.chain(down).collect()
     }
 
     /// A new logger.
     pub(super) fn note_logger(&mut self, pid: i32) {
-        self.write_ledger(&Line::Logger(Seen::now(pid)));
-    }
-
-    fn write_ledger(&mut self, line: &Line) {
-        let Some(ledger) = &mut self.ledger else { return };
-        if let Err(error) = ledger.say(line) {
-            self.ledger = None;
-            self.journal.say(&format!(
-                "the ledger cannot be written, so a berth after this one starts all units \
-                 again: {error}"
-            ));
-        }
+        self.ledger.say(&Line::Logger(Seen::now(pid)));
     }
 
     fn entry(&self, id: UnitId) -> Option<Entry> {
@@ -384,48 +383,6 @@ impl Daemon {
         self.complain(id, &format!("taken over, process {} still runs", entry.main.pid));
         Ok((id, Found::Up { run, restarts: entry.restarts }))
     }
-
-    /// The pipes go to this supervisor's logger.
-    fn adopt_output(
-        &mut self,
-        live: &mut Live,
-        service: &Service,
-        streams: Vec<(Stream, OwnedFd)>,
-    ) -> Result<(), String> {
-        let mut ends: [Option<Rc<OwnedFd>>; 2] = [None, None];
-        for (stream, read) in streams {
-            let end = match stream {
-                Stream::Stdout => ends.first_mut(),
-                Stream::Stderr => ends.last_mut(),
-                Stream::Syslog | Stream::Supervisor => None,
-            };
-            if let Some(end) = end {
-                let write = write_end(&read)
-                    .map_err(|error| format!("its output cannot be opened: {error}"))?;
-                *end = Some(Rc::new(write));
-            }
-            let attached = Attached {
-                unit: live.unit.name.clone(),
-                run: live.run.0,
-                stream,
-                fd: read,
-                settings: service.log.clone(),
-                watch: None,
-            };
-            live.streams.push(self.logger.attach_again(&self.poller, attached));
-        }
-        live.output = match ends {
-            [Some(stdout), Some(stderr)] => Some(Output { stdout, stderr }),
-            _ => None,
-        };
-        Ok(())
-    }
-}
-
-/// The other end of a pipe, for hooks of the unit.
-fn write_end(read: &OwnedFd) -> io::Result<OwnedFd> {
-    let path = format!("/proc/self/fd/{}", read.as_raw_fd());
-    Ok(rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::console::Show;
 use super::control::Phase as Owed;
+use super::ledger::Ledger;
 use super::poller::{Poller, Source};
 use super::reader::{self, Purpose, Turn};
 use super::recovery::{self, Beginning};
@@ -113,7 +114,7 @@ pub(super) fn start(
     let group = startup::control_group(&options)?;
     let mut troubles = [troubles, startup::directories(&mut options)?].concat();
     let (claim, estate) = startup::claim(&options, &mut troubles)?;
-    let ledger = startup::ledger(&options, &estate, &mut troubles);
+    let ledger = Ledger::open(options.ledger(), !estate.is_empty(), &mut troubles);
     let directory = options.stopped_directory();
     let stopped = Stopped::read(directory, estate.down.clone(), &mut troubles);
     let ranges = Ranges::read(options.ranges_file(), options.pool, &mut troubles);

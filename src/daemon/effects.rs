@@ -5,24 +5,21 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::rc::Rc;
 
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::Daemon;
 use super::hooks::{self, HookProgram};
-use super::live::{Live, Output, Process, Progress};
-use super::logger::Attached;
+use super::live::{Live, Process, Progress};
 use super::poller::{Part, Role, Source};
 use crate::container::probe::{self, Patience, Target};
 use crate::container::{self, Child, Context, Plan, Program, Stdio, Where};
-use crate::log::record::Stream;
 use crate::supervisor::action::Notice;
 use crate::supervisor::event::Fact;
 use crate::supervisor::view::StateName;
 use crate::supervisor::{Action, Hook, Run, UnitId};
 use crate::sys::{pidfd, signal, socket};
-use crate::unit::model::{LogDriver, Ready, Service, Unit};
+use crate::unit::model::{Ready, Service, Unit};
 
 impl Daemon {
     /// Carries out one order.
@@ -99,43 +96,6 @@ impl Daemon {
             .map_err(|error| error.to_string())?;
         self.started(id, run, Role::Sandbox, child)?;
         self.share_network(id, run, Role::Sandbox).map(|()| true)
-    }
-
-    /// The two pipes and the logger's ends of them, as the log driver says.
-    fn open_output(
-        &mut self,
-        live: &mut Live,
-        service: &Service,
-        id: UnitId,
-    ) -> Result<(), String> {
-        let watch = match &service.ready {
-            Ready::Log(expression) => Some(expression.clone()),
-            _ => None,
-        };
-        if service.log.driver == LogDriver::None && watch.is_none() {
-            return Ok(());
-        }
-        let mut ends = Vec::with_capacity(2);
-        live.streams.reserve_exact(2);
-        for stream in [Stream::Stdout, Stream::Stderr] {
-            let (read, write) = pipe_with(PipeFlags::CLOEXEC)
-                .map_err(|error| format!("cannot make a pipe for its output: {error}"))?;
-            let attached = Attached {
-                unit: live.unit.name.clone(),
-                run: live.run.0,
-                stream,
-                fd: read,
-                settings: service.log.clone(),
-                watch: watch.clone().map(|expression| Box::new((expression, id, live.run))),
-            };
-            live.streams.push(self.logger.attach(&self.poller, attached));
-            ends.push(Rc::new(write));
-        }
-        let (Some(stderr), Some(stdout)) = (ends.pop(), ends.pop()) else {
-            return Err("no pipe for its output".to_owned());
-        };
-        live.output = Some(Output { stdout, stderr });
-        Ok(())
     }
 
     fn run_main(&mut self, id: UnitId, run: Run) {

@@ -169,6 +169,7 @@ impl Daemon {
             self.journal.say("everything has stopped");
             self.journal.disconnect();
             self.logger.finish(&self.poller);
+            self.write_at_last();
             self.phase = Phase::Draining { code, until: self.in_a_while() };
         }
     }
@@ -190,11 +191,6 @@ impl Daemon {
             }
             _ => {}
         }
-    }
-
-    /// Whether something is being written down.
-    fn is_writing(&self) -> bool {
-        self.stopped.is_writing() || self.ranges.is_writing()
     }
 
     fn look_for_a_reason(&mut self) {

@@ -3,8 +3,10 @@
 //! One line of JSON for each unit that is up, appended when it comes up; the newest line of
 //! a name counts. What must always hold: a line is only ever believed together with what the
 //! kernel says now (`adopt`), so one that is old, or cut off by the kill, costs a restart
-//! and nothing else; writing one is a single write(2) to a file that nobody syncs. Process 1
-//! keeps one too, for itself, should it fail.
+//! and nothing else; writing one is a single write(2) to a file that nobody syncs. One that
+//! cannot be written makes the file stale: then all of it is written anew, as things are by
+//! then, when that is possible ([`super::writer`]). Process 1 keeps one too, for itself, should
+//! it fail.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -19,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::live::Numbers;
 use super::network::Attachment;
+use super::writer::Writer;
 use crate::log::record::Stream;
 use crate::supervisor::Timeline;
 use crate::sys::state;
@@ -147,18 +150,6 @@ impl Told {
             Line::Logger(seen) => self.logger = Some(seen),
         }
     }
-
-    fn lines(self) -> impl Iterator<Item = Line> {
-        let done = self.done.into_iter().map(|(unit, (definition, timeline))| Line::Done {
-            unit,
-            definition,
-            timeline,
-        });
-        let up = self.up.into_values().map(|entry| Line::Up(Box::new(entry)));
-        let down = self.down.into_iter().map(Line::Down);
-        // What came up since is not down.
-        self.logger.map(Line::Logger).into_iter().chain(done).chain(up).chain(down)
-    }
 }
 
 /// Tells definitions apart. The same for the same definition, as long as the program is the
@@ -190,71 +181,109 @@ pub fn read(path: &Path) -> io::Result<Told> {
     Ok(told)
 }
 
-/// The file, as long as it is written.
+/// The file.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Ledger {
     path: PathBuf,
+    /// `None`: it could not be opened.
     #[serde(with = "crate::sys::kept")]
-    file: File,
+    file: Option<File>,
     length: u64,
     /// Length from which on it is written anew.
     limit: u64,
+    #[serde(default)]
+    logger: Option<Seen>,
+    /// Dirty: it is stale, or too long.
+    #[serde(default)]
+    pub(super) writer: Writer,
 }
 
 impl Ledger {
-    /// An empty one in place of what was there.
-    ///
-    /// # Errors
-    /// As open(2).
-    pub fn begin(path: PathBuf) -> io::Result<Self> {
-        let file = open(&path)?;
-        Ok(Self { path, file, length: 0, limit: SMALL })
+    /// An empty one in place of what was there; or, to go on, the one that is there, to be
+    /// added to: what it tells is still true. What is in its place and no file is set aside,
+    /// which is a trouble; why it cannot be written otherwise is told by [`Self::renew`].
+    pub fn open(path: PathBuf, go_on: bool, troubles: &mut Vec<String>) -> Self {
+        let open = || if go_on { to_add(&path) } else { emptied(&path).map(|file| (file, 0)) };
+        let opened = open().or_else(|error| {
+            if !state::is_damage(&error) {
+                return Err(error);
+            }
+            troubles.push(state::set_aside(&path, &error));
+            open()
+        });
+        let mut writer = Writer::clean();
+        if opened.is_err() {
+            writer.touch();
+        }
+        let (file, length) = opened.map_or((None, 0), |(file, length)| (Some(file), length));
+        Self { path, file, length, limit: limit(length), logger: None, writer }
     }
 
-    /// The one that is there, to be added to: what it tells is still true.
-    ///
-    /// # Errors
-    /// As open(2).
-    pub fn go_on(path: PathBuf) -> io::Result<Self> {
-        let mut options = File::options();
-        let mut file = state::open(&path, options.create(true).append(true).mode(0o600))?;
-        // Half a line may be the last.
-        file.write_all(b"\n")?;
-        let length = file.metadata()?.len();
-        Ok(Self { path, file, length, limit: length.saturating_mul(2).max(SMALL) })
+    /// Adds a line. One that cannot be added, as anything after it, has to wait until all is
+    /// written anew.
+    pub fn say(&mut self, line: &Line) {
+        if let Line::Logger(seen) = line {
+            self.logger = Some(*seen);
+        }
+        if !self.writer.is_dirty() && self.try_say(line).is_err() {
+            // Why is said when writing it anew fails, too.
+            self.writer.touch();
+        }
     }
 
-    /// Adds a line.
-    ///
-    /// # Errors
-    /// As write(2). The next supervisor then starts that unit again.
-    pub fn say(&mut self, line: &Line) -> io::Result<()> {
+    fn try_say(&mut self, line: &Line) -> io::Result<()> {
         let mut text = serde_json::to_vec(line)?;
         text.push(b'\n');
-        self.file.write_all(&text)?;
+        let Some(file) = &mut self.file else { return Err(io::ErrorKind::NotFound.into()) };
+        file.write_all(&text)?;
         self.length = self.length.saturating_add(u64::try_from(text.len()).unwrap_or(u64::MAX));
-        if self.length > self.limit { self.shorten() } else { Ok(()) }
+        if self.length > self.limit {
+            self.writer.touch();
+        }
+        Ok(())
     }
 
-    /// Writes only what counts, and puts it in the place of the file in one step.
-    fn shorten(&mut self) -> io::Result<()> {
+    /// Writes only what counts, which is these lines and the logger, and puts it in the place
+    /// of the file in one step.
+    ///
+    /// # Errors
+    /// As open(2), write(2) and rename(2); then what was there is there.
+    pub fn renew(&mut self, lines: &[Line]) -> io::Result<()> {
         let mut text = Vec::new();
-        for line in read(&self.path)?.lines() {
-            serde_json::to_writer(&mut text, &line)?;
+        for line in self.logger.map(Line::Logger).iter().chain(lines) {
+            serde_json::to_writer(&mut text, line)?;
             text.push(b'\n');
         }
         let fresh = self.path.with_extension("new");
-        let mut file = open(&fresh)?;
-        file.write_all(&text)?;
-        fs::rename(&fresh, &self.path)?;
-        self.file = file;
+        let mut file = emptied(&fresh)?;
+        let written = file.write_all(&text).and_then(|()| fs::rename(&fresh, &self.path));
+        if let Err(error) = written {
+            // Half of it takes room that is short, perhaps.
+            let _ = fs::remove_file(&fresh);
+            return Err(error);
+        }
+        self.file = Some(file);
         self.length = u64::try_from(text.len()).unwrap_or(u64::MAX);
-        self.limit = self.length.saturating_mul(2).max(SMALL);
+        self.limit = limit(self.length);
         Ok(())
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
+/// Length at which a ledger of this length is written anew.
+fn limit(length: u64) -> u64 {
+    length.saturating_mul(2).max(SMALL)
+}
+
+fn to_add(path: &Path) -> io::Result<(File, u64)> {
+    let mut options = File::options();
+    let mut file = state::open(path, options.create(true).append(true).mode(0o600))?;
+    // Half a line may be the last.
+    file.write_all(b"\n")?;
+    let length = file.metadata()?.len();
+    Ok((file, length))
+}
+
+fn emptied(path: &Path) -> io::Result<File> {
     let mut options = File::options();
     let file = state::open(path, options.create(true).truncate(false).write(true).mode(0o600))?;
     file.set_len(0)?;
@@ -292,8 +321,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ledger");
         assert_eq!(read(&path).unwrap(), Told::default());
-        let mut ledger = Ledger::begin(path.clone()).unwrap();
-        for line in [
+        let mut ledger = Ledger::open(path.clone(), false, &mut Vec::new());
+        let lines = [
             Line::Logger(Seen::now(5)),
             Line::Up(Box::new(entry("a", 1))),
             done("job", 3),
@@ -305,8 +334,9 @@ mod tests {
             Line::Down("job".to_owned()),
             Line::Down("b".to_owned()),
             Line::Wanted("b".to_owned()),
-        ] {
-            ledger.say(&line).unwrap();
+        ];
+        for line in &lines {
+            ledger.say(line);
         }
         let half = fs::read(&path).unwrap();
         File::options().append(true).open(&path).unwrap().write_all(&half[..30]).unwrap();
@@ -316,7 +346,7 @@ mod tests {
         assert_eq!(told.done, BTreeMap::from([("job".to_owned(), (3, Timeline::default()))]));
         assert_eq!(told.down.iter().collect::<Vec<_>>(), ["a", "job"]);
         assert_eq!(told.logger.unwrap().pid, 5);
-        ledger.shorten().unwrap();
+        ledger.renew(&lines).unwrap();
         assert_eq!(read(&path).unwrap(), told);
     }
 
@@ -324,14 +354,37 @@ mod tests {
     fn it_does_not_grow_without_end() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ledger");
-        let mut ledger = Ledger::begin(path.clone()).unwrap();
+        let mut ledger = Ledger::open(path.clone(), false, &mut Vec::new());
+        let up = |run: u64| Line::Up(Box::new(entry(&format!("u{}", run % 10), run)));
+        let mut renewed = 0;
         for run in 1..=20_000 {
-            let unit = format!("u{}", run % 10);
-            ledger.say(&Line::Up(Box::new(entry(&unit, run)))).unwrap();
+            ledger.say(&up(run));
+            if ledger.writer.is_dirty() {
+                ledger.writer = Writer::clean();
+                ledger.renew(&(run - 9..=run).map(up).collect::<Vec<_>>()).unwrap();
+                renewed += 1;
+            }
         }
-        assert!(fs::metadata(&path).unwrap().len() <= SMALL + 1024);
+        assert!(renewed > 1 && fs::metadata(&path).unwrap().len() <= SMALL + 1024);
         let told = read(&path).unwrap();
         assert_eq!((told.up.len(), told.last_run), (10, 20_000));
         assert_eq!(told.up["u9"].run, 19_999);
+    }
+
+    #[test]
+    fn what_cannot_be_written_waits_until_all_is_written_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("not-there/ledger");
+        let mut ledger = Ledger::open(path.clone(), false, &mut Vec::new());
+        let up = |run| Line::Up(Box::new(entry("a", run)));
+        ledger.say(&Line::Logger(Seen::now(5)));
+        ledger.say(&up(1));
+        assert!(ledger.writer.is_dirty() && ledger.renew(&[up(1)]).is_err());
+        fs::create_dir(path.parent().unwrap()).unwrap();
+        ledger.renew(&[up(2)]).unwrap();
+        ledger.writer = Writer::clean();
+        ledger.say(&Line::Down("a".to_owned()));
+        let told = read(&path).unwrap();
+        assert_eq!((told.up["a"].run, told.down.len(), told.logger.unwrap().pid), (2, 1, 5));
     }
 }

@@ -26,6 +26,7 @@ mod network;
 mod notify;
 mod objections;
 mod options;
+mod output;
 pub mod poller;
 mod pool;
 mod processes;
@@ -38,6 +39,7 @@ mod stage;
 mod startup;
 mod stopped;
 mod upgrade;
+mod writer;
 
 pub use boot::{check, run};
 pub use options::{First, Options, Sources};
@@ -168,8 +170,7 @@ struct Daemon {
     /// This program's file, as it was called when it began.
     program: PathBuf,
     upgrade: Option<Upgrade>,
-    /// Until it cannot be written.
-    ledger: Option<Ledger>,
+    ledger: Ledger,
     /// Until the units are known.
     #[serde(skip)]
     estate: Estate,
@@ -184,6 +185,7 @@ impl Daemon {
         let mut ready = Vec::new();
         let mut actions = Vec::new();
         loop {
+            self.journal.flush();
             if let Phase::Over { code } = self.phase {
                 return code;
             }
@@ -209,7 +211,7 @@ impl Daemon {
             }
             self.on_time();
             self.think(&mut actions);
-            self.write_ranges();
+            self.write_books();
             self.serve_next();
             self.look_for_an_end();
             self.slim(&mut actions);
@@ -245,6 +247,7 @@ impl Daemon {
             self.reader.as_ref().and_then(Reader::deadline),
             self.phase.deadline(),
             self.upgrade_deadline(),
+            self.books_deadline(),
             self.rest,
         ];
         let nearest = deadlines.into_iter().flatten().min()?;
@@ -301,9 +304,10 @@ impl Daemon {
 
     /// Lets the machine think about what happened, and carries out what it orders.
     fn think(&mut self, actions: &mut Vec<Action>) {
+        let now = self.clock.now();
         for _ in 0..INPUTS_A_TURN {
             let Some(input) = self.inputs.pop_front() else { return };
-            self.machine.handle(self.clock.now(), input, actions);
+            self.machine.handle(now, input, actions);
             for action in actions.drain(..) {
                 self.carry_out(action);
             }

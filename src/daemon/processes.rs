@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 
 use super::live::Progress;
 use super::poller::{Part, Role, Source};
+use super::writer::Book;
 use super::{Daemon, INPUTS_A_TURN, Owner};
 use crate::container::{SocketKind, Status};
 use crate::log::record::Stream;
@@ -106,24 +107,22 @@ impl Daemon {
         }
     }
 
-    /// Listens to a unit's notify socket. Where something outlives this process the logger
-    /// holds it too: nobody could find it again.
+    /// Listens to a unit's notify socket. The logger holds it too: a supervisor after this one
+    /// could find it nowhere else.
     pub(super) fn watch_notify(
         &mut self,
         id: UnitId,
         run: Run,
         socket: OwnedFd,
     ) -> std::io::Result<()> {
-        let copy = self.ledger.is_some().then(|| socket.try_clone()).transpose()?;
+        let copy = socket.try_clone()?;
         let watched = self.poller.input(socket, Source::Run(id, run, Part::Notify))?;
         let Some(live) = self.lives.get_mut(&id) else {
             self.poller.close(watched);
             return Ok(());
         };
         live.notify = Some(watched);
-        if let Some(copy) = copy {
-            live.streams.push(self.logger.keep(&self.poller, copy));
-        }
+        live.streams.push(self.logger.keep(&self.poller, copy));
         Ok(())
     }
 
@@ -199,8 +198,8 @@ impl Daemon {
                 self.control.other_helpers = self.control.other_helpers.saturating_sub(1);
                 self.control.helper_ended(pid);
             }
-            Some(Owner::Ranges) => self.ranges_written(exit),
-            Some(Owner::Stopped) => self.stopped_written(exit),
+            Some(Owner::Ranges) => self.book_written(Book::Ranges, exit),
+            Some(Owner::Stopped) => self.book_written(Book::Stopped, exit),
             Some(Owner::Rehearsal) => self.rehearsal_ended(exit),
             Some(Owner::Exec(session)) => self.exec_ended(session, exit),
             Some(Owner::Console) => self.console_ended(),

@@ -2,10 +2,10 @@
 //! which are kept from one run to the next.
 //!
 //! Who has which range is read once, before the loop, from `STATE/user-namespaces` (a line
-//! `FIRST NAME` each). From then on what is here counts, and a forked child writes it down:
-//! the supervisor never waits for the disk. What must hold: nothing on the disk depends on
-//! the range, so that one which could not be written down does no harm; and no two units have
-//! a number in common but those whose files name it for both.
+//! `FIRST NAME` each). From then on what is here counts, and a forked child writes it down
+//! ([`Writer`]): the supervisor never waits for the disk. What must hold: nothing on the disk
+//! depends on the range, so that one which could not be written down does no harm; and no two
+//! units have a number in common but those whose files name it for both.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,13 +13,14 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::Daemon;
 use super::guard::{self, Guard};
 use super::live::{Live, Numbers};
 use super::pool::{self, Leases, Pool};
-use super::{Daemon, Owner};
+use super::writer::Writer;
 use crate::container::{UserNamespace, Users};
-use crate::supervisor::{Exit, UnitId};
-use crate::sys::{fork, state};
+use crate::supervisor::UnitId;
+use crate::sys::state;
 use crate::unit::model::{At, IdMaps, IdRange, Unit, UserNamespace as Wanted};
 
 /// Largest file that is read.
@@ -40,9 +41,8 @@ pub struct Ranges {
     /// Units whose last run had the host's users, because something was in the way.
     #[serde(default)]
     without: BTreeMap<UnitId, Box<str>>,
-    writing: bool,
-    /// Something changed since the child was forked.
-    changed: bool,
+    #[serde(default)]
+    pub(super) writer: Writer,
 }
 
 /// A user namespace, and the maps of a unit file that it was made with.
@@ -72,7 +72,7 @@ impl Ranges {
             Guard::default()
         });
         let (made, without) = (BTreeMap::new(), BTreeMap::new());
-        Self { file, leases, guard, made, without, writing: false, changed: false }
+        Self { file, leases, guard, made, without, writer: Writer::clean() }
     }
 
     /// What processes of a live run are to be launched with.
@@ -112,8 +112,8 @@ impl Ranges {
             let why = "another berth has given its users' numbers to somebody else meanwhile";
             return Err(io::Error::other(why));
         }
-        if own_range {
-            self.changed |= self.leases.hold(&unit.name, namespace.root());
+        if own_range && self.leases.hold(&unit.name, namespace.root()) {
+            self.writer.touch();
         }
         let maps = (!own_range).then(|| Box::new(maps));
         self.made.insert(id, Made { namespace, maps });
@@ -130,7 +130,9 @@ impl Ranges {
         loop {
             let taken = self.leases.take(name, &is_there);
             let (first, new) = taken.map_err(|error| error.to_string())?;
-            self.changed |= new;
+            if new {
+                self.writer.touch();
+            }
             let locked = self.guard.take(first);
             let locked =
                 locked.map_err(|error| format!("keep its user numbers its own: {error}"))?;
@@ -192,9 +194,12 @@ impl Ranges {
         self.without.remove(&id);
     }
 
-    /// Whether the disk does not say it all yet.
-    pub fn is_writing(&self) -> bool {
-        self.writing
+    /// Writes it all down. Waits for the disk.
+    ///
+    /// # Errors
+    /// As [`state::replace`].
+    pub fn write(&self) -> io::Result<()> {
+        state::replace(&self.file, self.leases.text().as_bytes())
     }
 }
 
@@ -274,43 +279,5 @@ impl Daemon {
     fn say_without_users(&mut self, id: UnitId, why: &str) {
         self.ranges.without.insert(id, why.into());
         self.complain(id, &format!("goes on without a user namespace: {why}"));
-    }
-
-    /// Once a turn: writes down what is new, one child at a time.
-    pub(super) fn write_ranges(&mut self) {
-        if !self.ranges.changed || self.ranges.writing {
-            return;
-        }
-        self.ranges.changed = false;
-        let Ranges { file, leases, .. } = &self.ranges;
-        let written = || match state::replace(file, leases.text().as_bytes()) {
-            Ok(()) => 0,
-            Err(error) => error.raw_os_error().unwrap_or(libc::EIO),
-        };
-        match fork::child(&fork::Options::default(), written) {
-            Ok(process) => {
-                self.pids.insert(process.pid, Owner::Ranges);
-                self.ranges.writing = true;
-            }
-            Err(error) => self.ranges_not_written(&error),
-        }
-    }
-
-    fn ranges_not_written(&mut self, error: &io::Error) {
-        let file = self.ranges.file.display();
-        let text = format!("which unit has which user numbers cannot be kept in {file}: {error}");
-        self.journal.say(&text);
-    }
-
-    /// The child has ended.
-    pub(super) fn ranges_written(&mut self, exit: Exit) {
-        self.ranges.writing = false;
-        match exit {
-            Exit::Code(0) => {}
-            Exit::Code(errno) => self.ranges_not_written(&io::Error::from_raw_os_error(errno)),
-            Exit::Signal(_) | Exit::Unknown => {
-                self.ranges_not_written(&io::Error::other("the process that writes was killed"));
-            }
-        }
     }
 }

@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Options;
 use super::adopt::{self, Estate};
-use super::ledger::{self, Ledger, Told};
+use super::ledger::{self, Told};
 use super::recovery::Beginning;
+use super::writer::Writer;
 use crate::container::users::{self, LookupError};
 use crate::pid1::Place;
 use crate::sys::cgroup::{self, Root, Tree};
@@ -44,6 +45,19 @@ pub struct Claim {
     locks: Vec<File>,
     /// The cgroup of this supervisor's units.
     pub root: Root,
+    /// Of the runtime directory's lock.
+    #[serde(default)]
+    pub(super) writer: Writer,
+}
+
+impl Claim {
+    /// Writes down whose the control groups are.
+    ///
+    /// # Errors
+    /// As write(2).
+    pub fn record(&mut self) -> io::Result<()> {
+        self.locks.first_mut().map_or(Ok(()), |lock| record(lock, &self.root))
+    }
 }
 
 /// Makes the directories. The state is nobody else's business: 0700; the runtime directory
@@ -158,14 +172,12 @@ pub fn claim(options: &Options, troubles: &mut Vec<String>) -> Result<(Claim, Es
     let left: Vec<PathBuf> = recorded.lines().skip(1).map(PathBuf::from).collect();
     let tree = Tree::discover().map_err(|error| Fatal::new("find the cgroups", &error))?;
     let (root, estate) = inherit(options, &left, &tree, troubles)?;
-    if let Err(error) = record(&mut lock, &root) {
-        let path = path.display();
-        troubles.push(format!(
-            "cannot write {path}, so a berth after one that was killed would not find what is left: \
-             {error}"
-        ));
+    let mut writer = Writer::clean();
+    if record(&mut lock, &root).is_err() {
+        // Why is said when that fails again.
+        writer.touch();
     }
-    Ok((Claim { locks: vec![lock, state], root }, estate))
+    Ok((Claim { locks: vec![lock, state], root, writer }, estate))
 }
 
 /// Finds what a killed supervisor has left and can be taken over; ends all else of it.
@@ -205,28 +217,6 @@ fn inherit(
 /// Whether nothing outlives this process: then nobody else has left anything either.
 pub fn is_last() -> bool {
     std::process::id() == 1
-}
-
-/// The ledger; none, if it cannot be written.
-pub fn ledger(options: &Options, estate: &Estate, troubles: &mut Vec<String>) -> Option<Ledger> {
-    let path = options.ledger();
-    let open = || {
-        if estate.is_empty() { Ledger::begin(path.clone()) } else { Ledger::go_on(path.clone()) }
-    };
-    let opened = open().or_else(|error| {
-        if !state::is_damage(&error) {
-            return Err(error);
-        }
-        troubles.push(state::set_aside(&path, &error));
-        open()
-    });
-    if let Err(error) = &opened {
-        let path = path.display();
-        troubles.push(format!(
-            "cannot write {path}, so a berth after this one starts all units again: {error}"
-        ));
-    }
-    opened.ok()
 }
 
 /// Locks the file. A supervisor that was killed may have left a child that had no time yet
@@ -334,6 +324,10 @@ pub fn leave(options: &Options, claim: Claim) -> Result<(), Fatal> {
     if let Some(lock) = claim.locks.first() {
         let others = [options.control_socket(), options.ledger()];
         leave_directory(lock, &others, &options.lock_file())?;
+    }
+    if options.place == Place::Machine {
+        // Its groups end with it.
+        return Ok(());
     }
     claim.root.remove().map_err(|error| Fatal::new("remove the cgroup", &error))
 }

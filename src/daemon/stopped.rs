@@ -2,8 +2,8 @@
 //! (`restart = "unless-stopped"`): a file `STATE/stopped/NAME` for each.
 //!
 //! The directory is read once, before the loop. From then on the set here counts, and a
-//! forked child makes the directory like it: the supervisor never waits for the disk. At
-//! most one child writes at a time, so the last wish is what the disk says in the end.
+//! forked child makes the directory like it ([`Writer`]): the supervisor never waits for the
+//! disk.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
@@ -14,10 +14,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Daemon, Owner};
-use crate::supervisor::Exit;
+use super::Daemon;
+use super::writer::Writer;
 use crate::supervisor::request::{Request, Wish};
-use crate::sys::{fork, state};
+use crate::sys::state;
 use crate::unit::model::{Kind, RestartPolicy, Unit, UnitSet};
 use crate::unit::{limits, names};
 
@@ -33,9 +33,8 @@ pub struct Stopped {
     /// Those of them that were down before such a failure.
     #[serde(default)]
     kept_down: BTreeSet<String>,
-    writing: bool,
-    /// Something changed since the child was forked.
-    again: bool,
+    #[serde(default)]
+    pub(super) writer: Writer,
 }
 
 impl Stopped {
@@ -47,7 +46,7 @@ impl Stopped {
             BTreeSet::new()
         });
         let (down, kept_down) = (down.clone(), down);
-        Self { directory, names, down, kept_down, writing: false, again: false }
+        Self { directory, names, down, kept_down, writer: Writer::clean() }
     }
 
     /// A unit is down in order; whether that is new.
@@ -61,9 +60,17 @@ impl Stopped {
         self.down.remove(unit)
     }
 
-    /// Whether the disk does not say it all yet.
-    pub fn is_writing(&self) -> bool {
-        self.writing
+    /// Who is down in order.
+    pub fn down(&self) -> impl Iterator<Item = &String> {
+        self.down.iter()
+    }
+
+    /// Makes the directory like it. Waits for the disk.
+    ///
+    /// # Errors
+    /// mkdir(2), readdir(3), open(2), unlink(2).
+    pub fn write(&self) -> io::Result<()> {
+        write(&self.directory, &self.names)
     }
 }
 
@@ -81,7 +88,7 @@ fn list(directory: &Path) -> io::Result<BTreeSet<String>> {
     Ok(found)
 }
 
-/// In the child: makes the directory hold exactly these names.
+/// Makes the directory hold exactly these names.
 fn write(directory: &Path, names: &BTreeSet<String>) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     let there = list(directory)?;
@@ -114,50 +121,10 @@ impl Daemon {
             };
         }
         if changed {
-            self.write_stopped();
+            self.stopped.writer.touch();
             // Their targets want them no more, or again.
             let units = self.without_stopped(&self.units);
             self.wish(Request { job: None, wish: Wish::Apply(units) });
-        }
-    }
-
-    fn write_stopped(&mut self) {
-        if self.stopped.writing {
-            self.stopped.again = true;
-            return;
-        }
-        let Stopped { directory, names, .. } = &self.stopped;
-        let written = || match write(directory, names) {
-            Ok(()) => 0,
-            Err(error) => error.raw_os_error().unwrap_or(libc::EIO),
-        };
-        match fork::child(&fork::Options::default(), written) {
-            Ok(process) => {
-                self.pids.insert(process.pid, Owner::Stopped);
-                self.stopped.writing = true;
-            }
-            Err(error) => self.not_written(&error),
-        }
-    }
-
-    fn not_written(&mut self, error: &io::Error) {
-        let directory = self.stopped.directory.display();
-        let text = format!("which units stay down cannot be remembered in {directory}: {error}");
-        self.journal.say(&text);
-    }
-
-    /// The child has ended.
-    pub(super) fn stopped_written(&mut self, exit: Exit) {
-        self.stopped.writing = false;
-        match exit {
-            Exit::Code(0) => {}
-            Exit::Code(errno) => self.not_written(&io::Error::from_raw_os_error(errno)),
-            Exit::Signal(_) | Exit::Unknown => {
-                self.not_written(&io::Error::other("the process that writes was killed"));
-            }
-        }
-        if std::mem::take(&mut self.stopped.again) {
-            self.write_stopped();
         }
     }
 

@@ -146,6 +146,8 @@ pub enum Report {
     },
     /// For the log.
     Trouble(String),
+    /// What it cannot write down, from now on; nothing any more.
+    Unwritten(Option<String>),
 }
 
 /// What a helper of the keeper says to each message of the keeper's.

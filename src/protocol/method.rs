@@ -326,6 +326,8 @@ replies! {
         kernel: Option<u64>,
         /// The target it was to reach.
         target: Option<String>,
+        /// What it cannot write down now and tries again, a sentence each.
+        unwritten: Option<Vec<String>>,
     }
     /// The new program goes on.
     UpgradeReply {

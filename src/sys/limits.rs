@@ -52,14 +52,19 @@ pub fn soft_files() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current
 }
 
-/// Sets the soft limit of descriptors and leaves the hard one.
+/// Sets the soft limit of descriptors and leaves the hard one; above that, it becomes the same.
 ///
 /// # Errors
-/// `EINVAL` when it is above the hard one.
+/// As setrlimit(2).
 pub fn set_soft_files(value: Option<u64>) -> io::Result<()> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let maximum = getrlimit(Resource::Nofile).maximum;
-    Ok(setrlimit(Resource::Nofile, Rlimit { current: value, maximum })?)
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: at_most(value, maximum), maximum })?)
+}
+
+/// The lower of two limits, where `None` is no limit.
+fn at_most(value: Option<u64>, maximum: Option<u64>) -> Option<u64> {
+    value.into_iter().chain(maximum).min()
 }
 
 /// Whether a descriptor of this number is among the last ones that this process may have:
@@ -75,6 +80,7 @@ pub fn is_reserved(number: i32) -> bool {
 pub fn soft_files_to(value: Option<u64>) -> Option<[u64; 2]> {
     let now = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let number = |limit: Option<u64>| limit.unwrap_or(libc::RLIM_INFINITY);
+    let value = at_most(value, now.maximum);
     (now.current != value).then(|| [number(value), number(now.maximum)])
 }
 

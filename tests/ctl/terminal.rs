@@ -87,7 +87,11 @@ pub fn end_of(child: &mut Child) -> i32 {
 #[test]
 fn colours_only_on_a_terminal_that_wants_them() {
     let unit = status(json!({"since": null, "why": "bad \u{1b}[2J\nthing", "memory": null}));
-    let fake = Fake::canned(vec![("Status", vec![reply(json!({"units": [unit]}))])]);
+    let version = json!({"version": "1", "pid": 1, "since": ""});
+    let fake = Fake::canned(vec![
+        ("Status", vec![reply(json!({"units": [unit]}))]),
+        ("Version", vec![reply(version)]),
+    ]);
     let shown = |env: &[(&str, &str)]| {
         let terminal = Terminal::new();
         let mut child = terminal.run(fake.dir(), &["status"], env);

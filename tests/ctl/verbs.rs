@@ -20,10 +20,12 @@ fn status_is_a_table_of_all_replies() {
         "name": "default", "kind": "target", "main_pid": null, "restarts": 0, "health": null,
         "memory": null, "since": null, "why": ""
     }));
-    let fake = Fake::canned(vec![(
-        "Status",
-        vec![more(json!({"units": [web, db]})), reply(json!({"units": [all]}))],
-    )]);
+    let trouble = "/state/stopped cannot be written: it is\nfull";
+    let version = json!({"version": "1", "pid": 1, "since": "", "unwritten": [trouble]});
+    let fake = Fake::canned(vec![
+        ("Status", vec![more(json!({"units": [web, db]})), reply(json!({"units": [all]}))]),
+        ("Version", vec![reply(version)]),
+    ]);
     let done = fake.run(&["status"]);
     assert_eq!(
         done,
@@ -31,10 +33,12 @@ fn status_is_a_table_of_all_replies() {
             "NAME     STATE    READY          PID   RESTARTS  SINCE  MEMORY  WHY\n\
              web      running  yes (healthy)  4711  2         1h 5m  12.5M   ready after 1.2s\n\
              db       backoff  no                   3         1m 1s          exit code 1; restart 3 in 400ms\n\
-             default  running  yes                  0\n"
+             default  running  yes                  0\n\
+             /state/stopped cannot be written: it is\\nfull\n"
         )
     );
-    assert_eq!(fake.calls(), [("Status".to_owned(), json!({"units": []}))]);
+    let calls = [("Status", json!({"units": []})), ("Version", json!({}))];
+    assert_eq!(fake.calls(), calls.map(|(name, parameters)| (name.to_owned(), parameters)));
 }
 
 #[test]
@@ -426,6 +430,10 @@ fn version_works_with_and_without_a_supervisor() {
         fake.run(&["version"]),
         said(&format!("{own}berth 9.9 (pid 7, since 2026-01-31 14:30:00.000)\n"))
     );
+    let answer = json!({"version": "9.9", "pid": 7, "since": "", "unwritten": ["one", "two"]});
+    let fake = Fake::canned(vec![("Version", vec![reply(answer)])]);
+    let done = fake.run(&["version"]);
+    assert!(done.code == 0 && done.out.ends_with(")\none\ntwo\n"), "{done:?}");
     let nobody = tempfile::tempdir().unwrap();
     let done = run_in(nobody.path(), &["version"]);
     let at = nobody.path().display();

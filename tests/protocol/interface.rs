@@ -284,6 +284,7 @@ fn every_method_is_as_described() {
         uptime: Some(1),
         kernel: Some(1),
         target: Some(text()),
+        unwritten: Some(names()),
     };
     let shutdown = m::Shutdown { how: Some(t::ShutdownHow::Halt) };
     let upgraded = m::UpgradeReply { from: text(), version: text() };

@@ -125,7 +125,7 @@ fn a_command_instead_of_units_ends_with_its_code() {
         ("sh -c 'exit 7'", 7),
         ("sh -c 'kill -9 $$'", 137),
         ("/nonexistent/command", 127),
-        ("/etc/hostname", 126),
+        ("/etc/passwd", 126),
     ] {
         let said = said(":", &format!("{BERTH} -- {command}"));
         assert_eq!(said.code, code, "{command}: {said:?}");

@@ -27,6 +27,7 @@ mod damaged;
 mod delegate;
 mod exec;
 mod failing;
+mod full;
 mod groupless;
 mod health;
 mod hooks;

@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+#[path = "processes.rs"]
+mod processes;
 #[path = "traces.rs"]
 mod traces;
 
-use traces::{HOST, changes, is_descendant, remove_groups};
+use traces::{HOST, changes, remove_groups};
 
 /// Longest wait for a condition. Generous: the machine may be busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -70,6 +72,9 @@ pub struct Rig {
     child: Option<Child>,
     /// What berth gets in its environment besides this process' own.
     pub variables: Vec<(&'static str, String)>,
+    /// Shell commands that come before berth in its namespaces, as mounts; [`Rig::inside`] is
+    /// the way to what they make.
+    pub before: String,
 }
 
 impl Rig {
@@ -89,7 +94,7 @@ impl Rig {
     /// The files, and no supervisor yet.
     pub fn prepare(units: &str) -> Self {
         let directory = tempfile::Builder::new().prefix("berth-test-").tempdir().unwrap();
-        let rig = Self { directory, child: None, variables: Vec::new() };
+        let rig = Self { directory, child: None, variables: Vec::new(), before: String::new() };
         fs::create_dir(rig.path("units")).unwrap();
         fs::create_dir(rig.path("share")).unwrap();
         rig.write_units(units);
@@ -99,6 +104,18 @@ impl Rig {
     /// A path in the rig's own directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
+    }
+
+    /// The same path as berth's namespaces have it.
+    pub fn inside(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        match &self.child {
+            Some(child) if !self.before.is_empty() => {
+                let root = PathBuf::from(format!("/proc/{}/root", child.id()));
+                root.join(path.strip_prefix("/").unwrap())
+            }
+            _ => path,
+        }
     }
 
     /// The unit file, with `@DIR@` standing for the rig's directory, `@SHARE@` for a mount
@@ -146,7 +163,8 @@ impl Rig {
                 "ip link set lo up; until \"$@\"; code=$?; [ $code -ne 137 ]; do :; done; exit $code"
             }
         };
-        let script = format!("{HOST} mount -t tmpfs -o mode=755 rig /run; {script}");
+        let before = &self.before;
+        let script = format!("{HOST} mount -t tmpfs -o mode=755 rig /run; {before} {script}");
         command.args(["sh", "-c", &script, "sh"]).env("HERE", self.directory.path());
         command.arg(BERTH);
         let boots = matches!(mode, Mode::Boot | Mode::Revived);
@@ -182,7 +200,7 @@ impl Rig {
     /// `berthctl` with these arguments, not run yet.
     pub fn ctl_command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(BERTHCTL);
-        command.arg("--runtime-dir").arg(self.path("run")).args(arguments);
+        command.arg("--runtime-dir").arg(self.inside("run")).args(arguments);
         command.env("NO_COLOR", "1").stdin(Stdio::null());
         command
     }
@@ -191,7 +209,7 @@ impl Rig {
     pub fn ctl(&self, arguments: &[&str]) -> Said {
         let mut command = Command::new("timeout");
         command.args(["--signal=KILL", "60"]).arg(BERTHCTL);
-        command.arg("--runtime-dir").arg(self.path("run")).args(arguments);
+        command.arg("--runtime-dir").arg(self.inside("run")).args(arguments);
         command.env("NO_COLOR", "1").stdin(Stdio::null());
         command.output().unwrap().into()
     }
@@ -269,50 +287,6 @@ impl Rig {
         let own = own.filter(|(name, _)| name.trim() == "berth");
         let about = own.filter_map(|(_, text)| text.strip_prefix(&mark));
         about.map(str::to_owned).collect()
-    }
-
-    /// The number that this process knows for one in the rig's pid namespace.
-    pub fn host_pid(&self, pid: i64) -> i32 {
-        let inside = |own: i32| {
-            let status = fs::read_to_string(format!("/proc/{own}/status")).unwrap_or_default();
-            let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-            // The first number is this process's view, the second the rig's.
-            let number = numbers.and_then(|numbers| numbers.split_whitespace().nth(1));
-            number.is_some_and(|number| number.parse() == Ok(pid))
-        };
-        let found = self.all_descendants().into_iter().find(|&pid| inside(pid));
-        found.expect("no such process")
-    }
-
-    /// Numbers, as this process sees them, of all processes below the rig.
-    pub fn all_descendants(&self) -> Vec<i32> {
-        let rig = self.child.as_ref().unwrap().id();
-        let processes = fs::read_dir("/proc").unwrap().flatten();
-        let pids = processes.filter_map(|entry| {
-            let pid: i32 = entry.file_name().to_string_lossy().parse().ok()?;
-            is_descendant(pid, rig).then_some(pid)
-        });
-        pids.collect()
-    }
-
-    /// Those of them with this name.
-    pub fn descendants(&self, comm: &str) -> Vec<i32> {
-        let mut pids = self.all_descendants();
-        pids.retain(|pid| {
-            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            name.trim() == comm
-        });
-        pids
-    }
-
-    /// How many of them have this text in their command line, where NUL divides arguments.
-    pub fn commands(&self, text: &str) -> usize {
-        let mut pids = self.all_descendants();
-        pids.retain(|pid| {
-            let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            String::from_utf8_lossy(&command).contains(text)
-        });
-        pids.len()
     }
 
     /// Waits until its log holds this text.
@@ -403,41 +377,6 @@ impl Rig {
         }
     }
 
-    /// Who has started berth, and starts it again in [`Mode::Revived`].
-    pub fn parent_of_berth(&self) -> i32 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.berth_pid())).unwrap();
-        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap();
-        parent.trim().parse().unwrap()
-    }
-
-    /// A child of berth by the name that `ps` shows, such as `berth-logger`.
-    pub fn child(&self, name: &str) -> Option<i32> {
-        self.children(name).first().copied()
-    }
-
-    /// All children of berth with this name.
-    pub fn children(&self, name: &str) -> Vec<i32> {
-        let berth = self.berth_pid();
-        let children = format!("/proc/{berth}/task/{berth}/children");
-        let children = fs::read_to_string(children).unwrap();
-        let named = |pid: &i32| {
-            let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            comm.trim() == name
-        };
-        children.split_whitespace().map(|pid| pid.parse().unwrap()).filter(named).collect()
-    }
-
-    /// How many descriptors berth has open.
-    pub fn descriptors(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/fd", self.berth_pid())).unwrap().count()
-    }
-
-    /// Bytes of memory that berth uses (RSS).
-    pub fn memory(&self) -> usize {
-        let text = fs::read_to_string(format!("/proc/{}/statm", self.berth_pid())).unwrap();
-        text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
-    }
-
     /// Sends a signal to berth itself.
     pub fn signal(&self, signal: nix::sys::signal::Signal) {
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.berth_pid()), signal).unwrap();
@@ -466,7 +405,7 @@ impl Rig {
 
     /// The cgroups that berth made, which its lock file names.
     pub fn cgroups(&self) -> Vec<PathBuf> {
-        let text = fs::read_to_string(self.path("run/lock")).unwrap_or_default();
+        let text = fs::read_to_string(self.inside("run/lock")).unwrap_or_default();
         text.lines().skip(1).map(PathBuf::from).collect()
     }
 

@@ -26,9 +26,17 @@ const UNITS: &str = "
 
 /// Gives berth no more than so many descriptors from now on.
 fn limit(rig: &Rig, number: usize) {
+    set_limit(rig, &format!("--nofile={number}:"));
+}
+
+/// Nor lets it have more again.
+fn limit_both(rig: &Rig, number: usize) {
+    set_limit(rig, &format!("--nofile={number}:{number}"));
+}
+
+fn set_limit(rig: &Rig, value: &str) {
     let pid = rig.berth_pid().to_string();
-    let value = format!("--nofile={number}:");
-    let status = Command::new("prlimit").args(["--pid", &pid, &value]).status().unwrap();
+    let status = Command::new("prlimit").args(["--pid", &pid, value]).status().unwrap();
     assert!(status.success());
 }
 
@@ -91,6 +99,39 @@ fn at_the_limit_starts_wait_and_what_runs_goes_on_and_ends() {
     rig.ctl_ok(&["stop", "boxed"]);
     limit(&rig, 4096);
     rig.wait_state("late", "running");
+    assert_eq!(rig.finish(), 0);
+}
+
+/// What a service of each kind is allowed, as it says itself.
+fn allowed(rig: &Rig) -> [String; 2] {
+    ["asks", "asks-inside"].map(|unit| {
+        rig.ctl_ok(&["restart", unit]);
+        rig.logs(unit).lines().last().unwrap().to_owned()
+    })
+}
+
+#[test]
+fn a_hard_limit_that_is_lowered_is_what_children_get() {
+    let units = "
+        [service.asks]
+        command = ['sh', '-c', 'echo $(ulimit -Sn) $(ulimit -Hn)']
+        type = 'oneshot'
+        isolation = 'none'
+        [service.asks-inside]
+        command = ['sh', '-c', 'echo $(ulimit -Sn) $(ulimit -Hn)']
+        type = 'oneshot'
+    ";
+    let mut rig = Rig::start(Mode::Boot, units, &[]);
+    rig.wait_state("asks-inside", "done");
+    // The control: what berth was started with.
+    let own = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let text = |limit: Option<u64>| limit.map_or("unlimited".to_owned(), |limit| limit.to_string());
+    let before = format!("{} {}", text(own.current), text(own.maximum));
+    assert_eq!(allowed(&rig), [before.clone(), before]);
+    let number = rig.descriptors() + 100;
+    limit_both(&rig, number);
+    let after = format!("{number} {number}");
+    assert_eq!(allowed(&rig), [after.clone(), after]);
     assert_eq!(rig.finish(), 0);
 }
 

@@ -179,6 +179,7 @@ mod tests {
             uptime: None,
             kernel: None,
             target: None,
+            unwritten: None,
         };
         Boot { supervisor, units: units.iter().map(unit).collect() }
     }

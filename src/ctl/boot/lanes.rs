@@ -163,6 +163,7 @@ mod tests {
             uptime: Some(90_000),
             kernel,
             target: Some("default".to_owned()),
+            unwritten: None,
         };
         Boot { supervisor, units: units.into_iter().map(unit).collect() }
     }

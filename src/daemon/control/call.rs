@@ -121,6 +121,7 @@ impl Daemon {
                 .then(|| u64::try_from(self.clock.origin()).ok())
                 .flatten(),
             target: Some(self.options.target.clone()),
+            unwritten: Some(self.unwritten()),
         }
     }
 

@@ -77,6 +77,9 @@ pub struct Network {
     wanted: bool,
     /// Ended jobs that are told of when what was published before them is.
     held: VecDeque<(JobId, Result<(), String>)>,
+    /// What the keeper cannot write down.
+    #[serde(default)]
+    pub unwritten: Option<String>,
 }
 
 fn ticket(id: UnitId, run: Run) -> Ticket {
@@ -206,6 +209,8 @@ impl Daemon {
             self.poller.close(channel);
         }
         self.no_more_networks();
+        // It takes that along; the next one tells again.
+        self.network.unwritten = None;
         let now = self.clock.now();
         let soon = now.0.saturating_sub(self.network.started.0) < PAUSE;
         let pause = if soon { PAUSE } else { Duration::ZERO };
@@ -304,7 +309,18 @@ impl Daemon {
             Report::Left { ticket } => self.left(ticket),
             Report::Shown { client, text } => self.network_shown(client, &text),
             Report::Trouble(text) => self.journal.say(&text),
+            Report::Unwritten(trouble) => self.network_is_unwritten(trouble),
         }
+    }
+
+    /// The keeper's files cannot be written (any more), or can.
+    fn network_is_unwritten(&mut self, trouble: Option<String>) {
+        let text = match &trouble {
+            Some(why) => format!("{why}; berth tries again"),
+            None => format!("{} is written again", self.network_config().directory().display()),
+        };
+        self.journal.say(&text);
+        self.network.unwritten = trouble;
     }
 
     /// Whether a unit's preparation goes on when it has its addresses.

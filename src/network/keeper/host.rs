@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::PathBuf;
 
 use super::elements::{self, Change};
 use super::flows;
 use super::links::{self, End};
 use super::nft;
+use super::papers::Papers;
 use super::settings::{self, Forwarding};
 use crate::network::plan::Interface;
 use crate::network::plan::element::{self, Element};
@@ -31,6 +32,8 @@ pub struct Host {
     own: OwnedFd,
     /// Who needs forwarding.
     pub forwarding: Forwarding,
+    /// The keeper's files.
+    pub papers: Papers,
     /// What the sets of the rules hold; `None`: there are no tables.
     rules: Option<BTreeSet<Element>>,
     ipv6: bool,
@@ -68,13 +71,14 @@ impl Host {
     ///
     /// # Errors
     /// As socket(2) and open(2).
-    pub fn new(tag: Tag, directory: &Path) -> io::Result<Self> {
+    pub fn new(tag: Tag, directory: PathBuf) -> io::Result<Self> {
         Ok(Self {
             tag,
             links: Socket::route()?,
             filter: Socket::netfilter(),
             own: own_namespace()?,
-            forwarding: Forwarding::new(directory),
+            forwarding: Forwarding::default(),
+            papers: Papers::new(directory),
             rules: None,
             ipv6: settings::has_ipv6(),
         })
@@ -220,7 +224,7 @@ impl Host {
         let done = self.try_forward(ipv6);
         done.or_else(|error| {
             // Nobody counts as its user yet: what was begun is put back.
-            if self.forwarding.put_back().map_err(|error| error.to_string())? {
+            if self.forwarding.put_back(&mut self.papers).map_err(|error| error.to_string())? {
                 self.reload()?;
             }
             Err(error)
@@ -229,7 +233,8 @@ impl Host {
 
     fn try_forward(&mut self, ipv6: bool) -> Result<(), String> {
         // What it opens to strangers is closed first.
-        let record = self.forwarding.record(ipv6).map_err(|error| error.to_string())?;
+        let record =
+            Forwarding::record(&mut self.papers, ipv6).map_err(|error| error.to_string())?;
         if record {
             self.reload()?;
         }
@@ -270,7 +275,7 @@ impl Host {
     fn reload(&mut self) -> Result<(), String> {
         let Some(rules) = &self.rules else { return Ok(()) };
         let elements: Vec<Element> = rules.iter().cloned().collect();
-        let mut text = rules::chains(&self.tag, self.forwarding.router());
+        let mut text = rules::chains(&self.tag, Forwarding::router(&mut self.papers));
         text.push_str(&element::change(&self.tag, "add", &elements));
         nft::apply(&text)
     }
@@ -284,7 +289,7 @@ impl Host {
             Undo::Remove(device) => links::remove(&mut self.links, device)
                 .map_err(|error| format!("cannot remove {device}: {error}")),
             Undo::Forward { ipv6 } => {
-                let put_back = self.forwarding.give_back(*ipv6);
+                let put_back = self.forwarding.give_back(&mut self.papers, *ipv6);
                 let put_back =
                     put_back.map_err(|error| format!("cannot put forwarding back: {error}"))?;
                 if put_back { self.reload() } else { Ok(()) }
@@ -320,7 +325,7 @@ impl Host {
             }
             Err(error) => failed.push(format!("cannot list devices: {error}")),
         }
-        if let Err(error) = self.forwarding.put_back() {
+        if let Err(error) = self.forwarding.put_back(&mut self.papers) {
             failed.push(format!("cannot put forwarding back: {error}"));
         }
         self.rules = Some(elements).filter(|elements| !elements.is_empty());

@@ -215,10 +215,7 @@ impl Keeper {
                 }
             }
         }
-        if let Err(text) = self.write_leases(&definition.name) {
-            // What is not written down is only forgotten by the next supervisor.
-            self.complain(text);
-        }
+        self.write_leases(&definition.name);
         let mac = addresses.first().map_or([0; 6], |address| names::mac(*address));
         let aliases = membership.aliases.clone();
         let (device, port) = (String::new(), self.free_port());

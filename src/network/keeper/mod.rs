@@ -16,6 +16,7 @@ mod members;
 mod names;
 mod networks;
 mod nft;
+mod papers;
 mod ports;
 mod settings;
 mod show;
@@ -25,6 +26,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use super::confine;
 use super::plan::element::Element;
@@ -62,18 +64,18 @@ impl Config {
 /// There while something is made on the host.
 const ACTIVE: &str = "active";
 
+/// A helper that ends as soon as it begins is not started without a pause.
+const PAUSE: Duration = Duration::from_millis(200);
+
 /// The keeper's books.
 struct Keeper {
     tag: Tag,
-    directory: PathBuf,
     socket: OwnedFd,
     host: Host,
     names: Names,
     doors: Doors,
     networks: BTreeMap<String, Network>,
     leases: BTreeMap<String, Leases>,
-    /// What the file of each network's leases says.
-    written: BTreeMap<String, String>,
     members: BTreeMap<Ticket, Member>,
     /// Something could not be undone.
     untidy: bool,
@@ -107,21 +109,16 @@ pub fn run(socket: OwnedFd, config: &Config) -> i32 {
 
 impl Keeper {
     fn new(socket: OwnedFd, config: &Config) -> Result<Self, (OwnedFd, String)> {
-        let directory = config.directory();
         let tag = Tag::of(&config.runtime);
-        let host =
-            std::fs::create_dir_all(&directory).and_then(|()| Host::new(tag.clone(), &directory));
-        match host {
+        match Host::new(tag.clone(), config.directory()) {
             Ok(host) => Ok(Self {
                 tag,
-                directory,
                 socket,
                 host,
                 names: Names::default(),
                 doors: Doors::default(),
                 networks: BTreeMap::new(),
                 leases: BTreeMap::new(),
-                written: BTreeMap::new(),
                 members: BTreeMap::new(),
                 untidy: false,
                 waiting: VecDeque::new(),
@@ -137,9 +134,28 @@ impl Keeper {
             match wire::receive::<Order>(self.socket.as_fd()) {
                 Ok(Received::Message(order, descriptor)) => self.obey(order, descriptor)?,
                 Ok(Received::Nothing) => {}
-                Ok(Received::Closed) => return Ok(()),
+                Ok(Received::Closed) => {
+                    // The last attempt; nobody is left to be told how it went.
+                    self.host.papers.write();
+                    return Ok(());
+                }
                 Err(error) => return Err(error),
             }
+            self.tell_of_papers()?;
+        }
+    }
+
+    /// What cannot be written down, and what was read and makes no sense.
+    fn tell_of_papers(&mut self) -> io::Result<()> {
+        if self.host.papers.deadline().is_some_and(|deadline| deadline <= Instant::now()) {
+            self.host.papers.write();
+        }
+        for text in self.host.papers.damage() {
+            self.complain(text);
+        }
+        match self.host.papers.news() {
+            Some(news) => self.report(&Report::Unwritten(news.err())),
+            None => Ok(()),
         }
     }
 
@@ -147,17 +163,20 @@ impl Keeper {
     fn wait(&mut self) -> io::Result<()> {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
         let mut fds = vec![PollFd::new(&self.socket, PollFlags::IN)];
-        // One that ends as soon as it begins is not started without a pause.
-        let pause = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
-        let mut timeout = None;
+        let retry = self.host.papers.deadline();
+        let mut timeout = retry.map(|at| at.saturating_duration_since(Instant::now()));
         for watch in [self.names.watch(), self.doors.watch()] {
             match watch {
-                Watch::Soon => timeout = Some(&pause),
+                Watch::Soon => timeout = Some(timeout.map_or(PAUSE, |other| other.min(PAUSE))),
                 Watch::End(end) => fds.push(PollFd::from_borrowed_fd(end, PollFlags::IN)),
                 Watch::Nothing => {}
             }
         }
-        match poll(&mut fds, timeout) {
+        let timeout = timeout.map(|timeout| Timespec {
+            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: timeout.subsec_nanos().into(),
+        });
+        match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -277,20 +296,8 @@ impl Keeper {
     }
 
     /// Leaves a mark while there is something that a later supervisor would have to remove.
-    fn mark(&self) {
-        let path = self.directory.join(ACTIVE);
-        let marked = if self.networks.is_empty() && self.members.is_empty() {
-            match std::fs::remove_file(&path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-                other => other,
-            }
-        } else if path.exists() {
-            Ok(())
-        } else {
-            std::fs::write(&path, "")
-        };
-        if let Err(error) = marked {
-            self.complain(format!("cannot write {}: {error}", path.display()));
-        }
+    fn mark(&mut self) {
+        let nothing = self.networks.is_empty() && self.members.is_empty();
+        self.host.papers.put(ACTIVE, (!nothing).then_some(""));
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::path::PathBuf;
 
 use super::Keeper;
 use crate::network::plan::element::Element;
@@ -11,11 +10,7 @@ use crate::network::plan::names::Tag;
 use crate::network::plan::rules;
 use crate::network::plan::step::{self, Undo};
 use crate::network::plan::{Made, Part, subnets};
-use crate::sys::state;
 use crate::unit::model::{self, Driver, Subnet};
-
-/// Largest file of leases that is read: all addresses that are remembered, and more.
-const LEASES_MAX: u64 = 4 * 1024 * 1024;
 
 /// A network that is there.
 #[derive(Debug)]
@@ -155,42 +150,26 @@ impl Keeper {
         })
     }
 
-    fn leases_file(&self, network: &str) -> PathBuf {
-        self.directory.join(format!("leases-{network}"))
-    }
-
     /// The leases of a network, read from the disk when they are first needed.
     pub(super) fn leases(&mut self, network: &str) -> &mut Leases {
-        let file = self.leases_file(network);
         if !self.leases.contains_key(network) {
-            let mut troubles = Vec::new();
-            let is_text = |bytes: &[u8]| std::str::from_utf8(bytes).is_ok();
-            let text = state::read_sound(&file, LEASES_MAX, is_text, &mut troubles);
-            for trouble in troubles {
-                self.complain(trouble);
-            }
-            let leases = Leases::decode(&String::from_utf8_lossy(&text));
+            let text = self.host.papers.get(&leases_file(network)).unwrap_or_default();
+            let leases = Leases::decode(text);
             self.leases.insert(network.to_owned(), leases);
         }
         // One that was never written is as good as an empty one.
         self.leases.entry(network.to_owned()).or_default()
     }
 
-    /// Writes the leases of a network down, in one step.
-    ///
-    /// # Errors
-    /// One sentence.
-    pub(super) fn write_leases(&mut self, network: &str) -> Result<(), String> {
+    /// Writes the leases of a network down.
+    pub(super) fn write_leases(&mut self, network: &str) {
         let text = self.leases(network).encode();
-        if self.written.get(network) == Some(&text) {
-            return Ok(());
-        }
-        let file = self.leases_file(network);
-        state::replace(&file, text.as_bytes())
-            .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
-        self.written.insert(network.to_owned(), text);
-        Ok(())
+        self.host.papers.put(&leases_file(network), Some(&text));
     }
+}
+
+fn leases_file(network: &str) -> String {
+    format!("leases-{network}")
 }
 
 /// A subnet that the host has no other route into.

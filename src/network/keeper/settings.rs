@@ -6,8 +6,9 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use super::papers::Papers;
 use crate::network::plan::rules::Router;
 
 const ROOT: &str = "/proc/sys/net";
@@ -34,43 +35,38 @@ pub fn has_ipv6() -> bool {
 }
 
 /// Forwarding and who needs it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Forwarding {
-    /// Where is written down what was before.
-    record: [PathBuf; 2],
     users: [u32; 2],
 }
 
 /// The switch of each family.
 const SWITCHES: [&str; 2] = ["ipv4/ip_forward", "ipv6/conf/all/forwarding"];
 
-impl Forwarding {
-    /// Nobody needs it yet.
-    pub fn new(directory: &Path) -> Self {
-        let record = ["forwarding-4", "forwarding-6"].map(|name| directory.join(name));
-        Self { record, users: [0, 0] }
-    }
+/// Where is written down what was before.
+const RECORDS: [&str; 2] = ["forwarding-4", "forwarding-6"];
 
+impl Forwarding {
     /// Whether forwarding is as the host has it, and not berth's doing.
-    pub fn router(&self) -> Router {
-        let own = |index: usize| self.record.get(index).is_some_and(|record| record.exists());
-        Router { ipv4: !own(0), ipv6: !own(1) }
+    pub fn router(papers: &mut Papers) -> Router {
+        let [ipv4, ipv6] = RECORDS.map(|record| papers.get(record).is_none());
+        Router { ipv4, ipv6 }
     }
 
     /// Writes down what is before it is switched on; false if it is on already.
     ///
     /// # Errors
-    /// As write(2).
-    pub fn record(&self, ipv6: bool) -> io::Result<bool> {
+    /// As read(2).
+    pub fn record(papers: &mut Papers, ipv6: bool) -> io::Result<bool> {
         let index = usize::from(ipv6);
-        let (Some(switch), Some(record)) = (SWITCHES.get(index), self.record.get(index)) else {
+        let (Some(switch), Some(record)) = (SWITCHES.get(index), RECORDS.get(index)) else {
             return Ok(false);
         };
-        if read(switch)? == "1" || record.exists() {
+        if read(switch)? == "1" || papers.get(record).is_some() {
             return Ok(false);
         }
         let lines = snapshot(ipv6).into_iter().map(|(path, value)| format!("{path} {value}\n"));
-        fs::write(record, lines.collect::<String>())?;
+        papers.put(record, Some(&lines.collect::<String>()));
         Ok(true)
     }
 
@@ -106,32 +102,36 @@ impl Forwarding {
     ///
     /// # Errors
     /// As write(2).
-    pub fn give_back(&mut self, ipv6: bool) -> io::Result<bool> {
+    pub fn give_back(&mut self, papers: &mut Papers, ipv6: bool) -> io::Result<bool> {
         if let Some(users) = self.users.get_mut(usize::from(ipv6)) {
             *users = users.saturating_sub(1);
         }
-        self.put_back()
+        self.put_back(papers)
     }
 
     /// Puts back what nobody needs; true if something was.
     ///
     /// # Errors
     /// As write(2).
-    pub fn put_back(&mut self) -> io::Result<bool> {
+    pub fn put_back(&mut self, papers: &mut Papers) -> io::Result<bool> {
         let mut any = false;
-        for (record, _) in self.record.iter().zip(self.users).filter(|(_, users)| *users == 0) {
-            let before = match fs::read_to_string(record) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                other => other?,
-            };
-            for (path, value) in before.lines().filter_map(|line| line.split_once(' ')) {
+        let all = SWITCHES.iter().zip(RECORDS).zip(self.users);
+        for ((switch, record), _) in all.filter(|(_, users)| *users == 0) {
+            let Some(before) = papers.get(record) else { continue };
+            let mut before: Vec<(&str, &str)> =
+                before.lines().filter_map(|line| line.split_once(' ')).collect();
+            // One that is damaged says no more than that it was off.
+            if before.iter().all(|(path, _)| path != switch) {
+                before.insert(0, (switch, "0"));
+            }
+            for (path, value) in before {
                 match write(path, value) {
                     // The device has gone.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                     other => other?,
                 }
             }
-            fs::remove_file(record)?;
+            papers.put(record, None);
             any = true;
         }
         Ok(any)
