@@ -4,11 +4,11 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::process::Stdio;
 
 use nix::sys::signal::Signal;
 
-use crate::rig::{Mode, Rig, Said};
+use crate::rig::{Mode, Rig};
+use crate::secrets::set;
 
 const UNITS: &str = "
     [network.front]
@@ -117,14 +117,6 @@ fn mains(rig: &Rig) -> Vec<i64> {
     ["talker", "plain", "boxed", "late", "wired"].map(|unit| rig.main_pid(unit)).to_vec()
 }
 
-fn set(rig: &Rig, value: &str) -> Said {
-    let mut command = rig.ctl_command(&["secret", "set", "word"]);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(value.as_bytes()).unwrap();
-    child.wait_with_output().unwrap().into()
-}
-
 /// Starts, stops, restarts and reloads, some of which berth wants to remember.
 fn order_about(rig: &Rig) {
     rig.ctl_ok(&["start", "late", "wired"]);
@@ -141,13 +133,13 @@ fn order_about(rig: &Rig) {
 #[test]
 fn on_full_disks_everything_goes_on_and_is_written_when_there_is_room() {
     let mut rig = up(Mode::Revived);
-    assert_eq!(set(&rig, "old").code, 0);
+    assert_eq!(set(&rig, "word", b"old").code, 0);
     let value = || fs::read(rig.inside("state/secrets/word")).unwrap();
     let old = value();
     fill(&rig);
     order_about(&rig);
     goes_on(&rig);
-    let refused = set(&rig, "new");
+    let refused = set(&rig, "word", b"new");
     assert!(refused.code == 1 && refused.err.contains(FULL), "{refused:?}");
     assert_eq!(value(), old);
     for file in FILES {
@@ -164,7 +156,7 @@ fn on_full_disks_everything_goes_on_and_is_written_when_there_is_room() {
     make_room(&rig);
     rig.wait_for("everything to be written", |rig| unwritten(rig).is_empty());
     assert!(rig.inside("state/stopped/plain").exists());
-    assert_eq!(set(&rig, "new").code, 0);
+    assert_eq!(set(&rig, "word", b"new").code, 0);
     assert!(value() != old);
     for file in FILES {
         let path = rig.path(file).display().to_string();
@@ -265,7 +257,7 @@ fn state_that_becomes_read_only_stops_nobody() {
     assert_eq!(refused.kind(), io::ErrorKind::ReadOnlyFilesystem);
     order_about(&rig);
     goes_on(&rig);
-    let refused = set(&rig, "value");
+    let refused = set(&rig, "word", b"value");
     assert!(refused.code == 1 && refused.err.contains(READ_ONLY), "{refused:?}");
     for file in ["state/stopped", "state/user-namespaces"] {
         rig.wait_for(&format!("{file} to be told of"), |rig| {
@@ -276,7 +268,7 @@ fn state_that_becomes_read_only_stops_nobody() {
     remount(&rig, "rw");
     rig.wait_for("everything to be written", |rig| unwritten(rig).is_empty());
     assert!(rig.inside("state/stopped/plain").exists());
-    assert_eq!(set(&rig, "value").code, 0);
+    assert_eq!(set(&rig, "word", b"value").code, 0);
     let path = rig.path("state/stopped").display().to_string();
     assert_eq!(said(&rig, &format!("{path} cannot be written")), 1);
     assert_eq!(said(&rig, &format!("{path} is written again")), 1);
