@@ -32,6 +32,8 @@ mod escape_control;
 mod escape_devices;
 #[path = "sandbox/escape_landlock.rs"]
 mod escape_landlock;
+#[path = "sandbox/escape_locked.rs"]
+mod escape_locked;
 #[path = "sandbox/escape_own.rs"]
 mod escape_own;
 #[path = "sandbox/escape_paths.rs"]
@@ -117,6 +119,7 @@ fn main() {
         escape_seccomp,
         escape_control,
         escape_landlock,
+        escape_locked,
         secrets,
         escape_secrets,
         confined,

@@ -182,6 +182,10 @@ pub enum Op {
         /// Which.
         wanted: Vec<At<SecretUse>>,
     },
+    /// Put what is the host's together in a mount namespace that is the host's too.
+    PutTogether,
+    /// Take it from there into the unit's, where the kernel lets nobody change it any more.
+    TakeLocked,
     /// From now on no mount made here is seen by the host.
     PrivateMounts,
     /// A root tree of two layers.
@@ -370,6 +374,8 @@ impl fmt::Display for Op {
             Self::SecretsMemory { .. } => write!(f, "make the memory for its secrets"),
             Self::Secret { wanted, .. } => write!(f, "give it the secret {}", wanted.secret),
             Self::Secrets { .. } => write!(f, "mount its secrets on {DIRECTORY}"),
+            Self::PutTogether => write!(f, "put the host's files together"),
+            Self::TakeLocked => write!(f, "lock the mounts of the host's files"),
             Self::PrivateMounts => write!(f, "make all mounts private"),
             Self::Overlay { lower, upper: Upper::Memory, .. } => {
                 write!(f, "make an overlay of {lower}")

@@ -2,14 +2,16 @@
 //!
 //! What must always hold: `Cleaned` means that no process is left in the cgroup (or, on a
 //! host without cgroups, none that berth knows), that berth's own children of the run are
-//! reaped, and that the directories are gone.
+//! reaped, and that the directories are gone; but for those of a machine that ends.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
 
 use super::Daemon;
+use super::ending::Phase;
 use super::live::{Cleaning, Live, Progress};
 use super::poller::{Part, Source};
+use crate::pid1::Place;
 use crate::supervisor::event::Fact;
 use crate::supervisor::{Run, Time, UnitId};
 use crate::sys::pidfd;
@@ -61,6 +63,7 @@ impl Daemon {
 
     /// Looks whether the run is over, if it is being cleaned.
     pub(super) fn progress_cleaning(&mut self, id: UnitId, run: Run) {
+        let stays = self.leaves_groups();
         let Some(live) = self.lives.get_mut(&id).filter(|live| live.run == run) else { return };
         if live.cleaning.is_none() {
             return;
@@ -70,6 +73,9 @@ impl Daemon {
             if !reaped {
                 return Some("a process has not ended yet".to_owned());
             }
+            if stays {
+                return None;
+            }
             live.group.remove().err().map(|error| error.to_string())
         });
         let obstacle = obstacle.or_else(|| self.leave_networks(id, run));
@@ -77,6 +83,12 @@ impl Daemon {
             None => self.cleaned(id, run),
             Some(obstacle) => self.wait_for_empty(id, run, &obstacle),
         }
+    }
+
+    /// Whether empty groups may stay: a machine that ends takes them along, and to remove one
+    /// costs the kernel more than all else that is done for the end of a unit.
+    fn leaves_groups(&self) -> bool {
+        self.options.place == Place::Machine && matches!(self.phase, Phase::Down { .. })
     }
 
     fn cleaned(&mut self, id: UnitId, run: Run) {

@@ -110,8 +110,10 @@ fn show(directory: &Path, since: Timestamp, what: Show, end: OwnedFd) -> i32 {
             }
             Show::Trouble if is_routine(&entry.text) => Ok(()),
             Show::Own | Show::Trouble => {
-                // What a unit has said of itself may be in it.
-                writeln!(std::io::stderr(), "berth: {}", render_text(&entry.text))
+                // What a unit has said of itself may be in it. In one write: the standard
+                // error keeps nothing back, and a serial line is slow.
+                let line = format!("berth: {}\n", render_text(&entry.text));
+                std::io::stderr().write_all(line.as_bytes())
             }
         };
         match written {

@@ -185,6 +185,7 @@ impl Daemon {
         let mut ready = Vec::new();
         let mut actions = Vec::new();
         loop {
+            self.journal.flush();
             if let Phase::Over { code } = self.phase {
                 return code;
             }
@@ -303,9 +304,10 @@ impl Daemon {
 
     /// Lets the machine think about what happened, and carries out what it orders.
     fn think(&mut self, actions: &mut Vec<Action>) {
+        let now = self.clock.now();
         for _ in 0..INPUTS_A_TURN {
             let Some(input) = self.inputs.pop_front() else { return };
-            self.machine.handle(self.clock.now(), input, actions);
+            self.machine.handle(now, input, actions);
             for action in actions.drain(..) {
                 self.carry_out(action);
             }

@@ -174,16 +174,16 @@ impl Daemon {
         };
         let Some(record) = &mut self.record else { return };
         let known = &record.facts;
-        if known.end == end
-            && Arc::ptr_eq(&record.units, &self.units)
+        let is_same = Arc::ptr_eq(&record.units, &self.units)
             && known.options.sources == self.options.sources
-            && known.options.target == self.options.target
-        {
+            && known.options.target == self.options.target;
+        // On its way down nothing comes up again.
+        if known.end == end && (is_same || end.is_some()) {
             return;
         }
         record.facts.end = end;
         record.facts.options = self.options.clone();
-        record.units = self.units.clone();
+        record.units = if end.is_none() { self.units.clone() } else { Arc::default() };
         if let Err(error) = record.write() {
             self.record = None;
             self.journal.say(&format!("what a next berth has to know is not kept: {error}"));

@@ -327,6 +327,10 @@ pub fn leave(options: &Options, claim: Claim) -> Result<(), Fatal> {
         let others = [options.control_socket(), options.ledger()];
         leave_directory(lock, &others, &options.lock_file())?;
     }
+    if options.place == Place::Machine {
+        // Its groups end with it.
+        return Ok(());
+    }
     claim.root.remove().map_err(|error| Fatal::new("remove the cgroup", &error))
 }
 

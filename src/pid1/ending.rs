@@ -158,16 +158,20 @@ fn put_away() {
         });
     }
     bounded("the root filesystem", SLOW, || {
-        let Err(error) = rustix::mount::mount_remount("/", MountFlags::RDONLY, "") else { return };
-        // Something still writes: the kernel makes all filesystems read-only at once
-        // (sysrq.txt: `s`, then `u`).
-        say(&format!("the root filesystem is in use ({})", io::Error::from(error)));
-        for key in ["s", "u"] {
-            // A kernel without it: sync, which comes next, is what is left.
-            let _ = fs::write("/proc/sysrq-trigger", key);
-        }
+        read_only_root();
+        rustix::fs::sync();
     });
-    bounded("sync", QUICK, rustix::fs::sync);
+}
+
+fn read_only_root() {
+    let Err(error) = rustix::mount::mount_remount("/", MountFlags::RDONLY, "") else { return };
+    // Something still writes: the kernel makes all filesystems read-only at once
+    // (sysrq.txt: `s`, then `u`).
+    say(&format!("the root filesystem is in use ({})", io::Error::from(error)));
+    for key in ["s", "u"] {
+        // A kernel without it: sync, which comes next, is what is left.
+        let _ = fs::write("/proc/sysrq-trigger", key);
+    }
 }
 
 /// Does one thing in a child, for so long at most: a filesystem that does not answer must

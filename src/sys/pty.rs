@@ -14,13 +14,17 @@ pub struct Size {
     pub columns: u16,
 }
 
-/// A new terminal of the calling process' own `/dev/pts`: master and slave, close-on-exec.
+/// A new terminal of a devpts filesystem (`None`: that of `/dev/ptmx`): master and slave,
+/// close-on-exec.
 ///
 /// # Errors
-/// `ENOENT` without a `/dev/ptmx`, `ENOSPC` at the limit of terminals.
-pub fn open(size: Size) -> io::Result<(OwnedFd, OwnedFd)> {
+/// `ENOENT` without a `ptmx`, `ENOSPC` at the limit of terminals.
+pub fn open(filesystem: Option<BorrowedFd<'_>>, size: Size) -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let master = rustix::fs::open("/dev/ptmx", flags, Mode::empty())?;
+    let master = match filesystem {
+        Some(directory) => rustix::fs::openat(directory, "ptmx", flags, Mode::empty())?,
+        None => rustix::fs::open("/dev/ptmx", flags, Mode::empty())?,
+    };
     let unlock: libc::c_int = 0;
     // SAFETY: TIOCSPTLCK reads an int, which lives through the call.
     super::check(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK, &raw const unlock) })?;

@@ -22,6 +22,7 @@ pub const TESTS: &[Test] = &[
     ("a_device_goes_through_the_fence", a_device_goes_through_the_fence),
     ("a_device_that_is_not_there_is_named", a_device_that_is_not_there_is_named),
     ("only_those_who_ask_are_kept_from_devices", only_those_who_ask_are_kept_from_devices),
+    ("the_kernel_tells_whether_it_asks_about_devices", the_kernel_tells),
     ("version_1_keeps_devices_too", version_1_keeps_devices_too),
     ("without_groups_it_is_said", without_groups_it_is_said),
     ("rules_are_shared_and_forgotten", rules_are_shared_and_forgotten),
@@ -402,4 +403,19 @@ fn what_is_not_said_is_limited() {
     let unlimited = |s: &mut Service| s.limits.pids = Some(At { value: u64::MAX, line: 6 });
     assert!(matches!(pids(&unlimited).as_str(), "" | "max"));
     assert!(matches!(pids(&|s| s.namespaces.value = Namespaces::NONE).as_str(), "" | "max"));
+}
+
+/// What `berthctl audit` relies on.
+fn the_kernel_tells() {
+    let rig = Rig::new();
+    let programs = || {
+        let running = rig.up(&unit("web", &["sleep", "1000"])).unwrap();
+        let group = std::fs::File::open(running.group.path().unwrap()).unwrap();
+        let programs = berth::sys::bpf::device_programs(group.as_fd()).unwrap();
+        running.down();
+        programs
+    };
+    assert_eq!(programs(), 1);
+    rig.all_devices.set(true);
+    assert_eq!(programs(), 0);
 }

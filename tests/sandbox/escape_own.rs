@@ -20,6 +20,7 @@ pub const TESTS: &[Test] = &[
     ("a_root_tree_above_berths_own", a_root_tree_above),
     ("a_link_that_leads_into_berths_own", a_link_inside),
     ("berths_own_by_its_own_path", by_its_own_path),
+    ("a_link_that_a_service_made_in_a_volume_leads_nowhere", a_link_in_a_volume),
 ];
 
 /// What is looked for: a text that only a file of the state directory holds.
@@ -178,4 +179,40 @@ fn by_its_own_path() {
         s.mounts.push(bind(&rig.path("state"), "/top/state"));
     });
     assert_eq!(shown.good(), [KEY, KEY].concat());
+}
+
+/// A service makes links in its volume, parts of which are mounted elsewhere by their paths:
+/// for who follows them they lead to the host's files, where root of a unit is root.
+fn a_link_in_a_volume() {
+    let rig = rig();
+    let (outside, volume) = (rig.path("files"), rig.path("state/volumes/v"));
+    rig.file("files/host", "of the host");
+    rig.file("state/volumes/v/inner/own", "its own");
+    symlink(&outside, format!("{volume}/absolute")).unwrap();
+    symlink("../../../files", format!("{volume}/relative")).unwrap();
+    symlink("inner", format!("{volume}/inside")).unwrap();
+    symlink(".", format!("{volume}/inner/dot")).unwrap();
+    let show = |source: &str| {
+        let mut unit = super::rig::unit("web", &["sh", "-c", "cat /host/*"]);
+        super::rig::service(&mut unit).mounts.push(bind(source, "/host"));
+        let mut running = rig.up(&unit)?;
+        let output = running.wait().output;
+        running.down();
+        Ok::<_, String>(output)
+    };
+    for name in ["absolute", "relative", "/relative", "./absolute"] {
+        // The control: it is there for who follows the path.
+        let source = format!("{volume}/{name}");
+        assert!(std::fs::exists(format!("{source}/host")).unwrap(), "{name}");
+        let refused = show(&source).unwrap_err();
+        assert!(refused.contains(&format!("leads to {outside}, and a service")), "{refused}");
+        let refused = rig.failure(|s| {
+            s.rootfs = At { value: Rootfs::Directory(source.clone()), line: 3 };
+        });
+        assert!(refused.contains("a service may have made it"), "{refused}");
+    }
+    for name in ["inner", "inside", "inside/dot"] {
+        assert!(show(&format!("{volume}/{name}")).unwrap().contains("its own"), "{name}");
+    }
+    assert!(show(&volume).unwrap().contains("of a volume"));
 }

@@ -33,6 +33,7 @@ pub const TESTS: &[Test] = &[
     ("abstract_sockets_of_the_host_are_not_reached", abstract_sockets_are_not_reached),
     ("a_terminal_of_exec_is_seen_by_no_other", a_terminal_of_exec_is_seen_by_no_other),
     ("a_terminal_of_exec_takes_no_input_of_others", a_terminal_of_exec_takes_no_input),
+    ("a_terminal_of_exec_is_not_made_where_the_unit_wants_it", a_terminal_of_exec_is_its_own),
     ("a_terminal_of_exec_is_not_opened_by_its_process", || stolen_by_process(Some(1234))),
 ];
 
@@ -390,6 +391,24 @@ fn a_terminal_of_exec_takes_no_input() {
 
 /// A process may be traced by those with its rights, and then its terminal is theirs too;
 /// not by another user.
+/// The unit makes `/dev/ptmx` a link to that of its own `/dev/pts`, where all of it would see a
+/// terminal that was made there.
+fn a_terminal_of_exec_is_its_own() {
+    let rig = Rig::new();
+    let link = "ln -sf /proc/$$/root/dev/pts/ptmx /dev/ptmx && echo linked; exec sleep 1000";
+    let mut running = rig.up(&unit("web", &["sh", "-c", link])).unwrap();
+    assert_eq!(running.line(), "linked");
+    // The control: whoever opens a terminal by that link has one that others see.
+    let open = "perl -e 'open(my $t, q(+<), q(/dev/ptmx)) or die $!; print glob q(/dev/pts/*)'";
+    assert_eq!(running.shell(open).good(), "/dev/pts/0/dev/pts/ptmx");
+    let (child, master) = terminal(&mut running, &rig);
+    assert_eq!(running.shell("echo /dev/pts/*").good(), "/dev/pts/ptmx\n");
+    running.group.kill().unwrap();
+    wait_pidfd(child.pidfd.as_fd()).unwrap();
+    drop(master);
+    running.down();
+}
+
 fn stolen_by_process(uid: Option<u32>) {
     let script = "for t in /proc/[0-9]*/fd/0; do [ -c $t ] && [ ! $t -ef /dev/null ] && \
                   (echo x > $t) 2>/dev/null && echo escaped; done; true";

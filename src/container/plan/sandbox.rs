@@ -4,8 +4,10 @@
 
 use std::path::Path;
 
+use super::super::capabilities::Grant;
 use super::super::step::{Covered, Datagram, Fresh, Op, Step, UNPRIVILEGED_PORTS, Upper};
 use super::{Context, DEFAULT_STATE, is_at_or_below, plain};
+use crate::sys::capability;
 use crate::unit::model::{
     At, Mount, MountSource, Namespaces, Propagation, Rootfs, Security, Service, Sysctl,
     UserNamespace, Writable,
@@ -107,7 +109,14 @@ impl Sandbox<'_> {
         let kind = Fresh::Sys { writable, hosts: None };
         let ready_sys = host_sys.or_else(|| shared.then(|| self.fresh(kind)));
         let hosts = ready_sys.is_none().then(|| self.spare_sys()).flatten();
+        let locks = self.could_change_mounts();
+        if locks {
+            self.push(Op::PutTogether);
+        }
         self.namespaces();
+        if locks {
+            self.push(Op::TakeLocked);
+        }
         self.push(Op::PrivateMounts);
         // As long as the host's is in sight: the kernel shows no more of it than that does.
         let sys = ready_sys.unwrap_or_else(|| self.fresh(Fresh::Sys { writable, hosts }));
@@ -174,6 +183,13 @@ impl Sandbox<'_> {
     /// could change nothing there anyway.
     fn writes_to_kernel(&self) -> bool {
         self.service.security.privileged && *self.service.user_namespace() == UserNamespace::None
+    }
+
+    /// Whether root of its user namespace has power over its mounts.
+    fn could_change_mounts(&self) -> bool {
+        let admin = |grant: Grant| grant.root.0 & capability::SYS_ADMIN != 0;
+        *self.service.user_namespace() != UserNamespace::None
+            && Grant::of(self.service).is_none_or(|(grant, _)| admin(grant))
     }
 
     /// Whether the unit has something of its own there, such as the host's `/dev/log`.

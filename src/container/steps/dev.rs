@@ -78,25 +78,30 @@ pub(super) fn fill(dev: BorrowedFd<'_>, queues: Option<OwnedFd>) -> Result<Owned
 impl State<'_> {
     /// A terminal that is made in the unit's own `/dev/pts` could be opened there by every
     /// process of the unit: what has a terminal sees another one.
-    pub(super) fn own_terminals(&self) -> Result<(), Failure> {
+    pub(super) fn own_terminals(&mut self) -> Result<(), Failure> {
         if self.exec.is_none_or(|exec| exec.terminal.is_none()) {
             return Ok(());
         }
         namespace::leave(flag::MOUNT)?;
         let root = path::handle("/")?;
         mount::set_propagation(root.as_fd(), true, Travel::Private)?;
-        terminals(path::open_directly_in(root.as_fd(), "/dev")?.as_fd())
+        // By descriptor: `/dev` and its links are the unit's, and could lead to terminals that
+        // others in there see.
+        self.terminals = Some(terminals(path::open_directly_in(root.as_fd(), "/dev")?.as_fd())?);
+        Ok(())
     }
 }
 
-fn terminals(dev: BorrowedFd<'_>) -> Result<(), Failure> {
+/// A devpts on `pts`, and its top.
+fn terminals(dev: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
     // The maps of a user namespace may leave the group out; then a terminal is its user's
     // group's. (Which call says so depends on the kernel.)
     let terminals = match new_terminals(Some(TTY)) {
         Err(Failure { errno: libc::EINVAL, .. }) => new_terminals(None),
         other => other,
     }?;
-    inner(dev, "pts", terminals.as_fd())
+    inner(dev, "pts", terminals.as_fd())?;
+    Ok(terminals)
 }
 
 fn new_terminals(group: Option<u32>) -> Result<OwnedFd, Failure> {

@@ -41,7 +41,7 @@ impl State<'_> {
             tree
         };
         mount::add_attributes(tree.as_fd(), false, NODE)?;
-        self.keep(slot, Source::new(tree))
+        self.keep(slot, Source::of_host(tree))
     }
 
     /// Puts the node, or the copy of it, into the unit's `/dev`.

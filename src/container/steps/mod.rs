@@ -6,6 +6,7 @@ mod devices;
 mod fence;
 mod kernel;
 mod label;
+mod lock;
 mod mounts;
 mod namespaces;
 mod network;
@@ -51,6 +52,10 @@ pub struct State<'a> {
     pub users: Membership,
     /// What no unit is to see.
     own: own::Own,
+    /// Where its terminal is made, if it is to have one that the unit does not see.
+    terminals: Option<OwnedFd>,
+    /// Mounts whose files it sees as nobody's.
+    unmapped: Vec<String>,
     /// What protects paths.
     covers: paths::Covers,
     /// From the environment files.
@@ -81,6 +86,8 @@ impl<'a> State<'a> {
             new_volumes: Vec::new(),
             users: Membership::default(),
             own: own::Own::default(),
+            terminals: None,
+            unmapped: Vec::new(),
             covers: paths::Covers::default(),
             files: Variables::new(),
             labels: label::Files::default(),
@@ -118,6 +125,8 @@ impl<'a> State<'a> {
             Op::SecretsMemory { slot } => self.secrets_memory(*slot),
             Op::Secret { slot, state, wanted } => self.secret(*slot, state, wanted),
             Op::Secrets { slot, user, wanted } => self.attach_secrets(*slot, user.as_ref(), wanted),
+            Op::PutTogether => self.put_together(),
+            Op::TakeLocked => self.take_locked(),
             Op::PrivateMounts => root::private_mounts(),
             Op::Overlay { lower, upper, bind_will_do } => {
                 self.root = Some(self.overlay(lower, upper, *bind_will_do)?);

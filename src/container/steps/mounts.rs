@@ -21,12 +21,28 @@ pub(super) struct Source {
     /// Further mounts, which go to these places in it.
     below: Vec<(String, OwnedFd)>,
     /// Where it shows berth's own directories.
-    own: Vec<OwnedFd>,
+    pub(super) own: Vec<OwnedFd>,
+    /// Files of the host, and no mounts that travel there.
+    pub(super) of_host: bool,
 }
 
 impl Source {
     pub(super) fn new(tree: OwnedFd) -> Self {
-        Self { tree, new_volume: false, below: Vec::new(), own: Vec::new() }
+        Self { tree, new_volume: false, below: Vec::new(), own: Vec::new(), of_host: false }
+    }
+
+    /// Files of the host.
+    pub(super) fn of_host(tree: OwnedFd) -> Self {
+        Self { of_host: true, ..Self::new(tree) }
+    }
+
+    /// The further mounts go to their places.
+    pub(super) fn attach_below(&mut self) -> io::Result<()> {
+        for (way, below) in std::mem::take(&mut self.below) {
+            let point = path::open_in(self.tree.as_fd(), &way, OFlags::PATH)?;
+            mount::attach(below.as_fd(), point.as_fd())?;
+        }
+        Ok(())
     }
 }
 
@@ -120,7 +136,8 @@ impl State<'_> {
         recursive: bool,
         propagation: Propagation,
     ) -> Result<Source, Failure> {
-        let mut source = Source::new(copy(top, recursive, propagation)?);
+        let mut source = Source::of_host(copy(top, recursive, propagation)?);
+        source.of_host = propagation != Propagation::Shared;
         match self.map_copy(source.tree.as_fd(), recursive) {
             Err(_) if recursive && propagation == Propagation::Private && self.users.forgives() => {
                 return self.bind_in_pieces(top);
@@ -147,7 +164,7 @@ impl State<'_> {
             }
             let tree = copy(place.as_fd(), false, Propagation::Private)?;
             match self.map_copy(tree.as_fd(), false) {
-                Err(_) if self.users.forgives() => {}
+                Err(_) if self.users.forgives() => self.unmapped.push(mounted.point.clone()),
                 other => other?,
             }
             source.own.extend(self.own_in(place.as_fd(), tree.as_fd(), false)?);
@@ -187,7 +204,7 @@ impl State<'_> {
         let top = mount::place(path)?;
         let tree = copy(top.as_fd(), false, Propagation::Private)?;
         self.map_copy(tree.as_fd(), false)?;
-        Ok(Source { new_volume, ..Source::new(tree) })
+        Ok(Source { new_volume, ..Source::of_host(tree) })
     }
 
     pub(super) fn take(&mut self, slot: usize) -> Result<Source, Failure> {
@@ -254,7 +271,7 @@ impl State<'_> {
     }
 
     pub(super) fn attach(&mut self, slot: usize, target: &str) -> Result<(), Failure> {
-        let opened = self.take(slot)?;
+        let mut opened = self.take(slot)?;
         let root = path::handle("/")?;
         let tree = opened.tree.as_fd();
         let point = path::mount_point(root.as_fd(), target, path::kind_of(tree)?)?;
@@ -262,10 +279,7 @@ impl State<'_> {
             path::copy_owner_and_mode(point.as_fd(), tree, "")?;
         }
         mount::attach(tree, point.as_fd())?;
-        for (way, below) in opened.below {
-            let point = path::open_in(tree, &way, OFlags::PATH)?;
-            mount::attach(below.as_fd(), point.as_fd())?;
-        }
+        opened.attach_below()?;
         self.shows(opened.own);
         Ok(())
     }

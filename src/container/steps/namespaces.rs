@@ -64,11 +64,12 @@ impl Membership {
         std::mem::take(&mut self.refused)
     }
 
-    /// As [`Self::map`], for what the unit should see also if that is not possible.
-    pub(super) fn map_if_possible(&mut self, tree: BorrowedFd<'_>) -> Result<(), Failure> {
+    /// As [`Self::map`], for what the unit should see also if that is not possible: whether it
+    /// was.
+    pub(super) fn map_if_possible(&mut self, tree: BorrowedFd<'_>) -> Result<bool, Failure> {
         match self.map(tree, false) {
-            Err(_) if self.forgives() => Ok(()),
-            other => other,
+            Err(_) if self.forgives() => Ok(false),
+            other => other.map(|()| true),
         }
     }
 }
@@ -87,6 +88,7 @@ impl State<'_> {
         self.root = None;
         self.host_mounts.clear();
         self.own = super::own::Own::default();
+        self.unmapped.clear();
         status::send_without_users(self.channel, &why).is_ok()
     }
 
@@ -108,11 +110,26 @@ impl State<'_> {
 
     pub(super) fn namespaces(&mut self, own: Namespaces) -> Result<(), Failure> {
         if let Some(users) = self.users.fd.take() {
+            self.tell_of_unmapped()?;
             self.give_output()?;
             namespace::enter(users.as_fd(), flag::USER)?;
             self.become_root()?;
         }
         Ok(namespace::leave(launch::own_flags(own))?)
+    }
+
+    /// Which mounts of the host cannot show their files with other owners.
+    fn tell_of_unmapped(&self) -> Result<(), Failure> {
+        let Some((first, others)) = self.unmapped.split_first() else { return Ok(()) };
+        let more = match others.len() {
+            0 => "files".to_owned(),
+            count => format!("and in {count} more mounts files"),
+        };
+        let lack = format!(
+            "user-namespace: in {first} {more} are nobody's, because the filesystem cannot show \
+             them with other owners"
+        );
+        Ok(status::send_lack(self.channel, &lack)?)
     }
 
     /// Root of the host is nobody in there.
@@ -143,7 +160,7 @@ impl State<'_> {
             return Ok(());
         }
         if path::holds_no_files(tree)? {
-            return self.users.map_if_possible(tree);
+            return self.users.map_if_possible(tree).map(drop);
         }
         self.users.map(tree, recursive)
     }

@@ -9,6 +9,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
@@ -165,6 +166,31 @@ impl Own {
         Ok(all)
     }
 
+    /// That a source that is named as a part of a volume, or of a root tree of berth's, is one:
+    /// whoever writes there can have made a link of it.
+    fn stays_in_what_is_the_units(&self, named: &str, top: BorrowedFd<'_>) -> Result<(), Failure> {
+        // Without double slashes and dots.
+        let named: PathBuf = Path::new(named).components().collect();
+        let named = named.to_str().unwrap_or_default();
+        for own in &self.directories {
+            let inside = beyond(named, &own.name).filter(|it| is_of_units(it));
+            let Some(inside) = inside else { continue };
+            // "/volumes/NAME": who calls it so has no power over these two.
+            let parts: Vec<&str> = inside.splitn(4, '/').take(3).collect();
+            let whole = format!("{}{}", own.name.trim_end_matches('/'), parts.join("/"));
+            let Some(whole) = there(path::handle(&whole))? else { continue };
+            let (whole, path) = (mountinfo::path_of(whole.as_fd())?, mountinfo::path_of(top)?);
+            if !is_at_or_below(&path, &whole) {
+                let why = format!(
+                    "a link in {whole} leads to {path}, and a service may have made it; if that \
+                     is meant, write {path}"
+                );
+                return Err(Failure::text(why));
+            }
+        }
+        Ok(())
+    }
+
     /// That a source is none of them, nor lies within one, unless it was named so.
     fn refuse(&self, named: &str, top: BorrowedFd<'_>) -> Result<(), Failure> {
         if self.directories.is_empty() {
@@ -215,6 +241,7 @@ impl State<'_> {
 
     /// That somebody meant to show this to the unit.
     pub(super) fn is_meant(&self, named: &str, top: BorrowedFd<'_>) -> Result<(), Failure> {
+        self.own.stays_in_what_is_the_units(named, top)?;
         self.own.refuse(named, top)
     }
 
@@ -257,21 +284,38 @@ impl State<'_> {
     /// Covers what is in sight by now.
     pub(super) fn hide_own(&mut self) -> Result<(), Failure> {
         let root = path::handle("/")?;
+        for point in self.take_own_in_root(root.as_fd())? {
+            self.covers.cover(point.as_fd())?;
+        }
+        for point in self.take_shown() {
+            self.covers.cover(point.as_fd())?;
+        }
+        Ok(())
+    }
+
+    /// What is to be covered in the root tree of two layers, whose top is `root`.
+    pub(super) fn take_own_in_root(
+        &mut self,
+        root: BorrowedFd<'_>,
+    ) -> Result<Vec<OwnedFd>, Failure> {
+        let mut points = Vec::new();
         for way in std::mem::take(&mut self.own.in_root) {
-            let point = match path::open_directly_in(root.as_fd(), &way) {
+            let point = match path::open_directly_in(root, &way) {
                 // A link, or no directory: the upper layer has something else there.
                 Err(error) if error.raw_os_error() == Some(libc::ELOOP) => continue,
                 other => there(other)?,
             };
             let Some(point) = point else { continue };
             if path::is_on(point.as_fd(), Type::Overlay)? {
-                self.covers.cover(point.as_fd()).map_err(|failure| failure.at(&way))?;
+                points.push(point);
             }
         }
-        for point in std::mem::take(&mut self.own.shown) {
-            self.covers.cover(point.as_fd())?;
-        }
-        Ok(())
+        Ok(points)
+    }
+
+    /// What is to be covered in other trees.
+    pub(super) fn take_shown(&mut self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.own.shown)
     }
 }
 

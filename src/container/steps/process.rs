@@ -84,7 +84,7 @@ impl State<'_> {
     pub(super) fn session(&self) -> Result<(), Failure> {
         identity::new_session()?;
         let Some(size) = self.exec.and_then(|exec| exec.terminal) else { return Ok(()) };
-        let (master, slave) = pty::open(size)?;
+        let (master, slave) = pty::open(self.terminals.as_ref().map(AsFd::as_fd), size)?;
         pty::take_control(slave.as_fd())?;
         for number in 0..3 {
             fd::place(slave.as_fd(), number)?;

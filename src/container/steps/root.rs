@@ -70,12 +70,8 @@ impl State<'_> {
             return Err(Failure::text("there is no root tree yet"));
         };
         attach_on_root(tree.mount.as_fd())?;
-        for (point, copy) in self.host_mounts.drain(..) {
-            let kind = path::kind_of(copy.as_fd())?;
-            path::mount_point(tree.mount.as_fd(), &point, kind)
-                .and_then(|target| mount::attach(copy.as_fd(), target.as_fd()))
-                .map_err(|error| Failure::with(&error, point))?;
-        }
+        self.attach_host_mounts(tree.mount.as_fd())?;
+        self.host_mounts.clear();
         mount::change_root(tree.mount.as_fd()).map_err(|error| {
             let hint = match error.raw_os_error() {
                 Some(libc::EINVAL) => {
@@ -85,6 +81,17 @@ impl State<'_> {
             };
             Failure::with(&error, hint)
         })
+    }
+
+    /// The host's further mounts go to their places in the root tree, which is attached.
+    pub(super) fn attach_host_mounts(&self, tree: BorrowedFd<'_>) -> Result<(), Failure> {
+        for (point, copy) in &self.host_mounts {
+            let kind = path::kind_of(copy.as_fd())?;
+            path::mount_point(tree, point, kind)
+                .and_then(|target| mount::attach(copy.as_fd(), target.as_fd()))
+                .map_err(|error| Failure::with(&error, point))?;
+        }
+        Ok(())
     }
 
     /// Copies the host's further mounts; they are attached when the root changes.
@@ -117,7 +124,9 @@ impl State<'_> {
             mount::add_attributes(copy.as_fd(), false, read_only)?;
             mount::set_propagation(copy.as_fd(), false, Travel::Private)?;
             // What cannot be mapped is nobody's in there, and can be read by who may.
-            self.users.map_if_possible(copy.as_fd())?;
+            if !self.users.map_if_possible(copy.as_fd())? {
+                self.unmapped.push(point.clone());
+            }
             self.host_mounts.push((point, copy));
         }
         Ok(())

@@ -41,7 +41,9 @@ pub(super) const SETTINGS: &[Setting] = &[
         "What is shown there. Symbolic links of the host are followed. Where it is, or has \
          somewhere below it, berth's runtime or state directory, these are empty for the unit \
          (not with propagation = \"shared\"): what shall be seen of them takes a mount of its \
-         own, by its own path, and a link that leads there ends the start.",
+         own, by its own path, and a link that leads there ends the start. So does one that \
+         leads out of a volume, if this is a part of that: do not mount parts of other \
+         directories that a service writes to, because it could make links of them.",
     )
     .good(&["\"/srv/www\""])
     .bad(&["\"srv\"", "\"/a/../b\"", "1"])

@@ -55,7 +55,9 @@ pub(super) const SETTINGS: &[Setting] = &[
     })
     .help(
         "These besides the default ones; `ALL` is every one that berth has. A user other \
-         than root has those that are added (inherited and ambient), and no others.",
+         than root has those that are added (inherited and ambient), and no others. With \
+         `SYS_ADMIN` and a user namespace a service can mount, but what it was given of the \
+         host stays as it was given: read-only, and without what is kept from it.",
     )
     .good(&["[\"NET_ADMIN\"]", "[\"ALL\"]"])
     .bad(&["1", "[\"NET_ADMN\"]"]),
@@ -104,7 +106,10 @@ pub(super) const SETTINGS: &[Setting] = &[
          of its own it is Landlock that holds this (Linux 5.13, fully from 6.2), and only for \
          these paths: files beneath cannot be written, made, removed or renamed, but their \
          mode and owner can be changed by whoever may; nor can entries of the directories that \
-         lead to them be made or removed, and nothing can be mounted.",
+         lead to them be made or removed, and nothing can be mounted. Sockets can be connected \
+         to as ever: a service that is root, and in no container, can tell berth what to do. \
+         In a container whoever has the capability `SYS_ADMIN` inside can take it away (from \
+         what is `read-only` in `mounts` it cannot).",
     )
     .good(&["[\"/srv/www/conf\"]"])
     .bad(&["[\"proc\"]", "[\"/\"]", "[\"/a/../b\"]", "1"]),
