@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 
 use crate::rig::{Mode, Rig};
 use crate::secrets::set;
+use crate::tracer::Tracer;
 
 const UNITS: &str = "
     [network.front]
@@ -292,4 +293,31 @@ fn the_end_waits_for_no_disk_but_tries_once_more() {
         assert_eq!(rig.wait_end(), 0, "{}", rig.story());
         assert_eq!(rig.path("state/stopped/plain").exists(), room);
     }
+}
+
+/// The disk fails: the same by a tracer, which lets no write to the ledger through.
+#[test]
+fn a_ledger_that_fails_is_written_when_it_works_again() {
+    let mut rig = Rig::start(Mode::Revived, UNITS, &[]);
+    for unit in ["talker", "plain", "boxed"] {
+        rig.wait_state(unit, "running");
+    }
+    let paths = ["run/ledger", "run/ledger.new"].map(|name| rig.path(name).display().to_string());
+    let options = ["write", "-P", &paths[0], "-P", &paths[1]];
+    let tracer = Tracer::attach(rig.berth_pid(), &options, "error=EIO", rig.path("trace"));
+    rig.ctl_ok(&["start", "late", "wired"]);
+    // The control.
+    assert!(tracer.done().len() > 1);
+    assert!(unwritten(&rig).contains("Input/output error"), "{}", rig.story());
+    let late = format!("\"pid\":{}", rig.main_pid("late"));
+    let is_told = |rig: &Rig| fs::read_to_string(rig.path("run/ledger")).unwrap().contains(&late);
+    assert!(!is_told(&rig));
+    tracer.end();
+    rig.wait_for("it to be written", |rig| unwritten(rig).is_empty());
+    assert!(is_told(&rig));
+    let before = mains(&rig);
+    rig.kill_berth();
+    rig.wait_control();
+    assert_eq!(mains(&rig), before, "{}", rig.story());
+    assert_eq!(rig.finish(), 0);
 }

@@ -184,21 +184,22 @@ impl Control {
     }
 
     /// Takes waiting connections; the ones it cannot take are told by a closed socket.
-    pub fn accept(&mut self, poller: &mut Poller, now: Time) {
+    pub fn accept(&mut self, poller: &mut Poller, now: Time) -> io::Result<()> {
         for _ in 0..MOST_ACCEPTED {
             if self.clients.len() >= MOST_CLIENTS {
                 self.set_accepting(poller, false);
-                return;
+                return Ok(());
             }
-            let (Some(listener), Some(door)) = (&self.listener, self.door) else { return };
+            let (Some(listener), Some(door)) = (&self.listener, self.door) else { return Ok(()) };
             let stream = match listener.get().accept() {
                 Ok((stream, _)) => stream,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) => {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => {
                     // No descriptor is left, most likely. The poller would ask at once.
                     self.short = true;
                     self.accept_again = now.0.checked_add(PAUSE).map(Time);
-                    return self.set_accepting(poller, false);
+                    self.set_accepting(poller, false);
+                    return Err(error);
                 }
             };
             let access = door.access(stream.as_fd());
@@ -212,6 +213,7 @@ impl Control {
                 self.clients.insert(number, client);
             }
         }
+        Ok(())
     }
 
     /// Where descriptors are short, those who have been silent for the longest make room: not
