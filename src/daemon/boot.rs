@@ -110,7 +110,7 @@ pub(super) fn start(
     }
     let fatal = |what: &'static str| move |error: std::io::Error| Fatal::new(what, &error);
     let host = Host::new().map_err(|error| Fatal::new("prepare for containers", &error))?;
-    startup::raise_descriptor_limit().map_err(fatal("raise the limit of descriptors"))?;
+    startup::raise_limits().map_err(fatal("raise the limit of descriptors"))?;
     let group = startup::control_group(&options)?;
     let mut troubles = [troubles, startup::directories(&mut options)?].concat();
     let (claim, estate) = startup::claim(&options, &mut troubles)?;

@@ -359,7 +359,10 @@ fn remove_if_there(path: &Path) -> Result<(), Fatal> {
 ///
 /// # Errors
 /// As setrlimit(2).
-pub fn raise_descriptor_limit() -> io::Result<()> {
+pub fn raise_limits() -> io::Result<()> {
+    // What keeps core files of services away is a limit of 1 byte, which those in a user
+    // namespace cannot raise theirs to. Where berth cannot either, they have 0.
+    let _ = limits::allow(limits::Resource::Core, 1);
     limits::set_soft_files(rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum)
 }
 

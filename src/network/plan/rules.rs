@@ -138,14 +138,14 @@ table inet @TABLE@ {
   map at6 { type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }
   map any6 { type inet_proto . inet_service : ipv6_addr . inet_service; }
 
+  # Chains for nat see the first packet of a connection only. The others see every one, so
+  # what belongs to a connection that was let through goes by their first rule.
+  #
   # The way back from a published port of the loopback device must not be a way to it.
-  chain early {
-    type filter hook prerouting priority raw; policy accept;
-    iifname @bridges ip daddr 127.0.0.0/8 drop
-    iifname @bridges ip saddr 127.0.0.0/8 drop
-  }
   chain inward {
     type nat hook prerouting priority dstnat; policy accept;
+    iifname @bridges ip daddr 127.0.0.0/8 drop
+    iifname @bridges ip saddr 127.0.0.0/8 drop
     iifname @bridges iifname != @open accept
     fib daddr type local jump published
   }
@@ -173,8 +173,10 @@ table inet @TABLE@ {
   }
   chain host {
     type filter hook input priority filter; policy accept;
-    iifname != @bridges accept
     ct state established,related accept
+    iifname != @bridges accept
+    ip daddr 127.0.0.0/8 drop
+    ip saddr 127.0.0.0/8 drop
     iifname @open accept
     icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
     iifname . ip daddr @doors4 meta l4proto { tcp, udp } th dport 53 accept
@@ -183,20 +185,19 @@ table inet @TABLE@ {
   }
   chain through {
     type filter hook forward priority filter; policy accept;
+    ct state established,related accept
     iifname . oifname @same accept
     iifname @bridges jump leaving
     oifname @bridges jump arriving
 @STRANGERS@  }
   chain leaving {
     iifname != @open drop
-    ct state established,related accept
     oifname != @bridges accept
     ct status dnat accept
     iifname @loose oifname @loose accept
     drop
   }
   chain arriving {
-    ct state established,related accept
     ct status dnat accept
     drop
   }
