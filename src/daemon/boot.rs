@@ -298,9 +298,13 @@ impl Daemon {
         self.take_over();
         memory::trim();
         // Whoever finds the socket finds the units.
-        let socket = self.options.control_socket();
-        if let Err(error) = self.control.listen(&mut self.poller, &socket) {
-            return self.boot_failed(&format!("cannot make the control socket: {error}"));
+        match self.listen() {
+            Ok(()) => {}
+            // Nobody started it just now who could be told, and units run or have to.
+            Err(_) if self.options.place != Place::Plain || !first => self.control.writer.touch(),
+            Err(error) => {
+                return self.boot_failed(&format!("cannot make the control socket: {error}"));
+            }
         }
         self.first_stage();
     }
