@@ -2,11 +2,10 @@
 //! or hears of it fails once, and the keeper dies at every one of them. A tracer makes them
 //! fail, so nothing in the program is there for the test.
 
-use std::process::{Child, Command, Stdio};
-
 use crate::network::start;
 use crate::network_leaks::state;
 use crate::rig::{Mode, PATIENCE, Rig, pause};
+use crate::tracer::Tracer;
 
 /// What the keeper changes the host by, and hears of it. Each is counted by itself.
 const CALLS: [&str; 8] =
@@ -31,47 +30,10 @@ wanted-by = []
 restart = "no"
 "#;
 
-/// A tracer of the keeper that does something at its call number `when` of this name.
-struct Tracer(Child);
-
-impl Tracer {
-    fn new(rig: &Rig, call: &str, what: &str, when: usize) -> Self {
-        let keeper = rig.descendants("berth-network")[0];
-        let trace = rig.path("trace");
-        let _ = std::fs::remove_file(&trace);
-        let tracer = Command::new("strace")
-            .args(["-qq", "-p", &keeper.to_string(), "-e", &format!("trace={call}"), "-e"])
-            .arg(format!("inject={call}:{what}:when={when}"))
-            .arg("-o")
-            .arg(trace)
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let begun = std::time::Instant::now();
-        let is_traced = || {
-            let status = std::fs::read_to_string(format!("/proc/{keeper}/status")).unwrap();
-            status.lines().any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0"))
-        };
-        while !is_traced() {
-            assert!(begun.elapsed() < PATIENCE, "strace does not attach");
-            pause();
-        }
-        Self(tracer)
-    }
-
-    /// Lets go of the keeper; the line of what was done to it, if it came to that.
-    fn end(mut self, rig: &Rig) -> Option<String> {
-        nix::sys::signal::kill(
-            nix::unistd::Pid::from_raw(self.0.id().try_into().unwrap()),
-            nix::sys::signal::SIGTERM,
-        )
-        .unwrap();
-        self.0.wait().unwrap();
-        let trace = std::fs::read_to_string(rig.path("trace")).unwrap_or_default();
-        let done = |line: &&str| line.contains("INJECTED") || line.contains("killed by SIGKILL");
-        trace.lines().find(done).map(str::to_owned)
-    }
+/// Does something at the keeper's call number `when` of this name.
+fn trace(rig: &Rig, call: &str, what: &str, when: usize) -> Tracer {
+    let keeper = rig.descendants("berth-network")[0];
+    Tracer::attach(keeper, &[call], &format!("{what}:when={when}"), rig.path("trace"))
 }
 
 /// Waits until the host is as it was; says what is not.
@@ -103,9 +65,9 @@ fn a_step_that_fails_leaves_nothing_and_is_named() {
     let (mut failed, mut endured) = (0, 0);
     for call in CALLS {
         for when in 1.. {
-            let tracer = Tracer::new(&rig, call, "error=EIO", when);
+            let tracer = trace(&rig, call, "error=EIO", when);
             let said = rig.ctl(&["start", "web"]);
-            let Some(line) = tracer.end(&rig) else {
+            let Some(line) = tracer.end().pop() else {
                 assert_eq!(said.code, 0, "nothing failed: {said:?}");
                 rig.ctl_ok(&["stop", "web"]);
                 break;
@@ -138,9 +100,9 @@ fn a_keeper_that_dies_at_any_step_costs_time_and_nothing_else() {
     for (call, step) in [("recvfrom", 5), ("sendto", 4), ("write,setns,bind,rename,socket", 4)] {
         for when in (1..).step_by(step) {
             let keeper = rig.descendants("berth-network");
-            let tracer = Tracer::new(&rig, call, "signal=KILL", when);
+            let tracer = trace(&rig, call, "signal=KILL", when);
             let said = rig.ctl(&["start", "web"]);
-            let died = tracer.end(&rig);
+            let died = tracer.end().pop();
             assert_eq!(said.code, 0, "{when}: {died:?}: {said:?}");
             rig.ctl_ok(&["stop", "web"]);
             wait_state(&rig, &before, &format!("{when}: {died:?}"));
