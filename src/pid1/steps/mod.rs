@@ -18,6 +18,7 @@ use std::process::ExitCode;
 
 use super::command_line::CommandLine;
 use super::fstab::{self, Reach};
+use super::say;
 use crate::sys::net;
 
 /// A step: its name, what it does, and its code, which answers with what went wrong.
@@ -43,7 +44,7 @@ pub fn run(name: &str) -> ExitCode {
     let Some((_, _, step)) = STEPS.iter().find(|(known, ..)| *known == name) else {
         let names: Vec<&str> = STEPS.iter().map(|(name, ..)| *name).collect();
         let text = format!("there is no step {name}; the steps are {}", names.join(", "));
-        let _ = writeln!(io::stderr(), "berth: {text}");
+        say(&text);
         return ExitCode::from(2);
     };
     let troubles = step();
