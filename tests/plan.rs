@@ -79,7 +79,7 @@ fn the_least_container() {
          process  0 give a terminal a /dev/pts of its own
          process  0 begin a session
          process  0 make a session keyring
-         process  0 set the limit core to 0
+         process  0 set the limit core to 1
          process  0 set the umask to 0022
          process  0 limit the capabilities to CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP \
          NET_BIND_SERVICE SYS_CHROOT SETFCAP
@@ -163,7 +163,7 @@ fn a_plain_process_with_everything() {
          process  0 begin a session
          process  0 make a session keyring
          process  6 set the limit nofile to 1024
-         process  7 set the limit core to 0
+         process  7 set the limit core to 1
          process  0 set the umask to 0077
          process  9 become user www-data in group 7
          process 10 enter the working directory /srv",
@@ -246,7 +246,7 @@ fn a_tree_with_mounts() {
          process  0 give a terminal a /dev/pts of its own
          process  0 begin a session
          process  0 make a session keyring
-         process  0 set the limit core to 0
+         process  0 set the limit core to 1
          process  0 set the umask to 0022
          process  0 limit the capabilities to CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP \
          NET_BIND_SERVICE SYS_CHROOT SETFCAP
@@ -289,7 +289,7 @@ fn some_namespaces_only() {
          sandbox  0 bring the loopback device up
          process  0 begin a session
          process  0 make a session keyring
-         process  0 set the limit core to 0
+         process  0 set the limit core to 1
          process  0 set the umask to 0022
          process  0 give up gaining privileges
          process  0 become root

@@ -126,7 +126,9 @@ impl Calls<'_> {
                 Op::User(None) => Call::NoGroups,
                 Op::Session => Call::Session,
                 Op::Keyring => Call::Keyring,
-                Op::Limit(resource, value) => Call::Limit(*resource, [*value; 2]),
+                Op::Limit(resource, value) if limits::is_within(*resource, *value) => {
+                    Call::Limit(*resource, [*value; 2])
+                }
                 Op::Nice(value) => Call::Nice(*value),
                 Op::Umask(mask) => Call::Umask(*mask),
                 // Nothing but the host's tree is in sight, so this is the same there.

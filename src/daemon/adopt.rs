@@ -81,20 +81,30 @@ pub fn inspect(
     recorded: &[PathBuf],
     tree: &Tree,
     beginning: Beginning,
+    troubles: &mut Vec<String>,
 ) -> Option<(Root, Estate)> {
     let nothing = told.up.is_empty() && told.done.is_empty();
     // One that has failed may be in these groups itself.
     if nothing && beginning == Beginning::Started {
         return None;
     }
-    let root = reopen(recorded, tree)?;
-    let mut held = told.logger.and_then(Held::of);
+    let root = reopen(recorded, tree).unwrap_or_else(|error| {
+        troubles.push(format!("nothing of what still runs can be taken over: {error}"));
+        None
+    })?;
+    let held = told.logger.map_or(Ok(None), Held::of).unwrap_or_else(|error| {
+        troubles.push(format!("the output of what still runs cannot be taken over: {error}"));
+        None
+    });
     let find = |entry: Entry| {
-        let found = survivor(&root, entry, held.as_ref());
-        found.ok().flatten()
+        let unit = entry.unit.clone();
+        survivor(&root, entry, held.as_ref()).unwrap_or_else(|why| {
+            troubles.push(format!("{unit}: ended, not taken over: {why}"));
+            None
+        })
     };
     let survivors: Vec<Survivor> = told.up.into_values().filter_map(find).collect();
-    if let Some(held) = held.take() {
+    if let Some(held) = held {
         held.end();
     }
     let down = if beginning == Beginning::Again { told.down } else { BTreeSet::new() };
@@ -102,45 +112,59 @@ pub fn inspect(
 }
 
 /// The groups of the earlier supervisor, if this one would make its own at the same place.
-fn reopen(recorded: &[PathBuf], tree: &Tree) -> Option<Root> {
-    let name = recorded.first()?.file_name()?.to_str()?.strip_prefix("berth-")?;
-    if !recorded.first()?.is_dir() {
-        return None;
-    }
-    let root = tree.open(name).ok()?;
-    (root.missing().is_none() && root.paths().first() == recorded.first()).then_some(root)
+fn reopen(recorded: &[PathBuf], tree: &Tree) -> Result<Option<Root>, cgroup::Error> {
+    let Some(first) = recorded.first().filter(|first| first.is_dir()) else { return Ok(None) };
+    let name = first.file_name().and_then(|name| name.to_str()?.strip_prefix("berth-"));
+    let Some(name) = name else { return Ok(None) };
+    let root = tree.open(name)?;
+    let same = root.missing().is_none() && root.paths().first() == Some(first);
+    Ok(same.then_some(root))
 }
 
-fn survivor(root: &Root, entry: Entry, held: Option<&Held>) -> io::Result<Option<Survivor>> {
-    let group = root.adopt(&entry.unit, Vec::new()).map_err(io::Error::other)?;
-    let is_ours = |seen: Seen| -> io::Result<Option<OwnedFd>> {
-        let handle = still_there(seen)?;
-        Ok(handle.filter(|_| group.holds(seen.pid).unwrap_or(false)))
-    };
-    let Some(main) = is_ours(entry.main)? else { return Ok(None) };
+/// What is left of a unit, if it is still up. The error is one sentence.
+fn survivor(root: &Root, entry: Entry, held: Option<&Held>) -> Result<Option<Survivor>, String> {
+    let unseen = |error| format!("its processes cannot be looked at: {error}");
+    let Some(main) = still_there(entry.main).map_err(unseen)? else { return Ok(None) };
+    let group = root.adopt(&entry.unit, Vec::new()).map_err(|error| error.to_string())?;
+    let is_ours = |seen: Seen| group.holds(seen.pid).map_err(unseen);
+    if !is_ours(entry.main)? {
+        return Ok(None);
+    }
     let init = match entry.init {
-        Some(seen) => match is_ours(seen)? {
-            Some(init) => Some(init),
-            None => return Ok(None),
+        Some(seen) => match still_there(seen).map_err(unseen)? {
+            Some(init) if is_ours(seen)? => Some(init),
+            _ => return Ok(None),
         },
         None => None,
     };
-    let take = |inode: u64| held.and_then(|held| held.take(inode));
-    let streams = entry.streams.iter().map(|(stream, inode)| Some((*stream, take(*inode)?)));
-    let Some(streams) = streams.collect() else { return Ok(None) };
-    let notify = match entry.notify.map(take) {
-        Some(None) => return Ok(None),
-        other => other.flatten(),
+    let take = |inode: u64| {
+        let taken = held.map_or(Ok(None), |held| held.take(inode));
+        let taken = taken.map_err(|error| format!("its output cannot be taken over: {error}"))?;
+        taken.ok_or_else(|| "nobody reads its output any more".to_owned())
     };
+    let streams = entry.streams.iter().map(|(stream, inode)| Ok((*stream, take(*inode)?)));
+    let streams = streams.collect::<Result<_, String>>()?;
+    let notify = entry.notify.map(take).transpose()?;
     Ok(Some(Survivor { entry, main, init, streams, notify }))
 }
 
 /// Opens a process that was seen, if it is still the one that was.
 fn still_there(seen: Seen) -> io::Result<Option<OwnedFd>> {
-    let handle = pidfd::open(seen.pid)?;
-    let began = pidfd::began(seen.pid)?;
-    let same = began <= seen.at.saturating_add(TICK) && !pidfd::has_ended(handle.as_fd())?;
-    Ok(same.then_some(handle))
+    let look = || {
+        let handle = pidfd::open(seen.pid)?;
+        let began = pidfd::began(seen.pid)?;
+        let same = began <= seen.at.saturating_add(TICK) && !pidfd::has_ended(handle.as_fd())?;
+        Ok(same.then_some(handle))
+    };
+    match look() {
+        Err(error) if is_gone(&error) => Ok(None),
+        other => other,
+    }
+}
+
+/// Whether there is no such process.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ESRCH | libc::ENOENT))
 }
 
 /// The earlier supervisor's logger, and its descriptors by inode.
@@ -150,22 +174,26 @@ struct Held {
 }
 
 impl Held {
-    fn of(seen: Seen) -> Option<Self> {
-        let handle = still_there(seen).ok()??;
+    /// `None`: it has ended.
+    fn of(seen: Seen) -> io::Result<Option<Self>> {
+        let Some(handle) = still_there(seen)? else { return Ok(None) };
         let mut numbers = BTreeMap::new();
-        for entry in fs::read_dir(format!("/proc/{}/fd", seen.pid)).ok()?.flatten() {
+        for entry in fs::read_dir(format!("/proc/{}/fd", seen.pid))? {
+            let entry = entry?;
             let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            // It closes some meanwhile.
             let target = fs::read_link(entry.path()).ok();
             let inode = target.as_deref().and_then(Path::to_str).and_then(inode_of);
             numbers.extend(inode.zip(number));
         }
-        Some(Self { handle, numbers })
+        Ok(Some(Self { handle, numbers }))
     }
 
-    fn take(&self, inode: u64) -> Option<OwnedFd> {
-        let number = self.numbers.get(&inode)?;
-        let fd = pidfd::take_descriptor(self.handle.as_fd(), *number).ok()?;
-        (inode_number(fd.as_fd()).ok()? == inode).then_some(fd)
+    /// `None`: it has none of this inode (any more).
+    fn take(&self, inode: u64) -> io::Result<Option<OwnedFd>> {
+        let Some(number) = self.numbers.get(&inode) else { return Ok(None) };
+        let fd = pidfd::take_descriptor(self.handle.as_fd(), *number)?;
+        Ok((inode_number(fd.as_fd())? == inode).then_some(fd))
     }
 
     /// Two loggers must not read one pipe.
@@ -253,6 +281,7 @@ impl Daemon {
             (None, None) => None,
         };
         let streams = self.logger.held(&live.streams);
+        // What is open has an inode.
         let streams = streams.map(|(stream, fd)| Some((stream, inode_number(fd).ok()?)));
         Some(Entry {
             unit: live.unit.name.clone(),
@@ -360,7 +389,7 @@ impl Daemon {
         let group = self.claim.root.adopt(&entry.unit, entry.unenforced);
         let group = group.map_err(|error| error.to_string())?;
         // One that was frozen is not known to be: whoever froze it has gone.
-        let _ = group.freeze(false);
+        group.freeze(false).map_err(|error| format!("it cannot be thawed: {error}"))?;
         let run = Run(entry.run);
         let mut live = Live::new(run, unit.clone(), group);
         live.inherited_init = init;

@@ -110,7 +110,7 @@ pub(super) fn start(
     }
     let fatal = |what: &'static str| move |error: std::io::Error| Fatal::new(what, &error);
     let host = Host::new().map_err(|error| Fatal::new("prepare for containers", &error))?;
-    startup::raise_descriptor_limit().map_err(fatal("raise the limit of descriptors"))?;
+    startup::raise_limits().map_err(fatal("raise the limit of descriptors"))?;
     let group = startup::control_group(&options)?;
     let mut troubles = [troubles, startup::directories(&mut options)?].concat();
     let (claim, estate) = startup::claim(&options, &mut troubles)?;
@@ -298,9 +298,13 @@ impl Daemon {
         self.take_over();
         memory::trim();
         // Whoever finds the socket finds the units.
-        let socket = self.options.control_socket();
-        if let Err(error) = self.control.listen(&mut self.poller, &socket) {
-            return self.boot_failed(&format!("cannot make the control socket: {error}"));
+        match self.listen() {
+            Ok(()) => {}
+            // Nobody started it just now who could be told, and units run or have to.
+            Err(_) if self.options.place != Place::Plain || !first => self.control.writer.touch(),
+            Err(error) => {
+                return self.boot_failed(&format!("cannot make the control socket: {error}"));
+            }
         }
         self.first_stage();
     }

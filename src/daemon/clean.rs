@@ -139,6 +139,7 @@ impl Daemon {
             && let Ok(events) = live.group.events()
         {
             let source = Source::Run(id, run, Part::Empty);
+            // Without it the next look is the retry's.
             cleaning.events = self.poller.priority(events, source).ok();
         }
         let late = now.0.saturating_sub(cleaning.since.0) >= STUCK;
@@ -172,21 +173,25 @@ impl Daemon {
     }
 }
 
+/// SIGKILL for the processes that berth has started itself.
+fn kill_known(live: &Live) {
+    for process in live.processes() {
+        // It may have ended by itself; one that does not end is told of as such.
+        let _ = pidfd::send_signal(process.pidfd.as_fd(), libc::SIGKILL);
+    }
+}
+
 /// SIGKILL for all of it; what still stands in the way, if anything does.
 fn kill_all(live: &mut Live) -> Option<String> {
     if live.group.path().is_none() {
         // No cgroup: the processes berth knows, of which an init takes all others along.
-        for process in live.processes() {
-            let _ = pidfd::send_signal(process.pidfd.as_fd(), libc::SIGKILL);
-        }
+        kill_known(live);
         return None;
     }
     match live.group.populated() {
         Ok(false) => {
             // One that has moved to another group is out of reach of this one.
-            for process in live.processes() {
-                let _ = pidfd::send_signal(process.pidfd.as_fd(), libc::SIGKILL);
-            }
+            kill_known(live);
             None
         }
         Ok(true) => {

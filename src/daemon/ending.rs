@@ -121,8 +121,7 @@ impl Daemon {
 
     /// The control socket was removed, or its directory was not there yet.
     fn listen_again(&mut self) {
-        let path = self.options.control_socket();
-        match self.control.listen(&mut self.poller, &path) {
+        match self.listen() {
             Ok(()) => self.journal.say("the control socket was made again"),
             Err(error) => self.journal.say(&format!("cannot make the control socket: {error}")),
         }

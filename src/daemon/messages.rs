@@ -91,8 +91,8 @@ impl Daemon {
         let Some(live) = self.lives.get(&id) else { return };
         let in_pid_namespace = live.unit.service().is_some_and(|it| it.namespaces.value.pid);
         let found = if in_pid_namespace {
-            let processes = live.group.processes(PROCESSES).unwrap_or_default();
-            pidfd::find_inside(&processes, number)
+            let processes = live.group.processes(PROCESSES);
+            processes.and_then(|processes| pidfd::find_inside(&processes, number))
         } else {
             self.open_own(id, number)
         };

@@ -287,6 +287,7 @@ impl Daemon {
         {
             return false;
         }
+        // A group that cannot be read is told of when the run is cleaned.
         let processes = live.group.processes(PROCESSES).unwrap_or_default();
         processes.iter().any(|&pid| !self.pids.contains_key(&pid) && !self.of_a_visitor(pid))
     }

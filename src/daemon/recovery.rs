@@ -234,8 +234,10 @@ fn begin(facts: Facts, armed: io::Result<Record>, trouble: String) -> ExitCode {
     let Facts { mut options, clock, end, soft_files, .. } = facts;
     let place = options.place;
     options.beginning = if end.is_some() { Beginning::Down } else { Beginning::Again };
-    // As whoever started berth had it: it is asked for again and given to children.
+    // As whoever started berth had it: it is asked for again and given to children. Where that
+    // fails they have what this program has.
     let _ = limits::set_soft_files(soft_files);
+    // One that could not be made is tried again there, which tells why not.
     match boot::start(options, clock, vec![trouble], armed.ok()) {
         Ok(mut daemon) => {
             if let Some(end) = end {
@@ -255,6 +257,7 @@ fn begin(facts: Facts, armed: io::Result<Record>, trouble: String) -> ExitCode {
 /// It cannot take over what runs: that is a failure like the first, and not the end.
 pub fn fail_again(why: &str) -> ! {
     let _ = writeln!(io::stderr(), "berth: cannot take over: {why}");
+    // It is said above.
     let _ = kept::append(RECORD.load(Ordering::Relaxed), why.as_bytes());
     std::process::abort()
 }

@@ -127,6 +127,8 @@ impl Daemon {
         if limits.is_none_or(|limits| limits.memory.is_none() && limits.oom.is_none()) {
             return;
         }
+        // Where the kernel counts nothing there is nothing to watch; what it counts is looked at
+        // again at the end of the run.
         let Ok(events) = live.group.memory_events() else { return };
         let source = Source::Run(id, run, Part::Memory);
         live.memory_events = self.poller.priority(events, source).ok();

@@ -34,9 +34,12 @@ impl Daemon {
     /// New connections, as far as there is room for them. Said once until one finds room again.
     pub(super) fn accept(&mut self) {
         let was_short = self.control.short;
-        self.control.accept(&mut self.poller, self.clock.now());
+        let accepted = self.control.accept(&mut self.poller, self.clock.now());
         if self.control.short && !was_short {
-            self.journal.say(&format!("silent clients have to go: {}", words()));
+            self.journal.say(&match accepted {
+                Ok(()) => format!("silent clients have to go: {}", words()),
+                Err(error) => format!("clients have to wait: {error}"),
+            });
         }
     }
 }

@@ -89,10 +89,12 @@ pub fn directories(options: &mut Options) -> Result<Vec<String>, Fatal> {
     }
     // Units are kept from them by their paths: those must be the ones without links.
     for path in [&mut options.runtime_dir, &mut options.state_dir] {
-        let real = fs::canonicalize(&path).ok().filter(|real| real.to_str().is_some());
-        let real =
-            real.ok_or_else(|| Fatal(format!("what {} leads to has no name", path.display())));
-        *path = real?;
+        let real = fs::canonicalize(&path)
+            .map_err(|error| Fatal::new(&format!("find {}", path.display()), &error))?;
+        if real.to_str().is_none() {
+            return Err(Fatal(format!("what {} leads to must be UTF-8", path.display())));
+        }
+        *path = real;
     }
     Ok(troubles)
 }
@@ -204,7 +206,7 @@ fn inherit(
                 }
             },
         };
-        if let Some((root, estate)) = adopt::inspect(told, left, tree, beginning) {
+        if let Some((root, estate)) = adopt::inspect(told, left, tree, beginning, troubles) {
             cgroup::tree::kill_others(left, &estate.names()).map_err(ended)?;
             return Ok((root, estate));
         }
@@ -357,7 +359,10 @@ fn remove_if_there(path: &Path) -> Result<(), Fatal> {
 ///
 /// # Errors
 /// As setrlimit(2).
-pub fn raise_descriptor_limit() -> io::Result<()> {
+pub fn raise_limits() -> io::Result<()> {
+    // What keeps core files of services away is a limit of 1 byte, which those in a user
+    // namespace cannot raise theirs to. Where berth cannot either, they have 0.
+    let _ = limits::allow(limits::Resource::Core, 1);
     limits::set_soft_files(rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum)
 }
 

@@ -185,6 +185,7 @@ impl Daemon {
         let Some(upgrade) = &mut self.upgrade else { return };
         let Stage::Rehearsing { answer, expected, .. } = &upgrade.stage else { return };
         let mut buffer = [0; LONGEST_ANSWER];
+        // That it has said nothing is its verdict, too.
         let count = rustix::io::read(answer, &mut buffer).unwrap_or_default();
         let said = String::from_utf8_lossy(buffer.get(..count).unwrap_or_default());
         let said = said.trim();

@@ -124,10 +124,12 @@ pub enum Book {
     Stopped,
     /// Which unit has which user numbers.
     Ranges,
+    /// The control socket.
+    Socket,
 }
 
 impl Book {
-    const ALL: [Self; 4] = [Self::Lock, Self::Ledger, Self::Stopped, Self::Ranges];
+    const ALL: [Self; 5] = [Self::Lock, Self::Ledger, Self::Stopped, Self::Ranges, Self::Socket];
 
     /// What those miss who come later.
     const fn says(self) -> &'static str {
@@ -136,6 +138,7 @@ impl Book {
             Self::Ledger => "what a berth after one that was killed takes over",
             Self::Stopped => "which units stay down over a boot",
             Self::Ranges => "which unit has which user numbers",
+            Self::Socket => "where berthctl finds this supervisor",
         }
     }
 }
@@ -147,6 +150,7 @@ impl Daemon {
             Book::Ledger => &self.ledger.writer,
             Book::Stopped => &self.stopped.writer,
             Book::Ranges => &self.ranges.writer,
+            Book::Socket => &self.control.writer,
         }
     }
 
@@ -156,6 +160,7 @@ impl Daemon {
             Book::Ledger => &mut self.ledger.writer,
             Book::Stopped => &mut self.stopped.writer,
             Book::Ranges => &mut self.ranges.writer,
+            Book::Socket => &mut self.control.writer,
         }
     }
 
@@ -165,6 +170,7 @@ impl Daemon {
             Book::Ledger => self.options.ledger(),
             Book::Stopped => self.options.stopped_directory(),
             Book::Ranges => self.options.ranges_file(),
+            Book::Socket => self.options.control_socket(),
         }
     }
 
@@ -194,6 +200,7 @@ impl Daemon {
                     Ok(()) => continue,
                     failed => failed,
                 },
+                Book::Socket => self.listen(),
             };
             self.tried(book, result);
         }

@@ -143,8 +143,11 @@ impl Logger {
         }
     }
 
-    /// Tells of files that cannot be written.
+    /// Tells of files that cannot be written, and of what was in the place of others.
     fn tell_outages(&mut self) {
+        for (unit, text) in self.pump.aside() {
+            self.outbox.push(FromLogger::Trouble { unit: unit.to_string(), text });
+        }
         for (unit, why) in self.pump.outages().begun() {
             let unit = unit.to_string();
             let text = format!("its output cannot be written, and what comes is lost: {why}");

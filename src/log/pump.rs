@@ -89,6 +89,11 @@ impl Pump {
         }
     }
 
+    /// What was in the place of units' files, a sentence each.
+    pub fn aside(&mut self) -> Vec<(Rc<str>, String)> {
+        self.store.aside()
+    }
+
     /// Forgets the open file of a unit without streams.
     pub fn close(&mut self, unit: &str) {
         self.store.close(unit);

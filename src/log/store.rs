@@ -27,6 +27,8 @@ pub struct Store {
     directory: PathBuf,
     /// Most recently used last.
     open: Vec<OpenLog>,
+    /// See [`Store::aside`].
+    aside: Vec<(Rc<str>, String)>,
 }
 
 /// The file a unit's output goes to now.
@@ -36,6 +38,8 @@ pub struct OpenLog {
     directory: PathBuf,
     file: File,
     size: u64,
+    /// What was in its place and is out of the way, a sentence that was not told yet.
+    aside: Option<String>,
 }
 
 /// The records of one stream that were written at once.
@@ -50,7 +54,7 @@ pub struct LastChunk {
 impl Store {
     /// Nothing is opened or made before something is to be written.
     pub fn new(directory: &Path) -> Self {
-        Self { directory: directory.to_owned(), open: Vec::new() }
+        Self { directory: directory.to_owned(), open: Vec::new(), aside: Vec::new() }
     }
 
     /// The unit's current file, opened (and made) if need be.
@@ -59,16 +63,22 @@ impl Store {
     /// mkdir(2), open(2), or the repair of its end.
     pub fn open(&mut self, unit: &Rc<str>) -> io::Result<&mut OpenLog> {
         let known = self.open.iter().position(|log| log.unit == *unit);
-        let log = match known.map(|index| self.open.remove(index)) {
+        let mut log = match known.map(|index| self.open.remove(index)) {
             // Somebody may have removed the file under us: then begin a new one.
             Some(log) if log.file.metadata()?.nlink() > 0 => log,
             _ => OpenLog::open(unit, self.directory.join(&**unit))?,
         };
+        self.aside.extend(log.aside.take().map(|text| (Rc::clone(unit), text)));
         if self.open.len() >= MAX_OPEN {
             self.open.remove(0);
         }
         self.open.push(log);
         self.open.last_mut().ok_or_else(|| io::Error::other("no log is open"))
+    }
+
+    /// What was in the place of units' files and is out of the way since this was asked last.
+    pub fn aside(&mut self) -> Vec<(Rc<str>, String)> {
+        std::mem::take(&mut self.aside)
     }
 
     /// Forgets the unit's file: it is opened anew, and its end checked, for the next record.
@@ -79,8 +89,8 @@ impl Store {
 
 impl OpenLog {
     fn open(unit: &Rc<str>, directory: PathBuf) -> io::Result<Self> {
-        let (file, size) = open_current(&directory)?;
-        Ok(Self { unit: Rc::clone(unit), directory, file, size })
+        let (file, size, aside) = open_current(&directory)?;
+        Ok(Self { unit: Rc::clone(unit), directory, file, size, aside })
     }
 
     /// Bytes in the file.
@@ -166,7 +176,7 @@ impl OpenLog {
             fs::remove_file(path(extra))?;
             extra = extra.saturating_add(1);
         }
-        (self.file, self.size) = open_current(&self.directory)?;
+        (self.file, self.size, self.aside) = open_current(&self.directory)?;
         Ok(())
     }
 }
@@ -178,23 +188,24 @@ fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// Opens `current` for appending, with a whole record (or nothing) at its end.
-fn open_current(directory: &Path) -> io::Result<(File, u64)> {
+/// Opens `current` for appending, with a whole record (or nothing) at its end. A sentence if
+/// something else was there.
+fn open_current(directory: &Path) -> io::Result<(File, u64, Option<String>)> {
     DirBuilder::new().recursive(true).mode(0o750).create(directory)?;
     let path = directory.join(file_name(0));
     let mut options = OpenOptions::new();
     options.read(true).append(true).create(true).mode(0o640);
+    let mut aside = None;
     let file = match state::open(&path, &mut options) {
-        // What it was is said by its new name.
         Err(error) if state::is_damage(&error) => {
-            state::set_aside(&path, &error);
+            aside = Some(state::set_aside(&path, &error));
             state::open(&path, &mut options)?
         }
         other => other?,
     };
     let metadata = file.metadata()?;
     let size = repair_end(&file, metadata.len())?;
-    Ok((file, size))
+    Ok((file, size, aside))
 }
 
 /// Cuts off half a record at the end; returns the size then.

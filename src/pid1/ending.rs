@@ -85,7 +85,8 @@ pub fn end_everybody() {
         if let Err(error) = signal::send_to_all(signal) {
             say(&format!("cannot signal what is left: {error}"));
         }
-        // What is stopped hears of its end only when it goes on.
+        // What is stopped hears of its end only when it goes on; that nobody can be signalled is
+        // told already.
         let _ = signal::send_to_all(libc::SIGCONT);
         if reap_all(patience) {
             return;
@@ -168,6 +169,7 @@ fn read_only_root() {
     // (sysrq.txt: `s`, then `u`).
     say(&format!("the root filesystem is in use ({})", io::Error::from(error)));
     for key in ["s", "u"] {
+        // A kernel without it: sync, which comes next, is what is left.
         let _ = fs::write("/proc/sysrq-trigger", key);
     }
 }
@@ -193,6 +195,7 @@ fn bounded(name: &str, patience: Duration, work: impl FnOnce()) {
 
 /// What is in use as swap.
 fn swaps() -> Vec<String> {
+    // A kernel without swap has none.
     let table = fs::read_to_string("/proc/swaps").unwrap_or_default();
     table
         .lines()
@@ -240,7 +243,10 @@ fn unmount_all() -> Vec<String> {
 
 /// What holds files and is not the root, the newest first.
 fn mounted() -> Vec<String> {
-    let mounts = mountinfo::mounts(mountinfo::Which::All, usize::MAX).unwrap_or_default();
+    let mounts = mountinfo::mounts(mountinfo::Which::All, usize::MAX).unwrap_or_else(|error| {
+        say(&format!("what is mounted cannot be read, and stays mounted: {error}"));
+        Vec::new()
+    });
     mounts.into_iter().rev().map(|mount| mount.point).filter(|point| is_ours(point)).collect()
 }
 

@@ -180,6 +180,7 @@ pub enum Reach {
 pub fn bring_up(entries: &[Entry], reach: Reach, mode: Fsck) -> Outcome {
     let mut outcome = Outcome::default();
     let mounted = mount_points();
+    // A kernel without swap has none.
     let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
     let wanted = |entry: &&Entry| {
         let elsewhere = entry.target == "/" || mounted.contains(&entry.target);
@@ -198,9 +199,9 @@ pub fn bring_up(entries: &[Entry], reach: Reach, mode: Fsck) -> Outcome {
 
 /// Whether `/proc/swaps` names it, by the path of the device itself.
 fn is_used(swaps: &str, source: &str) -> bool {
-    let Some(path) = resolve(source).and_then(|path| fs::canonicalize(path).ok()) else {
-        return false;
-    };
+    // What cannot be found is not in use; whoever puts it to use says more.
+    let found = resolve(source).ok().flatten().and_then(|path| fs::canonicalize(path).ok());
+    let Some(path) = found else { return false };
     let used = swaps.lines().skip(1).filter_map(|line| line.split_whitespace().next());
     used.map(unescape).any(|used| Path::new(&used) == path)
 }
@@ -211,6 +212,7 @@ fn trouble(outcome: &mut Outcome, entry: &Entry, text: String) {
     }
 }
 
+/// Where they cannot be read, all are mounted, of which each tells how it went.
 fn mount_points() -> Vec<String> {
     mountinfo::mounts(mountinfo::Which::All, usize::MAX)
         .map(|mounts| mounts.into_iter().map(|mount| mount.point).collect())
@@ -224,8 +226,13 @@ fn wait_for_device(entry: &Entry, outcome: &mut Outcome) -> bool {
     let patience =
         if entry.has("nofail") { entry.patience().min(DEVICE) } else { entry.patience() };
     loop {
-        if resolve(device).is_some() {
-            return true;
+        match resolve(device) {
+            Ok(Some(_)) => return true,
+            Ok(None) => {}
+            Err(error) => {
+                trouble(outcome, entry, format!("cannot look for {device}: findfs: {error}"));
+                return false;
+            }
         }
         if begun.elapsed() >= patience {
             let seconds = patience.as_secs();
@@ -240,14 +247,17 @@ fn wait_for_device(entry: &Entry, outcome: &mut Outcome) -> bool {
     }
 }
 
-/// The device's path; tags are looked up by `findfs` (util-linux, busybox).
-fn resolve(device: &str) -> Option<String> {
+/// The device's path, if it is there; tags are looked up by `findfs` (util-linux, busybox).
+///
+/// # Errors
+/// There is no such program.
+fn resolve(device: &str) -> io::Result<Option<String>> {
     if device.starts_with('/') {
-        return Path::new(device).exists().then(|| device.to_owned());
+        return Ok(Path::new(device).exists().then(|| device.to_owned()));
     }
-    let output = Command::new("findfs").arg(device).stderr(Stdio::null()).output().ok()?;
-    let path = String::from_utf8(output.stdout).ok()?.trim().to_owned();
-    (output.status.success() && !path.is_empty()).then_some(path)
+    let output = Command::new("findfs").arg(device).stderr(Stdio::null()).output()?;
+    let path = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    Ok((output.status.success() && !path.is_empty()).then_some(path))
 }
 
 /// One pass after the other, all of a pass at once; what is broken is not to be mounted.
@@ -258,16 +268,21 @@ fn check_all(todo: &mut Vec<&Entry>, mode: Fsck, outcome: &mut Outcome) {
     for pass in passes {
         let mut running = Vec::new();
         for entry in todo.iter().filter(|entry| entry.pass == pass && !entry.is_swap()) {
-            let device = entry.device().and_then(resolve);
-            match device.map(|device| start_check(&entry.kind, &device, mode)) {
-                Some(Ok(Some(child))) => running.push((entry.target.clone(), child)),
-                Some(Err(error)) => {
+            let device = entry.device().map_or(Ok(None), resolve);
+            let started = device.and_then(|device| match device {
+                Some(device) => start_check(&entry.kind, &device, mode),
+                None => Ok(None),
+            });
+            match started {
+                Ok(Some(child)) => running.push((entry.target.clone(), child)),
+                Err(error) => {
                     trouble(outcome, entry, format!("cannot check {}: {error}", entry.target));
                 }
-                Some(Ok(None)) | None => {}
+                Ok(None) => {}
             }
         }
         for (target, mut child) in running {
+            // One that cannot be waited for has repaired nothing, as far as is known.
             let code = child.wait().ok().and_then(|status| status.code());
             match verdict(code) {
                 Checked::Fine => {}

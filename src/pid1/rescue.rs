@@ -31,6 +31,7 @@ pub fn shell(why: &str) -> bool {
         // The console is its terminal: Ctrl-C reaches what it runs.
         job::place(&mut command, job::Place::Session);
         let Ok(mut child) = command.spawn() else { continue };
+        // However it has ended, the machine restarts.
         let _ = child.wait();
         return true;
     }

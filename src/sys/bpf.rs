@@ -10,6 +10,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_PROG_ATTACH: libc::c_long = 8;
+const BPF_PROG_QUERY: libc::c_long = 16;
 /// `BPF_PROG_TYPE_CGROUP_DEVICE`.
 const CGROUP_DEVICE_PROGRAM: u32 = 15;
 /// `BPF_CGROUP_DEVICE`.
@@ -166,6 +167,19 @@ struct Attach {
     flags: u32,
 }
 
+/// `union bpf_attr` for `BPF_PROG_QUERY`, as far as Linux 4.15 has it.
+#[repr(C)]
+#[derive(Default)]
+struct Query {
+    target: u32,
+    kind: u32,
+    flags: u32,
+    attached: u32,
+    programs: u64,
+    count: u32,
+    padding: u32,
+}
+
 fn bpf<T>(command: libc::c_long, attributes: &T) -> io::Result<libc::c_long> {
     let pointer = std::ptr::from_ref(attributes);
     // SAFETY: the kernel reads `size_of::<T>()` bytes (zeroes beyond are implied), and what
@@ -208,6 +222,23 @@ pub fn attach_device_program(group: BorrowedFd<'_>, program: BorrowedFd<'_>) -> 
         flags: ALLOW_MULTI,
     };
     bpf(BPF_PROG_ATTACH, &attach).map(drop)
+}
+
+/// How many programs decide about devices for this very group (a directory of version 2).
+///
+/// # Errors
+/// `EPERM` without `CAP_NET_ADMIN` over the host's user namespace; `EINVAL` or `ENOSYS` where
+/// the kernel is built without.
+pub fn device_programs(group: BorrowedFd<'_>) -> io::Result<u32> {
+    let target = group.as_raw_fd().unsigned_abs();
+    let mut query = Query { target, kind: CGROUP_DEVICE, ..Query::default() };
+    let size = size_of::<Query>();
+    // SAFETY: the kernel reads and writes so many bytes of the structure, which lives through
+    // the call; with a count of 0 it writes no numbers of programs.
+    super::check_long(unsafe {
+        libc::syscall(libc::SYS_bpf, BPF_PROG_QUERY, &raw mut query, size)
+    })?;
+    Ok(query.count)
 }
 
 #[cfg(test)]

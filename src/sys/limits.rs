@@ -47,6 +47,14 @@ pub fn allow(resource: Resource, value: u64) -> io::Result<()> {
     super::check(unsafe { libc::setrlimit(resource.number(), &raw const limit) }).map(drop)
 }
 
+/// Whether a process as the calling one can surely set this: it does not raise the hard limit.
+pub fn is_within(resource: Resource, value: u64) -> bool {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the structure lives through the call.
+    let known = super::check(unsafe { libc::getrlimit(resource.number(), &raw mut limit) });
+    known.is_ok() && value <= limit.rlim_max
+}
+
 /// The soft limit of descriptors of the calling process.
 pub fn soft_files() -> Option<u64> {
     rustix::process::getrlimit(rustix::process::Resource::Nofile).current

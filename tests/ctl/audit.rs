@@ -25,7 +25,8 @@ fn fake(definition: &Value, more: Value) -> Fake {
 fn container() -> Value {
     json!({
         "command": {"value": ["nginx"], "line": 2}, "isolation": {"value": "container", "line": 0},
-        "network": "private", "writable": "none", "limits": {"memory": {"value": "64M", "line": 4}},
+        "network": "private", "writable": "none", "rootfs": {"value": "/srv/web", "line": 3},
+        "limits": {"memory": {"value": "64M", "line": 4}},
         "security": {"no-new-privileges": true, "privileged": false, "masked-paths": []},
     })
 }
@@ -75,6 +76,7 @@ fn each_line_that_takes_a_defence_away_costs() {
         ("isolation", json!({"value": "none", "line": 3})),
         ("isolation", json!({"value": ["mount", "pid"], "line": 3})),
         ("network", json!("host")),
+        ("rootfs", json!({"value": "host", "line": 0})),
         ("writable", json!("ephemeral")),
         ("writable", json!("persistent")),
         ("limits", json!({})),

@@ -23,6 +23,15 @@ fn secret(name: &str) -> String {
     std::fs::read_to_string(Path::new(ROOT).join(".cache/wordpress/secrets").join(name)).unwrap()
 }
 
+/// The address of a unit in a network.
+fn address(rig: &Rig, network: &str, unit: &str) -> String {
+    let text = rig.ctl_ok(&["network", "show", network, "--json"]);
+    let shown: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let units = shown["units"].as_array().unwrap();
+    let unit = units.iter().find(|it| it["unit"] == unit).unwrap();
+    unit["addresses"][0].as_str().unwrap().to_owned()
+}
+
 /// The answer's body and, as its last line, its status and where it leads.
 fn ask(rig: &Rig, arguments: &str) -> String {
     let jar = rig.path("cookies");
@@ -122,10 +131,20 @@ fn the_site_is_whole(rig: &Rig) {
     let form = format!(
         "-L --data-urlencode 'auth[driver]=server' --data-urlencode 'auth[server]=mariadb' \
          --data-urlencode 'auth[username]=wordpress' --data-urlencode 'auth[password]={password}' \
-         --data-urlencode 'auth[db]=wordpress' {SITE}/adminer/"
+         --data-urlencode 'auth[db]=wordpress'"
     );
-    let tables = ask(rig, &form);
+    let adminer = format!("http://{}:8080/", address(rig, "back", "adminer"));
+    let tables = ask(rig, &format!("{form} {adminer}"));
     assert!(tables.contains("wp_posts"), "adminer shows the tables: {tables}");
+    // It is not for the world: the site has no such page, and nginx does not reach it.
+    assert!(!ask(rig, &format!("{form} {SITE}/adminer/")).contains("wp_posts"));
+    let reach = |from: &str, to: &str| {
+        let command = ["exec", from, "--", "busybox", "nc", "-w", "2", to, "8080", "-e", "true"];
+        rig.ctl(&command).code
+    };
+    let (inner, outer) = (address(rig, "back", "adminer"), address(rig, "front", "static"));
+    assert_eq!((reach("wordpress", &inner), reach("nginx", &outer)), (0, 0), "the control");
+    assert_eq!(reach("nginx", &inner), 1);
 
     // Who is in `front` alone finds nobody of `back`, and the database nobody of `front`.
     assert_ne!(rig.ctl(&["exec", "static", "--", "busybox", "nslookup", "mariadb"]).code, 0);

@@ -22,12 +22,14 @@ pub const TESTS: &[Test] = &[
     ("a_device_goes_through_the_fence", a_device_goes_through_the_fence),
     ("a_device_that_is_not_there_is_named", a_device_that_is_not_there_is_named),
     ("only_those_who_ask_are_kept_from_devices", only_those_who_ask_are_kept_from_devices),
+    ("the_kernel_tells_whether_it_asks_about_devices", the_kernel_tells),
     ("version_1_keeps_devices_too", version_1_keeps_devices_too),
     ("without_groups_it_is_said", without_groups_it_is_said),
     ("rules_are_shared_and_forgotten", rules_are_shared_and_forgotten),
     ("settings_are_the_units_own", settings_are_the_units_own),
     ("a_setting_that_is_refused_is_named", a_setting_that_is_refused_is_named),
     ("what_is_not_said_is_limited", what_is_not_said_is_limited),
+    ("who_may_have_no_core_file_starts_services", who_may_have_no_core_file),
 ];
 
 /// There on every host; opening it changes nothing. It takes a capability to read.
@@ -376,10 +378,12 @@ fn a_setting_that_is_refused_is_named() {
 
 fn what_is_not_said_is_limited() {
     let rig = Rig::new();
-    let script = "ulimit -c; ulimit -Hc; umask; ps -o sid=,tty= -p $$ | tr -s ' '";
+    // Core files of 1 byte: see the plan.
+    let script = "sed -n 's/^Max core file size  *//p' /proc/self/limits | tr -s ' '; ulimit -c; \
+                  umask; ps -o sid=,tty= -p $$ | tr -s ' '";
     let lines = rig.shell(script, |_| {}).good();
     let lines: Vec<&str> = lines.lines().map(str::trim).collect();
-    assert_eq!(lines[..3], ["0", "0", "0022"]);
+    assert_eq!(lines[..3], ["1 1 bytes", "0", "0022"]);
     assert!(lines[3].ends_with('?'), "{lines:?}");
     let core = rig.shell("ulimit -c", |s| s.limits.core = Some(At { value: 1 << 20, line: 6 }));
     // In blocks of 512 bytes.
@@ -402,4 +406,29 @@ fn what_is_not_said_is_limited() {
     let unlimited = |s: &mut Service| s.limits.pids = Some(At { value: u64::MAX, line: 6 });
     assert!(matches!(pids(&unlimited).as_str(), "" | "max"));
     assert!(matches!(pids(&|s| s.namespaces.value = Namespaces::NONE).as_str(), "" | "max"));
+}
+
+/// What `berthctl audit` relies on.
+fn the_kernel_tells() {
+    let rig = Rig::new();
+    let programs = || {
+        let running = rig.up(&unit("web", &["sleep", "1000"])).unwrap();
+        let group = std::fs::File::open(running.group.path().unwrap()).unwrap();
+        let programs = berth::sys::bpf::device_programs(group.as_fd()).unwrap();
+        running.down();
+        programs
+    };
+    assert_eq!(programs(), 1);
+    rig.all_devices.set(true);
+    assert_eq!(programs(), 0);
+}
+
+/// As a berth in a container of somebody's who has forbidden core files for good.
+fn who_may_have_no_core_file() {
+    use berth::sys::limits::{self, Resource};
+    limits::set(Resource::Core, 0).unwrap();
+    let rig = Rig::new();
+    let script = "sed -n 's/^Max core file size  *//p' /proc/self/limits | tr -s ' '";
+    // In a user namespace nobody may raise a limit.
+    assert_eq!(rig.shell(script, |_| {}).good().trim(), "0 0 bytes");
 }

@@ -53,7 +53,8 @@ fn the_more_is_held_the_higher_the_score() {
         ("capabilities", "partly", "no"),
         ("kernel files", "yes", "no"),
         ("system calls", "yes", "no"),
-        ("devices", holds(web, "devices"), "no"),
+        ("devices", "yes", "no"),
+        ("mount namespace", "partly", "partly"),
         ("pid namespace", "yes", "yes"),
     ] {
         assert_eq!((holds(web, name), holds(trusted, name)), (of_web, of_trusted), "{name}");
@@ -77,4 +78,24 @@ fn what_the_kernel_does_not_hold_is_a_failure() {
     let said = beside(&rig, &["audit", "good"]);
     assert_eq!(said.code, 1, "{said:?}");
     assert!(said.err.contains("does not hold what was promised: root tree of good"), "{said:?}");
+}
+
+/// Somebody has taken the limit away since.
+#[test]
+fn a_limit_that_has_gone_is_a_failure() {
+    let rig = Rig::start(Mode::Boot, "[service.web]\ncommand = \"sleep 1000\"\n", &[]);
+    rig.wait_state("web", "running");
+    let said = beside(&rig, &["audit", "web"]);
+    assert_eq!((said.code, said.err.as_str()), (0, ""), "the control");
+    let pid = rig.host_pid(rig.main_pid("web"));
+    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let of = |which: &str| groups.lines().find_map(|line| line.split_once(which)).map(|it| it.1);
+    let group = match (of(":pids:"), of("0::")) {
+        (Some(path), _) => format!("/sys/fs/cgroup/pids{path}"),
+        (None, path) => format!("/sys/fs/cgroup{}", path.unwrap()),
+    };
+    std::fs::write(format!("{group}/pids.max"), "max").unwrap();
+    let said = beside(&rig, &["audit", "web"]);
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(said.err.contains("does not hold what was promised: pids limit of web"), "{said:?}");
 }

@@ -4,11 +4,12 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::process::Stdio;
 
 use nix::sys::signal::Signal;
 
-use crate::rig::{Mode, Rig, Said};
+use crate::rig::{Mode, Rig};
+use crate::secrets::set;
+use crate::tracer::Tracer;
 
 const UNITS: &str = "
     [network.front]
@@ -117,14 +118,6 @@ fn mains(rig: &Rig) -> Vec<i64> {
     ["talker", "plain", "boxed", "late", "wired"].map(|unit| rig.main_pid(unit)).to_vec()
 }
 
-fn set(rig: &Rig, value: &str) -> Said {
-    let mut command = rig.ctl_command(&["secret", "set", "word"]);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(value.as_bytes()).unwrap();
-    child.wait_with_output().unwrap().into()
-}
-
 /// Starts, stops, restarts and reloads, some of which berth wants to remember.
 fn order_about(rig: &Rig) {
     rig.ctl_ok(&["start", "late", "wired"]);
@@ -141,13 +134,13 @@ fn order_about(rig: &Rig) {
 #[test]
 fn on_full_disks_everything_goes_on_and_is_written_when_there_is_room() {
     let mut rig = up(Mode::Revived);
-    assert_eq!(set(&rig, "old").code, 0);
+    assert_eq!(set(&rig, "word", b"old").code, 0);
     let value = || fs::read(rig.inside("state/secrets/word")).unwrap();
     let old = value();
     fill(&rig);
     order_about(&rig);
     goes_on(&rig);
-    let refused = set(&rig, "new");
+    let refused = set(&rig, "word", b"new");
     assert!(refused.code == 1 && refused.err.contains(FULL), "{refused:?}");
     assert_eq!(value(), old);
     for file in FILES {
@@ -164,7 +157,7 @@ fn on_full_disks_everything_goes_on_and_is_written_when_there_is_room() {
     make_room(&rig);
     rig.wait_for("everything to be written", |rig| unwritten(rig).is_empty());
     assert!(rig.inside("state/stopped/plain").exists());
-    assert_eq!(set(&rig, "new").code, 0);
+    assert_eq!(set(&rig, "word", b"new").code, 0);
     assert!(value() != old);
     for file in FILES {
         let path = rig.path(file).display().to_string();
@@ -265,7 +258,7 @@ fn state_that_becomes_read_only_stops_nobody() {
     assert_eq!(refused.kind(), io::ErrorKind::ReadOnlyFilesystem);
     order_about(&rig);
     goes_on(&rig);
-    let refused = set(&rig, "value");
+    let refused = set(&rig, "word", b"value");
     assert!(refused.code == 1 && refused.err.contains(READ_ONLY), "{refused:?}");
     for file in ["state/stopped", "state/user-namespaces"] {
         rig.wait_for(&format!("{file} to be told of"), |rig| {
@@ -276,7 +269,7 @@ fn state_that_becomes_read_only_stops_nobody() {
     remount(&rig, "rw");
     rig.wait_for("everything to be written", |rig| unwritten(rig).is_empty());
     assert!(rig.inside("state/stopped/plain").exists());
-    assert_eq!(set(&rig, "value").code, 0);
+    assert_eq!(set(&rig, "word", b"value").code, 0);
     let path = rig.path("state/stopped").display().to_string();
     assert_eq!(said(&rig, &format!("{path} cannot be written")), 1);
     assert_eq!(said(&rig, &format!("{path} is written again")), 1);
@@ -300,4 +293,31 @@ fn the_end_waits_for_no_disk_but_tries_once_more() {
         assert_eq!(rig.wait_end(), 0, "{}", rig.story());
         assert_eq!(rig.path("state/stopped/plain").exists(), room);
     }
+}
+
+/// The disk fails: the same by a tracer, which lets no write to the ledger through.
+#[test]
+fn a_ledger_that_fails_is_written_when_it_works_again() {
+    let mut rig = Rig::start(Mode::Revived, UNITS, &[]);
+    for unit in ["talker", "plain", "boxed"] {
+        rig.wait_state(unit, "running");
+    }
+    let paths = ["run/ledger", "run/ledger.new"].map(|name| rig.path(name).display().to_string());
+    let options = ["write", "-P", &paths[0], "-P", &paths[1]];
+    let tracer = Tracer::attach(rig.berth_pid(), &options, "error=EIO", rig.path("trace"));
+    rig.ctl_ok(&["start", "late", "wired"]);
+    // The control.
+    assert!(tracer.done().len() > 1);
+    assert!(unwritten(&rig).contains("Input/output error"), "{}", rig.story());
+    let late = format!("\"pid\":{}", rig.main_pid("late"));
+    let is_told = |rig: &Rig| fs::read_to_string(rig.path("run/ledger")).unwrap().contains(&late);
+    assert!(!is_told(&rig));
+    tracer.end();
+    rig.wait_for("it to be written", |rig| unwritten(rig).is_empty());
+    assert!(is_told(&rig));
+    let before = mains(&rig);
+    rig.kill_berth();
+    rig.wait_control();
+    assert_eq!(mains(&rig), before, "{}", rig.story());
+    assert_eq!(rig.finish(), 0);
 }

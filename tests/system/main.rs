@@ -56,6 +56,7 @@ mod secrets;
 mod shortage;
 mod stopping;
 mod terminal;
+mod tracer;
 mod upgrade;
 mod users;
 mod verbs;

@@ -38,7 +38,29 @@ except socket.timeout: print("timeout")
 except OSError as e: print("refused" if e.errno == 111 else "unreachable")
 "#;
 
-/// A rig whose units see the two scripts in `/mnt`.
+/// Asks many at once: `ask-all KIND/ADDRESS/PORT...`, and prints a line for each, in this order.
+/// A datagram is sent again for as long as there is no answer.
+const ASK_ALL: &str = r#"
+import socket, sys, threading
+said = {}
+def one(way):
+    kind, address, port = way.split("/")
+    kind = socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM
+    s = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind)
+    for attempt in range(3):
+        try:
+            s.settimeout(0.4)
+            if kind == socket.SOCK_DGRAM or not attempt: s.connect((address, int(port)))
+            if kind == socket.SOCK_DGRAM: s.send(b"?")
+            said[way] = s.recv(100).decode().strip(); return
+        except OSError as e: said[way] = type(e).__name__
+threads = [threading.Thread(target=one, args=(way,)) for way in sys.argv[1:]]
+for t in threads: t.start()
+for t in threads: t.join()
+for way in sys.argv[1:]: print(said[way])
+"#;
+
+/// A rig whose units see the scripts in `/mnt`.
 pub fn rig(units: &str) -> Rig {
     start(Mode::Up, units)
 }
@@ -48,6 +70,7 @@ pub fn start(mode: Mode, units: &str) -> Rig {
     let mut rig = Rig::prepare(units);
     std::fs::write(rig.path("share/server"), SERVER).unwrap();
     std::fs::write(rig.path("share/ask"), ASK).unwrap();
+    std::fs::write(rig.path("share/ask-all"), ASK_ALL).unwrap();
     rig.launch(mode, &[]);
     rig.wait_control();
     rig
@@ -102,22 +125,31 @@ fn units_reach_those_of_their_own_networks_and_nobody_else() {
     }
     let rig = rig(&units);
     rig.wait_state("default", "running");
+    let mut reached = 0;
     for (from, own) in &places {
-        for (to, theirs) in places.iter().filter(|(to, _)| to != from) {
-            for (family, four) in [("4", true), ("6", false)] {
-                for network in theirs {
-                    let address = address(&rig, network, to, four).unwrap();
-                    let said = ask(&rig, from, &format!("tcp {address} 80 {family} 0.3"));
-                    let expected = own.contains(network);
-                    let reached = said.starts_with(&format!("{to} "));
-                    assert_eq!(
-                        reached, expected,
-                        "{from} to {to} in {network} by {family}: {said}"
-                    );
+        let others = places.iter().filter(|(to, _)| to != from);
+        let pairs = others.flat_map(|(to, theirs)| theirs.iter().map(move |it| (*to, *it)));
+        let mut ways = Vec::new();
+        for (to, network) in pairs {
+            for four in [true, false] {
+                let address = address(&rig, network, to, four).unwrap();
+                for kind in ["tcp", "udp"] {
+                    ways.push((to, own.contains(&network), format!("{kind}/{address}/80")));
                 }
             }
         }
+        let command = ["exec", from, "--", "/usr/bin/python3", "/mnt/ask-all"];
+        let arguments: Vec<&str> =
+            command.into_iter().chain(ways.iter().map(|(.., way)| way.as_str())).collect();
+        let answers = rig.ctl_ok(&arguments);
+        assert_eq!(answers.lines().count(), ways.len());
+        for ((to, expected, way), said) in ways.iter().zip(answers.lines()) {
+            let got = said.starts_with(&format!("{to} "));
+            assert_eq!(got, *expected, "{from} to {to} by {way}: {said}");
+            reached += u32::from(got);
+        }
     }
+    assert_eq!(reached, 14 * 4, "pairs in one network, by both kinds and families");
     // The host reaches all of them; the inside of a network does not reach the host.
     let c1 = address(&rig, "c", "c1", true).unwrap();
     assert!(ask_from_host(&rig, &format!("tcp {c1} 80")).starts_with("c1 "));

@@ -2,14 +2,14 @@
 //! or hears of it fails once, and the keeper dies at every one of them. A tracer makes them
 //! fail, so nothing in the program is there for the test.
 
-use std::process::{Child, Command, Stdio};
-
 use crate::network::start;
 use crate::network_leaks::state;
 use crate::rig::{Mode, PATIENCE, Rig, pause};
+use crate::tracer::Tracer;
 
-/// What the keeper changes the host by, and hears of it.
-const CALLS: &str = "sendto,recvfrom,sendmsg,write,setns,bind,rename,socket";
+/// What the keeper changes the host by, and hears of it. Each is counted by itself.
+const CALLS: [&str; 8] =
+    ["sendto", "recvfrom", "sendmsg", "write", "setns", "bind", "rename", "socket"];
 
 /// A host with an idle unit in a network of its own, so that there is a keeper; and the unit
 /// that is started, which has all there is: two networks, IPv6, ports.
@@ -30,47 +30,10 @@ wanted-by = []
 restart = "no"
 "#;
 
-/// A tracer of the keeper that does something at its call number `when`.
-struct Tracer(Child);
-
-impl Tracer {
-    fn new(rig: &Rig, what: &str, when: usize) -> Self {
-        let keeper = rig.descendants("berth-network")[0];
-        let trace = rig.path("trace");
-        let _ = std::fs::remove_file(&trace);
-        let tracer = Command::new("strace")
-            .args(["-qq", "-p", &keeper.to_string(), "-e", &format!("trace={CALLS}"), "-e"])
-            .arg(format!("inject={CALLS}:{what}:when={when}"))
-            .arg("-o")
-            .arg(trace)
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let begun = std::time::Instant::now();
-        let is_traced = || {
-            let status = std::fs::read_to_string(format!("/proc/{keeper}/status")).unwrap();
-            status.lines().any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0"))
-        };
-        while !is_traced() {
-            assert!(begun.elapsed() < PATIENCE, "strace does not attach");
-            pause();
-        }
-        Self(tracer)
-    }
-
-    /// Lets go of the keeper; the line of what was done to it, if it came to that.
-    fn end(mut self, rig: &Rig) -> Option<String> {
-        nix::sys::signal::kill(
-            nix::unistd::Pid::from_raw(self.0.id().try_into().unwrap()),
-            nix::sys::signal::SIGTERM,
-        )
-        .unwrap();
-        self.0.wait().unwrap();
-        let trace = std::fs::read_to_string(rig.path("trace")).unwrap_or_default();
-        let done = |line: &&str| line.contains("INJECTED") || line.contains("killed by SIGKILL");
-        trace.lines().find(done).map(str::to_owned)
-    }
+/// Does something at the keeper's call number `when` of this name.
+fn trace(rig: &Rig, call: &str, what: &str, when: usize) -> Tracer {
+    let keeper = rig.descendants("berth-network")[0];
+    Tracer::attach(keeper, &[call], &format!("{what}:when={when}"), rig.path("trace"))
 }
 
 /// Waits until the host is as it was; says what is not.
@@ -100,51 +63,59 @@ fn ready() -> (Rig, String) {
 fn a_step_that_fails_leaves_nothing_and_is_named() {
     let (mut rig, before) = ready();
     let (mut failed, mut endured) = (0, 0);
-    for when in 1.. {
-        let tracer = Tracer::new(&rig, "error=EIO", when);
-        let said = rig.ctl(&["start", "web"]);
-        let Some(line) = tracer.end(&rig) else {
-            assert_eq!(said.code, 0, "nothing failed: {said:?}");
-            break;
-        };
-        if said.code == 0 {
-            // What berth and the keeper say to each other is said again.
-            endured += 1;
-        } else {
-            failed += 1;
-            let names =
-                ["cannot ", "is not", "do not", "does not"].iter().any(|it| said.err.contains(it));
-            assert!(names && said.err.lines().count() <= 2, "{when}: {line}: {said:?}");
+    for call in CALLS {
+        for when in 1.. {
+            let tracer = trace(&rig, call, "error=EIO", when);
+            let said = rig.ctl(&["start", "web"]);
+            let Some(line) = tracer.end().pop() else {
+                assert_eq!(said.code, 0, "nothing failed: {said:?}");
+                rig.ctl_ok(&["stop", "web"]);
+                break;
+            };
+            if said.code == 0 {
+                // It was done in another way, or said again; then all of it is done.
+                let rules = state(&rig);
+                let published = rules.contains("tcp . 8080");
+                assert!(published, "{when}: {line}: not published\n{}", rig.story());
+                endured += 1;
+            } else {
+                failed += 1;
+                let words = ["cannot ", "is not", "do not", "does not"];
+                let names = words.iter().any(|it| said.err.contains(it));
+                assert!(names && said.err.lines().count() <= 2, "{when}: {line}: {said:?}");
+            }
+            rig.ctl_ok(&["stop", "web"]);
+            wait_state(&rig, &before, &format!("{when}: {line}"));
+            rig.ctl_ok(&["reset", "web"]);
         }
-        rig.ctl_ok(&["stop", "web"]);
-        wait_state(&rig, &before, &format!("{when}: {line}"));
-        rig.ctl_ok(&["reset", "web"]);
     }
-    assert!(failed >= 20, "{failed} failed, {endured} endured");
+    assert!(failed >= 60, "{failed} failed, {endured} endured");
     assert_eq!(rig.finish(), 0);
 }
 
 #[test]
 fn a_keeper_that_dies_at_any_step_costs_time_and_nothing_else() {
     let (mut rig, before) = ready();
-    let mut when = 1;
-    loop {
-        let keeper = rig.descendants("berth-network");
-        let tracer = Tracer::new(&rig, "signal=KILL", when);
-        let said = rig.ctl(&["start", "web"]);
-        let died = tracer.end(&rig);
-        assert_eq!(said.code, 0, "{when}: {died:?}: {said:?}");
-        rig.ctl_ok(&["stop", "web"]);
-        wait_state(&rig, &before, &format!("{when}: {died:?}"));
-        if died.is_none() {
-            break;
+    let mut deaths = 0;
+    for (call, step) in [("recvfrom", 5), ("sendto", 4), ("write,setns,bind,rename,socket", 4)] {
+        for when in (1..).step_by(step) {
+            let keeper = rig.descendants("berth-network");
+            let tracer = trace(&rig, call, "signal=KILL", when);
+            let said = rig.ctl(&["start", "web"]);
+            let died = tracer.end().pop();
+            assert_eq!(said.code, 0, "{when}: {died:?}: {said:?}");
+            rig.ctl_ok(&["stop", "web"]);
+            wait_state(&rig, &before, &format!("{when}: {died:?}"));
+            if died.is_none() {
+                break;
+            }
+            deaths += 1;
+            rig.wait_for("another keeper", |rig| {
+                let now = rig.descendants("berth-network");
+                !now.is_empty() && now != keeper
+            });
         }
-        rig.wait_for("another keeper", |rig| {
-            let now = rig.descendants("berth-network");
-            !now.is_empty() && now != keeper
-        });
-        when += 3;
     }
-    assert!(when > 20, "only {when} calls");
+    assert!(deaths > 15, "only {deaths} deaths");
     assert_eq!(rig.finish(), 0);
 }

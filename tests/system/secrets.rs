@@ -18,7 +18,7 @@ fn word(name: &str) -> String {
 }
 
 /// `berthctl secret set`.
-fn set(rig: &Rig, name: &str, value: &[u8]) -> Said {
+pub fn set(rig: &Rig, name: &str, value: &[u8]) -> Said {
     let mut command = rig.ctl_command(&["secret", "set", name]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
@@ -27,7 +27,7 @@ fn set(rig: &Rig, name: &str, value: &[u8]) -> Said {
     child.wait_with_output().unwrap().into()
 }
 
-fn set_ok(rig: &Rig, name: &str, value: &str) {
+pub fn set_ok(rig: &Rig, name: &str, value: &str) {
     let said = set(rig, name, value.as_bytes());
     assert_eq!(said.code, 0, "{said:?}\n{}", rig.story());
 }

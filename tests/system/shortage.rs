@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::process::Command;
 
 use crate::rig::{Mode, Rig};
+use crate::tracer::Tracer;
 
 const UNITS: &str = "
     [service.plain]
@@ -16,6 +17,11 @@ const UNITS: &str = "
     command = ['sh', '-c', 'until [ -e /mnt/die ]; do sleep 0.01; done; exit 7']
     mounts = [@SHARE@]
     restart = 'no'
+    [service.again]
+    command = ['sh', '-c', '[ -e /mnt/again ] && exec sleep 6763; until [ -e /mnt/again ]; do sleep 0.01; done; exit 1']
+    mounts = [@SHARE@]
+    restart-delay = '50ms'
+    restart-limit = { count = 1000, window = '1min' }
     [service.late]
     command = 'sleep 6762'
     restart = 'on-failure'
@@ -47,7 +53,7 @@ fn crowd(rig: &Rig, most: usize) -> Vec<UnixStream> {
 
 fn up() -> Rig {
     let rig = Rig::start(Mode::Boot, UNITS, &[]);
-    for unit in ["plain", "boxed", "dying"] {
+    for unit in ["plain", "boxed", "dying", "again"] {
         rig.wait_state(unit, "running");
     }
     rig
@@ -132,6 +138,44 @@ fn a_hard_limit_that_is_lowered_is_what_children_get() {
     limit_both(&rig, number);
     let after = format!("{number} {number}");
     assert_eq!(allowed(&rig), [after.clone(), after]);
+    assert_eq!(rig.finish(), 0);
+}
+
+/// Calls that open a file, for which there may be none left on the machine (`fs.file-max`). The
+/// kernel has always one for who has `CAP_SYS_ADMIN`, so it takes a tracer.
+const OPENING: &str =
+    "openat,openat2,pipe2,accept4,socketpair,memfd_create,pidfd_open,epoll_create1";
+
+#[test]
+fn when_the_machine_has_no_files_left_what_runs_goes_on() {
+    let mut rig = up();
+    let output = || std::fs::metadata(rig.path("state/log/boxed/current")).unwrap().len();
+    let tracer = Tracer::attach(rig.berth_pid(), &[OPENING], "error=ENFILE", rig.path("trace"));
+    let before = output();
+    for flag in ["die", "again"] {
+        std::fs::write(rig.path("share").join(flag), "").unwrap();
+    }
+    let waiting = UnixStream::connect(rig.path("run/control.sock")).unwrap();
+    rig.wait_for("starts and clients that are refused", |_| {
+        let done = tracer.done();
+        let refused = |call: &str| done.iter().filter(|line| line.starts_with(call)).count();
+        refused("accept4") > 1 && done.len() > 10 + refused("accept4")
+    });
+    assert!(output() > before);
+    tracer.end();
+    rig.wait_state("again", "running");
+    rig.wait_log("berth", "clients have to wait: Too many open files in system");
+    rig.wait_state("dying", "failed");
+    assert_eq!(rig.status("dying")["exit"]["code"], 7);
+    drop(waiting);
+    // A start that is refused says why, and is tried again.
+    let tracer = Tracer::attach(rig.berth_pid(), &["pipe2"], "error=ENFILE", rig.path("trace"));
+    rig.ctl_ok(&["start", "--no-wait", "late"]);
+    rig.wait_for("a refused start", |rig| rig.restarts("late") > 2);
+    let (_, why, _) = rig.verdict("late");
+    assert!(why.contains("a pipe for its output: Too many open files in system"), "{why}");
+    tracer.end();
+    rig.wait_state("late", "running");
     assert_eq!(rig.finish(), 0);
 }
 

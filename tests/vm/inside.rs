@@ -77,8 +77,15 @@ fn attempts(kernel: &str, modules: &[&str]) {
 }
 
 /// Its overlays want their layers attached: whatever is about trees and their owners.
-const ON_LINUX_6_1: [&str; 6] =
-    ["escape_own", "escape_paths", "escape_rootfs", "escape_secrets", "escape_user", "tree::"];
+const ON_LINUX_6_1: [&str; 7] = [
+    "escape_locked",
+    "escape_own",
+    "escape_paths",
+    "escape_rootfs",
+    "escape_secrets",
+    "escape_user",
+    "tree::",
+];
 /// A Landlock that is whole, newer control groups.
 const ON_LINUX_6_12: [&str; 8] = [
     "escape_capabilities",

@@ -226,9 +226,10 @@ fn limits(limits: &Limits, steps: &mut Vec<Step>) {
             steps.push(Step { op: Op::Limit(resource, limit.value), line: limit.line });
         }
     }
-    // What a process knew is in its core file.
+    // What a process knew is in its core file. A limit of 0 keeps the kernel from writing one,
+    // and not from handing it to a program of the host's: 1 byte does both (fs/coredump.c).
     let (core, line) = limits.core.as_ref().map_or((0, 0), |core| (core.value, core.line));
-    steps.push(Step { op: Op::Limit(Resource::Core, core), line });
+    steps.push(Step { op: Op::Limit(Resource::Core, core.max(1)), line });
 }
 
 fn resource_limits(limits: &Limits) -> [(Resource, &Option<At<u64>>); 2] {

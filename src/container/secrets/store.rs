@@ -70,7 +70,7 @@ impl<'a> Store<'a> {
             let text = format!("its key {} is gone", key.display());
             Trouble(format!("{text}: `berthctl secret set {name}` anew"))
         })?;
-        let value = cipher::open(key_of(&key)?, name, &mut bytes).map_err(|broken| {
+        let value = cipher::open(self.key_of(&key)?, name, &mut bytes).map_err(|broken| {
             let path = self.path().join(name);
             let path = path.display();
             Trouble(match broken {
@@ -122,7 +122,7 @@ impl<'a> Store<'a> {
         };
         let mut nonce = [0; 24];
         random(&mut nonce)?;
-        let head = cipher::seal(key_of(&key)?, &nonce, name, &mut value)
+        let head = cipher::seal(self.key_of(&key)?, &nonce, name, &mut value)
             .ok_or_else(|| Trouble("it cannot be encrypted".to_owned()))?;
         write(directory.as_fd(), name, &[&head, value.bytes()])
             .map_err(|error| Trouble::of(self.path().join(name).display(), &error))
@@ -191,6 +191,19 @@ impl<'a> Store<'a> {
         whole(&file, KEY_MAGIC.len().saturating_add(KEY_BYTES)).map(Some).map_err(trouble)
     }
 
+    /// The key in its file.
+    fn key_of<'k>(&self, file: &'k Guarded) -> Result<&'k [u8; KEY_BYTES], Trouble> {
+        let key = file.bytes().strip_prefix(KEY_MAGIC).and_then(|key| key.try_into().ok());
+        key.ok_or_else(|| {
+            let path = self.state.join(KEY_FILE);
+            let path = path.display();
+            Trouble(format!(
+                "{path} is not a key: put back the one that was there, or move it away and \
+                 `berthctl secret set` all that is stored anew"
+            ))
+        })
+    }
+
     /// Makes the machine's key.
     fn make_key(&self) -> Result<Guarded, Trouble> {
         let path = self.state.join(KEY_FILE);
@@ -217,12 +230,6 @@ fn is_name(name: &str) -> Result<(), Trouble> {
         Some(problem) => Err(Trouble(problem.to_owned())),
         None => Ok(()),
     }
-}
-
-/// The key in its file.
-fn key_of(file: &Guarded) -> Result<&[u8; KEY_BYTES], Trouble> {
-    let key = file.bytes().strip_prefix(KEY_MAGIC).and_then(|key| key.try_into().ok());
-    key.ok_or_else(|| Trouble(format!("{KEY_FILE} of the state directory is not a key")))
 }
 
 fn random(bytes: &mut [u8]) -> Result<(), Trouble> {

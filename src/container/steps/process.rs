@@ -17,7 +17,19 @@ pub(super) fn oom_score(score: i32) -> Result<(), Failure> {
 }
 
 pub(super) fn limit(resource: Resource, value: u64) -> Result<(), Failure> {
-    limits::set(resource, value).map_err(|error| beyond(&error))
+    match limits::set(resource, value) {
+        // Somebody has forbidden the supervisor any core file: see the plan for the 1.
+        Err(error) if is_no_core(resource, value) && error.raw_os_error() == Some(libc::EPERM) => {
+            limits::set(resource, 0)
+        }
+        other => other,
+    }
+    .map_err(|error| beyond(&error))
+}
+
+/// Whether this limit is there to have no core file.
+fn is_no_core(resource: Resource, value: u64) -> bool {
+    matches!(resource, Resource::Core) && value <= 1
 }
 
 /// The hard limit, as long as the process may raise it.

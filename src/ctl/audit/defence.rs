@@ -39,7 +39,7 @@ pub const TABLE: [Row; 19] = [
     (Defence::Capabilities, "capabilities", 12, "most ways of root to harm a host need one; none is best, the default ones count half"),
     (Defence::NoNewPrivileges, "no new privileges", 6, "set-user-ID programs give nothing to whoever has taken over the service"),
     (Defence::Seccomp, "system calls", 12, "most faults of kernels are behind calls that a service never makes"),
-    (Defence::Mount, "mount namespace", 8, "what is not in its tree it can neither read nor write"),
+    (Defence::Mount, "mount namespace", 8, "what is not in its tree it can neither read nor write; the host's own tree counts half"),
     (Defence::Pid, "pid namespace", 6, "processes of others can be neither seen nor signalled nor traced"),
     (Defence::Network, "network namespace", 6, "services of the host that trust their own machine are out of reach, and so are abstract sockets"),
     (Defence::Ipc, "ipc namespace", 3, "shared memory and queues of others are out of reach"),

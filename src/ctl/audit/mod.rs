@@ -5,6 +5,7 @@
 //! the verb fails.
 
 pub mod defence;
+pub mod groups;
 pub mod promise;
 pub mod proof;
 

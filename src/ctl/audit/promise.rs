@@ -31,6 +31,12 @@ impl<'a> Definition<'a> {
         self.has("mount") && self.is("writable", "none")
     }
 
+    /// The profile of AppArmor that it asks for.
+    pub fn apparmor(self) -> Option<&'a str> {
+        let name = self.table("security").get("apparmor").and_then(Value::as_str);
+        name.filter(|name| *name != "unconfined")
+    }
+
     fn privileged(self) -> bool {
         self.table("security").get("privileged") == Some(&Value::Bool(true))
     }
@@ -118,7 +124,7 @@ fn promise(unit: Definition<'_>, defence: Defence) -> (Hold, String) {
             yes_if(asked.unwrap_or(!unit.privileged()))
         }
         Defence::Seccomp => seccomp(security, contained),
-        Defence::Mount => yes_if(unit.has("mount")),
+        Defence::Mount => mounts(unit),
         Defence::Pid => yes_if(unit.has("pid")),
         Defence::Network => yes_if(unit.has("network")),
         Defence::Ipc => yes_if(unit.has("ipc")),
@@ -164,6 +170,16 @@ fn seccomp(security: Definition<'_>, contained: bool) -> (Hold, String) {
         Some(word) => (Hold::Yes, word.to_owned()),
         None if contained => (Hold::Yes, "default".to_owned()),
         None => yes_if(false),
+    }
+}
+
+/// Root of a unit reads in the host's own tree what only root of the host can.
+fn mounts(unit: Definition<'_>) -> (Hold, String) {
+    let tree = unit.get("rootfs").and_then(Value::as_str).unwrap_or("host");
+    match (unit.has("mount"), tree) {
+        (false, _) => yes_if(false),
+        (true, "host") => (Hold::Partly, "it sees the host's own tree".to_owned()),
+        (true, _) => yes_if(true),
     }
 }
 

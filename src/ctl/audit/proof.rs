@@ -7,6 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use super::defence::{Defence, Finding, Hold};
+use super::groups::{self, Groups};
 use super::promise::Definition;
 use crate::protocol::types::{State, UnitStatus};
 
@@ -23,6 +24,10 @@ pub struct Proof {
     pub limits: String,
     /// `/proc/PID/mountinfo`.
     pub mounts: String,
+    /// What its control groups hold.
+    pub groups: Groups,
+    /// `/proc/PID/attr/current`.
+    pub label: String,
 }
 
 /// Looks at the main process of a running unit; `None`: there is none, or it cannot be seen
@@ -43,6 +48,9 @@ pub fn look(unit: &UnitStatus, supervisor: u32) -> Option<Proof> {
         uid_map: file("uid_map")?,
         limits: file("limits")?,
         mounts: file("mountinfo")?,
+        groups: groups::look(Path::new(group), &file("cgroup")?),
+        // No security module, no label.
+        label: file("attr/current").unwrap_or_default(),
     };
     for name in ["user", "mnt", "pid", "net", "ipc", "uts", "cgroup"] {
         let link = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/{name}")).ok();
@@ -78,7 +86,8 @@ impl Proof {
     /// By its soft limit of core files, in bytes.
     fn dumps_no_core(&self) -> Option<bool> {
         let line = self.limits.lines().find_map(|line| line.strip_prefix("Max core file size"))?;
-        Some(line.split_whitespace().next()? == "0")
+        // 1 is what berth sets: see the plan.
+        Some(matches!(line.split_whitespace().next()?, "0" | "1"))
     }
 
     /// Whether what is mounted at a path, on top, is read-only.
@@ -89,6 +98,13 @@ impl Proof {
             Some(fields.next()?.split(',').any(|option| option == "ro"))
         };
         self.mounts.lines().filter_map(fields).next_back().unwrap_or(false)
+    }
+
+    /// Whether AppArmor holds it by this profile, or by one that it leads to.
+    fn is_held_by(&self, profile: &str) -> bool {
+        let label = self.label.trim_end_matches(['\n', '\0']);
+        let own = label.strip_suffix(" (enforce)").and_then(|name| name.strip_prefix(profile));
+        own.is_some_and(|rest| rest.is_empty() || rest.starts_with("//"))
     }
 
     /// Whether the kernel holds it; `None`: it does not say.
@@ -112,12 +128,11 @@ impl Proof {
             Defence::Cgroup => own("cgroup"),
             Defence::KernelFiles => Some(self.is_read_only("/proc/sys")),
             Defence::Root if unit.root_is_read_only() => Some(self.is_read_only("/")),
-            Defence::Root
-            | Defence::Devices
-            | Defence::Memory
-            | Defence::Processes
-            | Defence::WritablePaths
-            | Defence::Label => None,
+            Defence::Devices => self.groups.devices,
+            Defence::Memory => self.groups.memory,
+            Defence::Processes => self.groups.processes,
+            Defence::Label => unit.apparmor().map(|profile| self.is_held_by(profile)),
+            Defence::Root | Defence::WritablePaths => None,
         }
     }
 
@@ -136,6 +151,21 @@ impl Proof {
                 }
                 _ => {}
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_profile_holds_only_where_it_is_enforced() {
+        let held =
+            |label: &str| Proof { label: label.to_owned(), ..Proof::default() }.is_held_by("web");
+        assert!(held("web (enforce)\n") && held("web//child (enforce)"));
+        for other in ["web (complain)", "web2 (enforce)", "unconfined", "", "web"] {
+            assert!(!held(other), "{other}");
         }
     }
 }

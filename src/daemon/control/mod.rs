@@ -33,7 +33,9 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
 
+use super::Daemon;
 use super::poller::{Poller, Source, Watched};
+use super::writer::Writer;
 use crate::supervisor::{JobId, Time};
 use crate::sys::peer::Home;
 use crate::sys::{identity, limits, state};
@@ -97,6 +99,23 @@ pub struct Control {
     next_session: u64,
     next_client: u64,
     next_job: u64,
+    /// Of the socket, where it could not be made at the beginning.
+    #[serde(default = "Writer::clean")]
+    pub(super) writer: Writer,
+}
+
+impl Daemon {
+    /// Makes the control socket.
+    ///
+    /// # Errors
+    /// As [`Control::listen`].
+    pub(super) fn listen(&mut self) -> io::Result<()> {
+        let path = self.options.control_socket();
+        if let Some(text) = self.control.listen(&mut self.poller, &path)? {
+            self.journal.say(&text);
+        }
+        Ok(())
+    }
 }
 
 impl Control {
@@ -125,21 +144,24 @@ impl Control {
             next_session: 0,
             next_client: 0,
             next_job: 0,
+            writer: Writer::clean(),
         }
     }
 
     /// Makes the socket, 0600, in place of one that a dead supervisor left; with a group,
     /// whose members may look, 0660.
     ///
+    /// A sentence if something else was there and is out of the way.
+    ///
     /// # Errors
     /// As bind(2) and chown(2).
-    pub fn listen(&mut self, poller: &mut Poller, path: &Path) -> io::Result<()> {
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+    pub fn listen(&mut self, poller: &mut Poller, path: &Path) -> io::Result<Option<String>> {
+        let aside = match std::fs::remove_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             // Not a socket, nor any file.
-            Err(error) => drop(state::set_aside(path, &error)),
-            Ok(()) => {}
-        }
+            Err(error) => Some(state::set_aside(path, &error)),
+            Ok(()) => None,
+        };
         // Not for a moment is it anybody's who may not have it.
         let before = identity::set_umask(0o177);
         let listener = UnixListener::bind(path);
@@ -158,25 +180,26 @@ impl Control {
         let owner = rustix::process::geteuid().as_raw();
         self.door = Some(Door { home: Home::own()?, owner, group });
         self.listener = Some(poller.input(listener, Source::Listener)?);
-        Ok(())
+        Ok(aside)
     }
 
     /// Takes waiting connections; the ones it cannot take are told by a closed socket.
-    pub fn accept(&mut self, poller: &mut Poller, now: Time) {
+    pub fn accept(&mut self, poller: &mut Poller, now: Time) -> io::Result<()> {
         for _ in 0..MOST_ACCEPTED {
             if self.clients.len() >= MOST_CLIENTS {
                 self.set_accepting(poller, false);
-                return;
+                return Ok(());
             }
-            let (Some(listener), Some(door)) = (&self.listener, self.door) else { return };
+            let (Some(listener), Some(door)) = (&self.listener, self.door) else { return Ok(()) };
             let stream = match listener.get().accept() {
                 Ok((stream, _)) => stream,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) => {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => {
                     // No descriptor is left, most likely. The poller would ask at once.
                     self.short = true;
                     self.accept_again = now.0.checked_add(PAUSE).map(Time);
-                    return self.set_accepting(poller, false);
+                    self.set_accepting(poller, false);
+                    return Err(error);
                 }
             };
             let access = door.access(stream.as_fd());
@@ -190,6 +213,7 @@ impl Control {
                 self.clients.insert(number, client);
             }
         }
+        Ok(())
     }
 
     /// Where descriptors are short, those who have been silent for the longest make room: not
@@ -215,7 +239,7 @@ impl Control {
                 return None;
             };
             client.close(poller);
-            // At the number that is free now.
+            // At the number that is free now; if there is none, there is no room for it.
             stream = stream.try_clone().ok()?;
         }
         Some(stream)

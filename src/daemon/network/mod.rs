@@ -265,6 +265,7 @@ impl Daemon {
     }
 
     fn holder_of(&self, ticket: Ticket) -> Option<OwnedFd> {
+        // Without a descriptor the keeper says that there is no process to connect.
         let live = self.lives.get(&UnitId(u32::try_from(ticket.unit).ok()?))?;
         live.holder().filter(|_| live.run.0 == ticket.run)?.try_clone_to_owned().ok()
     }
@@ -381,9 +382,12 @@ impl Daemon {
         let unit = live.unit.clone();
         if let Some(owner) = unit.service().and_then(|service| service.network_owner()) {
             let holder = self.machine.find(owner).and_then(|owner| self.lives.get(&owner));
-            let holder = holder.and_then(|live| live.holder()?.try_clone_to_owned().ok());
+            let holder = holder.and_then(|live| live.holder());
             let holder =
                 holder.ok_or_else(|| format!("{owner}, whose network it shares, does not run"))?;
+            let holder = holder
+                .try_clone_to_owned()
+                .map_err(|error| format!("cannot share the network of {owner}: {error}"))?;
             let live = self.lives.get_mut(&id).ok_or("its run is over")?;
             give_leave(live, role, Some(&holder))?;
         }

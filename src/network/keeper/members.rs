@@ -249,8 +249,20 @@ impl Keeper {
         self.names.confirm()
     }
 
-    /// Its names are answered and its ports lead to it.
+    /// Its names are answered and its ports lead to it. It runs already: before it does
+    /// without, all of this is tried again, with rules that are made anew.
+    ///
+    /// # Errors
+    /// One sentence.
     pub(super) fn publish(&mut self, ticket: Ticket) -> Result<(), String> {
+        self.try_to_publish(ticket).or_else(|_| {
+            self.withdraw(ticket);
+            self.try_to_settle()?;
+            self.try_to_publish(ticket)
+        })
+    }
+
+    fn try_to_publish(&mut self, ticket: Ticket) -> Result<(), String> {
         let Some(member) = self.members.get_mut(&ticket) else {
             return Err("it has gone".to_owned());
         };

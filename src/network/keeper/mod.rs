@@ -265,8 +265,11 @@ impl Keeper {
         }
     }
 
-    /// Everything that was there has been told.
-    fn settle(&mut self) {
+    /// Makes the rules and devices what they should be.
+    ///
+    /// # Errors
+    /// One sentence.
+    fn try_to_settle(&mut self) -> Result<(), String> {
         let mut elements: BTreeSet<Element> = BTreeSet::new();
         let mut devices: BTreeSet<String> = BTreeSet::new();
         for network in self.networks.values() {
@@ -275,7 +278,12 @@ impl Keeper {
         for member in self.members.values() {
             member.leaves(&self.tag, &mut elements, &mut devices);
         }
-        if let Err(text) = self.host.settle(elements, &devices) {
+        self.host.settle(elements, &devices)
+    }
+
+    /// Everything that was there has been told.
+    fn settle(&mut self) {
+        if let Err(text) = self.try_to_settle() {
             self.complain(text);
         }
         self.names.complete();

@@ -58,7 +58,9 @@ pub fn of_interface(tag: &Tag, interface: &Interface) -> Vec<Element> {
     let addresses = interface.addresses.iter();
     all.extend(addresses.map(|address| Element::From(port.clone(), *address)));
     if interface.addresses.iter().any(IpAddr::is_ipv6) {
-        all.push(Element::From(port, link_local(interface.mac)));
+        all.push(Element::From(port.clone(), link_local(interface.mac)));
+        // Who looks whether an address is free has none yet. Without IPv6 nobody does.
+        all.push(Element::From(port, IpAddr::V6(Ipv6Addr::UNSPECIFIED)));
     }
     all
 }
@@ -138,14 +140,14 @@ table inet @TABLE@ {
   map at6 { type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }
   map any6 { type inet_proto . inet_service : ipv6_addr . inet_service; }
 
+  # Chains for nat see the first packet of a connection only. The others see every one, so
+  # what belongs to a connection that was let through goes by their first rule.
+  #
   # The way back from a published port of the loopback device must not be a way to it.
-  chain early {
-    type filter hook prerouting priority raw; policy accept;
-    iifname @bridges ip daddr 127.0.0.0/8 drop
-    iifname @bridges ip saddr 127.0.0.0/8 drop
-  }
   chain inward {
     type nat hook prerouting priority dstnat; policy accept;
+    iifname @bridges ip daddr 127.0.0.0/8 drop
+    iifname @bridges ip saddr 127.0.0.0/8 drop
     iifname @bridges iifname != @open accept
     fib daddr type local jump published
   }
@@ -173,8 +175,10 @@ table inet @TABLE@ {
   }
   chain host {
     type filter hook input priority filter; policy accept;
-    iifname != @bridges accept
     ct state established,related accept
+    iifname != @bridges accept
+    ip daddr 127.0.0.0/8 drop
+    ip saddr 127.0.0.0/8 drop
     iifname @open accept
     icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
     iifname . ip daddr @doors4 meta l4proto { tcp, udp } th dport 53 accept
@@ -183,20 +187,19 @@ table inet @TABLE@ {
   }
   chain through {
     type filter hook forward priority filter; policy accept;
+    ct state established,related accept
     iifname . oifname @same accept
     iifname @bridges jump leaving
     oifname @bridges jump arriving
 @STRANGERS@  }
   chain leaving {
     iifname != @open drop
-    ct state established,related accept
     oifname != @bridges accept
     ct status dnat accept
     iifname @loose oifname @loose accept
     drop
   }
   chain arriving {
-    ct state established,related accept
     ct status dnat accept
     drop
   }
@@ -234,8 +237,9 @@ table bridge @TABLE@ {
   chain six {
     icmpv6 type { nd-router-advert, nd-redirect } drop
     icmpv6 type nd-neighbor-advert meta iifname . @th,64,128 != @told6 drop
-    ip6 saddr :: icmpv6 type { nd-neighbor-solicit, mld-listener-report, mld2-listener-report } accept
-    iifname . ip6 saddr @from6 accept
+    iifname . ip6 saddr != @from6 drop
+    ip6 saddr != :: accept
+    icmpv6 type { nd-neighbor-solicit, mld-listener-report, mld2-listener-report } accept
     drop
   }
 }

@@ -25,6 +25,9 @@ const TRIES: usize = 4;
 /// How long the list of servers is believed.
 const FRESH: Duration = Duration::from_secs(2);
 
+/// Longest answer by datagram: none is cut by being taken.
+const ANSWER: usize = 65_536;
+
 /// Most of `resolv.conf` that is read.
 const FILE_MAX: u64 = 16 * 1024;
 
@@ -135,9 +138,12 @@ impl Forwarder {
     /// Hands on the answers that have come; those who waited for too long are told, or
     /// somebody else is asked.
     pub fn turn(&mut self) {
-        let now = Instant::now();
-        let servers = if self.pending.is_empty() { &[] } else { self.servers.list() };
-        self.pending.retain_mut(|pending| pending.progress(now, servers));
+        if self.pending.is_empty() {
+            return;
+        }
+        let (now, servers) = (Instant::now(), self.servers.list());
+        let mut buffer = vec![0; ANSWER];
+        self.pending.retain_mut(|pending| pending.progress(now, servers, &mut buffer));
     }
 }
 
@@ -148,13 +154,12 @@ fn later() -> Instant {
 
 impl Pending {
     /// Whether it goes on being waited for.
-    fn progress(&mut self, now: Instant, servers: &[IpAddr]) -> bool {
-        let mut buffer = [0; 4096];
-        let refused = match self.far.recv(&mut buffer) {
+    fn progress(&mut self, now: Instant, servers: &[IpAddr], buffer: &mut [u8]) -> bool {
+        let refused = match self.far.recv(buffer) {
             Ok(length) => {
                 let answer = buffer.get(..length).unwrap_or_default();
                 if message::answers(answer, &self.question, self.number) {
-                    let answer = message::renumbered(answer, self.question.id);
+                    let answer = message::fitted(answer, &self.question);
                     let _ = self.near.send_to(&answer, self.asker);
                     return false;
                 }

@@ -39,6 +39,8 @@ pub struct Question {
     pub kind: u16,
     /// Longest answer by datagram.
     pub limit: usize,
+    /// The same as the asker says it, for answers of others.
+    pub takes: usize,
     /// The question as it came, to be repeated in the answer.
     raw: Vec<u8>,
     recursive: bool,
@@ -107,8 +109,9 @@ pub fn parse(bytes: &[u8]) -> Result<Question, Option<Code>> {
     let raw = bytes.get(HEADER..end).ok_or_else(malformed)?.to_vec();
     let extended = extension(bytes, end);
     let limit = extended.map_or(PLAIN, |size| usize::from(size).clamp(PLAIN, LARGEST));
+    let takes = extended.map_or(PLAIN, |size| usize::from(size).max(PLAIN));
     let (recursive, extended) = (flags & 0x0100 != 0, extended.is_some());
-    Ok(Question { id, name, kind, limit, raw, recursive, extended })
+    Ok(Question { id, name, kind, limit, takes, raw, recursive, extended })
 }
 
 /// A name at a place, and what is behind it.
@@ -261,6 +264,22 @@ pub fn answers(bytes: &[u8], question: &Question, id: u16) -> bool {
         && repeated.is_some_and(same)
 }
 
+/// An answer of another server as the asker can take it: one that is too long is cut to its
+/// question, and says so.
+pub fn fitted(bytes: &[u8], question: &Question) -> Vec<u8> {
+    let mut copy = renumbered(bytes, question.id);
+    if copy.len() > question.takes {
+        copy.truncate(HEADER.saturating_add(question.raw.len()));
+        if let Some(flags) = copy.get_mut(2) {
+            *flags |= 0x02;
+        }
+        for count in copy.iter_mut().take(HEADER).skip(6) {
+            *count = 0;
+        }
+    }
+    copy
+}
+
 /// The same message with another number.
 pub fn renumbered(bytes: &[u8], id: u16) -> Vec<u8> {
     let mut copy = bytes.to_vec();
@@ -324,6 +343,20 @@ mod tests {
         let records: Vec<Record> = (0..100).map(record).collect();
         let many = answer(&question, Code::Fine, &records, PLAIN);
         assert!(many.len() <= PLAIN && many[2] & 2 == 2);
+    }
+
+    #[test]
+    fn another_servers_answer_is_not_longer_than_the_asker_takes() {
+        let records: Vec<Record> =
+            (0..100).map(|host| Record::Address(IpAddr::from([10, 0, 0, host]))).collect();
+        let plain = parse(&ask("web", A, None)).unwrap();
+        let long = answer(&plain, Code::Fine, &records, 4000);
+        assert!(long.len() > 1500);
+        let cut = fitted(&long, &plain);
+        assert!(cut.len() < 50 && cut[2] & 2 == 2 && cut[6..12] == [0; 6], "{cut:?}");
+        assert!(answers(&cut, &plain, plain.id) && cut[3] == long[3]);
+        let wide = parse(&ask("web", A, Some(4096))).unwrap();
+        assert_eq!(fitted(&long, &wide), long);
     }
 
     #[test]

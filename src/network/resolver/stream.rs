@@ -4,34 +4,60 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::forward::Servers;
 use super::message;
 use super::zone::Verdict;
 use super::{Shared, failed, locked, plain};
 
-/// Connections at once.
+/// Connections at once, and of one asker: nobody takes all of them.
 const MOST: usize = 32;
+const MOST_OF_ONE: usize = 8;
 
-/// Questions of one connection, and how long each may take.
+/// Questions of one connection, how long each may take, and all of them: also of who sends a
+/// byte now and then.
 const QUESTIONS: usize = 32;
 const PATIENCE: Duration = Duration::from_secs(5);
+const LIFE: Duration = Duration::from_secs(30);
+
+/// Who has a connection, once for each.
+type Askers = Arc<Mutex<Vec<IpAddr>>>;
 
 /// The connections.
 #[derive(Debug, Default)]
 pub struct Streams {
-    count: Arc<AtomicUsize>,
+    askers: Askers,
+}
+
+fn held(askers: &Askers) -> MutexGuard<'_, Vec<IpAddr>> {
+    // A thread that panicked has left whole entries.
+    askers.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One connection less when its thread ends, however it ends.
-struct Counted(Arc<AtomicUsize>);
+struct Counted(Askers, IpAddr);
+
+impl Counted {
+    /// One more of this asker, if there is room.
+    fn new(askers: &Askers, asker: IpAddr) -> Option<Self> {
+        let mut all = held(askers);
+        let of_one = all.iter().filter(|other| **other == asker).count();
+        if all.len() >= MOST || of_one >= MOST_OF_ONE {
+            return None;
+        }
+        all.push(asker);
+        Some(Self(askers.clone(), asker))
+    }
+}
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+        let mut all = held(&self.0);
+        if let Some(index) = all.iter().position(|other| *other == self.1) {
+            all.swap_remove(index);
+        }
     }
 }
 
@@ -39,11 +65,8 @@ impl Streams {
     /// Takes what waits, as far as there is room.
     pub fn accept(&self, network: u32, listener: &TcpListener, zone: &Shared) {
         while let Ok((stream, asker)) = listener.accept() {
-            if self.count.fetch_add(1, Ordering::SeqCst) >= MOST {
-                self.count.fetch_sub(1, Ordering::SeqCst);
-                continue;
-            }
-            let (counted, zone) = (Counted(self.count.clone()), zone.clone());
+            let Some(counted) = Counted::new(&self.askers, plain(asker.ip())) else { continue };
+            let zone = zone.clone();
             let builder = std::thread::Builder::new().stack_size(256 * 1024);
             // Without a thread the connection is closed: it is asked again.
             let _ = builder.spawn(move || {
@@ -57,11 +80,11 @@ impl Streams {
 
 fn serve(stream: &TcpStream, network: u32, asker: SocketAddr, zone: &Shared) -> io::Result<()> {
     stream.set_nonblocking(false)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
+    let until = after(LIFE);
     let mut servers = Servers::default();
     for _ in 0..QUESTIONS {
-        let bytes = receive(stream)?;
+        let bytes = receive(stream, until.min(after(PATIENCE)))?;
         let answer = match message::parse(&bytes) {
             Ok(question) => {
                 let verdict = locked(zone).judge(plain(asker.ip()), network, &question);
@@ -88,10 +111,9 @@ fn serve(stream: &TcpStream, network: u32, asker: SocketAddr, zone: &Shared) -> 
 /// Asks a server of the host.
 fn ask(bytes: &[u8], server: IpAddr) -> io::Result<Vec<u8>> {
     let stream = TcpStream::connect_timeout(&SocketAddr::new(server, 53), PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     send(&stream, bytes)?;
-    let answer = receive(&stream)?;
+    let answer = receive(&stream, after(PATIENCE))?;
     if message::id(&answer) != message::id(bytes) {
         return Err(io::ErrorKind::InvalidData.into());
     }
@@ -106,10 +128,33 @@ fn send(mut stream: &TcpStream, bytes: &[u8]) -> io::Result<()> {
     stream.write_all(&whole)
 }
 
-fn receive(mut stream: &TcpStream) -> io::Result<Vec<u8>> {
+fn receive(stream: &TcpStream, until: Instant) -> io::Result<Vec<u8>> {
     let mut length = [0; 2];
-    stream.read_exact(&mut length)?;
+    fill(stream, &mut length, until)?;
     let mut bytes = vec![0; usize::from(u16::from_be_bytes(length))];
-    stream.read_exact(&mut bytes)?;
+    fill(stream, &mut bytes, until)?;
     Ok(bytes)
+}
+
+/// Reads as many bytes as there is room for, before this moment.
+fn fill(mut stream: &TcpStream, mut room: &mut [u8], until: Instant) -> io::Result<()> {
+    while !room.is_empty() {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        let count = match stream.read(room) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            other => other?,
+        };
+        room = room.get_mut(count..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+fn after(time: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(time).unwrap_or(now)
 }

@@ -11,6 +11,7 @@ pub fn set() -> Vec<String> {
     if !Path::new("/dev/rtc0").exists() {
         return Vec::new();
     }
+    // The kernel's own file is not there on every one, and no adjtime(5) means universal time.
     let text = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let set = text("/sys/class/rtc/rtc0/hctosys");
     let Some(arguments) = arguments(&text("/etc/adjtime"), &set) else { return Vec::new() };

@@ -100,6 +100,17 @@ fn drop_ins(directories: &[&str], suffix: &str) -> Vec<PathBuf> {
     files.into_values().collect()
 }
 
+/// All of a file of settings, one that is not there says nothing; that it cannot be read is a
+/// trouble.
+fn text_of(path: &Path, troubles: &mut Vec<String>) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| {
+        if error.kind() != io::ErrorKind::NotFound {
+            troubles.push(format!("cannot read {}: {error}", path.display()));
+        }
+        String::new()
+    })
+}
+
 /// The paths that exist below `root`, where `*` in a component stands for any text and `?` for
 /// any character.
 fn matching(root: &Path, components: &[String]) -> Vec<PathBuf> {

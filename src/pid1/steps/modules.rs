@@ -1,7 +1,7 @@
 //! modules-load.d(5): one module a line, and those of `modules-load=` on the kernel's
 //! command line.
 
-use std::fs;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::pid1::command_line::CommandLine;
@@ -15,12 +15,14 @@ const DIRECTORIES: [&str; 4] = [
 
 /// Loads them, each for itself: one that is not there must not keep out the others.
 pub fn load() -> Vec<String> {
+    let mut troubles = Vec::new();
     let mut names = CommandLine::read().modules;
-    for path in super::drop_ins(&DIRECTORIES, ".conf") {
-        names.extend(listed(&fs::read_to_string(path).unwrap_or_default()));
-    }
+    let mut files = super::drop_ins(&DIRECTORIES, ".conf");
     // Debian's own list, older than the directories.
-    names.extend(listed(&fs::read_to_string("/etc/modules").unwrap_or_default()));
+    files.push(PathBuf::from("/etc/modules"));
+    for path in files {
+        names.extend(listed(&super::text_of(&path, &mut troubles)));
+    }
     let failed = |name: &String| {
         let status = Command::new("modprobe").args(["--", name]).stdin(Stdio::null()).status();
         match status {
@@ -29,7 +31,8 @@ pub fn load() -> Vec<String> {
             Err(error) => Some(format!("cannot load the module {name}: modprobe: {error}")),
         }
     };
-    names.iter().filter_map(failed).collect()
+    troubles.extend(names.iter().filter_map(failed));
+    troubles
 }
 
 fn listed(text: &str) -> Vec<String> {

@@ -43,3 +43,34 @@ fn exchange(path: &Path, troubles: &mut Vec<String>) -> io::Result<()> {
     state::replace(path, &new)?;
     random::credit(device.as_fd(), &old)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_is_used_once_and_what_is_none_is_set_aside() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("deep/random-seed");
+        let aside = directory.path().join("deep/random-seed.damaged");
+        let renew = |troubles: &mut Vec<String>| {
+            exchange(&path, troubles).unwrap();
+            fs::read(&path).unwrap()
+        };
+        let mut troubles = Vec::new();
+        let first = renew(&mut troubles);
+        let second = renew(&mut troubles);
+        assert!(first.len() == LENGTH && second.len() == LENGTH && first != second);
+        assert!(troubles.is_empty() && !aside.exists());
+        for garbage in [&b"short"[..], &[0; 5000]] {
+            fs::write(&path, garbage).unwrap();
+            let next = renew(&mut troubles);
+            assert!(next.len() == LENGTH && next != second);
+            assert!(troubles.pop().unwrap().contains("cannot be used"));
+            assert_eq!(fs::read(&aside).unwrap(), garbage);
+        }
+        // An empty one is no seed yet.
+        fs::write(&path, "").unwrap();
+        assert!(renew(&mut troubles).len() == LENGTH && troubles.is_empty());
+    }
+}

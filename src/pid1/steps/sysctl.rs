@@ -22,7 +22,7 @@ pub fn set() -> Vec<String> {
     files.push(PathBuf::from("/etc/sysctl.conf"));
     let mut troubles = Vec::new();
     for path in files {
-        for setting in parse(&fs::read_to_string(path).unwrap_or_default()) {
+        for setting in parse(&super::text_of(&path, &mut troubles)) {
             troubles.extend(apply(&setting));
         }
     }

@@ -107,8 +107,8 @@ pub(super) const SETTINGS: &[Setting] = &[
         value::put_at(&mut d.service.limits.core, v, size, cx);
     })
     .help(
-        "Largest core file (`RLIMIT_CORE`). A program that the host pipes core dumps to \
-         gets them whatever is set here.",
+        "Largest core file (`RLIMIT_CORE`). With 0, which is set as 1 byte, a program that the \
+         host pipes core dumps to gets none either; with more it gets them whole.",
     )
     .good(&["0", "\"unlimited\"", "\"1G\""])
     .bad(&["-1", "\"many\""]),

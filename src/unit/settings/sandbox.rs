@@ -32,8 +32,8 @@ pub(super) const SETTINGS: &[Setting] = &[
     })
     .help(
         "The tree that is its root. `\"host\"`: the host's own tree, with `/tmp`, \
-         `/run`, `/dev`, `/proc` and `/sys` of its own. Otherwise a directory that \
-         holds a root file system; `./` and `../` are meant from the directory of the unit \
+         `/run`, `/dev`, `/proc` and `/sys` of its own: root of the service reads there what root \
+         of the host does, unless `masked-paths` hides it. Otherwise a directory that holds a root file system; `./` and `../` are meant from the directory of the unit \
          file.",
     )
     .good(&["\"/var/lib/berth/rootfs/web\"", "\"host\"", "\"./rootfs\""])

@@ -158,3 +158,49 @@ check_groups_are_not_a_units_own_unless_it_says_so() {
     ! berthctl exec held -- mkdir /sys/fs/cgroup/mine
     berthctl stop held
 }
+
+# The program that the host pipes core dumps to is told of the one who wants it only.
+check_who_crashes_is_not_handed_to_the_host() {
+    printf '#!/bin/sh\ncat >"/run/core-of-$1"\n' >/run/keep-core
+    chmod 755 /run/keep-core
+    before=$(cat /proc/sys/kernel/core_pattern)
+    echo '|/run/keep-core %h' >/proc/sys/kernel/core_pattern
+    unit crashing <<-END
+	[service.silent]
+	command   = ["sh", "-c", "kill -ABRT \$\$"]
+	restart   = "no"
+	wanted-by = []
+	[service.telling]
+	command   = ["sh", "-c", "kill -ABRT \$\$"]
+	restart   = "no"
+	wanted-by = []
+	limits    = { core = "1M" }
+	END
+    berthctl start --no-wait silent
+    until_ok state_is silent failed
+    # The control; and what comes later has come, too.
+    berthctl start --no-wait telling
+    told() { [ -s /run/core-of-telling ]; }
+    until_ok told
+    echo "$before" >/proc/sys/kernel/core_pattern
+    [ ! -e /run/core-of-silent ]
+}
+
+# Where all controllers are of version 2.
+check_an_audit_finds_what_is_and_what_is_not() {
+    unit audited <<-END
+	[service.audited]
+	command   = ["sleep", "1000"]
+	wanted-by = []
+	limits    = { memory = "32M" }
+	END
+    berthctl start audited
+    for defence in devices 'memory limit' 'pids limit'; do
+        berthctl audit audited | grep -q "^$defence  *yes"
+    done
+    berthctl audit
+    echo max >"$(field audited cgroup)/memory.max"
+    ! berthctl audit audited 2>/run/audit
+    grep -q 'does not hold what was promised: memory limit of audited' /run/audit
+    berthctl stop audited
+}

@@ -11,6 +11,7 @@ mod line;
 
 use std::collections::HashMap;
 use std::fs;
+use std::path::Path;
 
 use line::Line;
 
@@ -32,7 +33,7 @@ L /var/lock - - - - ../run/lock
 pub fn make() -> Vec<String> {
     let mut troubles = Vec::new();
     let mut lines: Vec<Line> = Vec::new();
-    let mut read = |text: &str, file: &str| {
+    let mut read = |text: &str, file: &str, troubles: &mut Vec<String>| {
         for text in text.lines() {
             match line::parse(text, &specifier) {
                 Ok(line) => lines.extend(line),
@@ -40,12 +41,12 @@ pub fn make() -> Vec<String> {
             }
         }
     };
-    read(ALWAYS, "berth");
+    read(ALWAYS, "berth", &mut troubles);
     for path in super::drop_ins(&DIRECTORIES, ".conf") {
-        // Gone meanwhile, or not text: then it says nothing.
-        let text = fs::read_to_string(&path).unwrap_or_default();
-        read(&text, &path.display().to_string());
+        let text = super::text_of(&path, &mut troubles);
+        read(&text, &path.display().to_string(), &mut troubles);
     }
+    let mut names = |path| names(&super::text_of(Path::new(path), &mut troubles));
     let (users, groups) = (names("/etc/passwd"), names("/etc/group"));
     let failed =
         |line: &Line, error: &std::io::Error| format!("cannot make {} right: {error}", line.path);
@@ -63,7 +64,12 @@ pub fn make() -> Vec<String> {
     }
     // They were for the time of the last boot.
     for flag in ["/etc/nologin", "/run/nologin"] {
-        let _ = fs::remove_file(flag);
+        match fs::remove_file(flag) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                troubles.push(format!("cannot remove {flag}: {error}"));
+            }
+            _ => {}
+        }
     }
     troubles
 }
@@ -94,8 +100,7 @@ fn specifier(letter: char) -> Option<String> {
 }
 
 /// Names and numbers of passwd(5) or group(5), without asking anybody over a network.
-fn names(path: &str) -> HashMap<String, u32> {
-    let text = fs::read_to_string(path).unwrap_or_default();
+fn names(text: &str) -> HashMap<String, u32> {
     let entry = |line: &str| {
         let mut fields = line.split(':');
         Some((fields.next()?.to_owned(), fields.nth(1)?.parse().ok()?))
