@@ -217,9 +217,9 @@ def bench_network(tools):
             row[0].goal, row[0].met = "at most 3 ms more", joined - private <= 3
         rows += row
     for way, found in network.throughput(tools, rounds).items():
-        speeds = {name: [value / 1e9 for value in values] for name, values in found.items()}
+        speeds = {name: [network.undisturbed_speed(it) / 1e9] for name, it in found.items()}
         berth = speeds.pop("berth")
-        row = compare(f"published port, {way}", "GB/s", berth, speeds)
+        row = compare(f"published port, {way} (fastest tenth)", "GB/s", berth, speeds)
         row[0].goal, row[0].met = "ratio >= 0.95", row[0].ratio >= 0.95
         rows += row
     return rows

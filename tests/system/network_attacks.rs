@@ -179,3 +179,48 @@ fn the_way_back_to_loopback_is_no_way_to_it() {
     send(&rig, frame);
     rig.wait_for("the control", |_| heard() == "cafe0002");
 }
+
+#[test]
+fn without_ipv6_there_is_none() {
+    let raw = |unit: &str| {
+        format!("[service.{unit}.security]\ncapabilities-add = [\"NET_RAW\", \"NET_ADMIN\"]\n")
+    };
+    let victim = "[service.victim]\ncommand = [\"/usr/bin/python3\", \"/mnt/hear\"]\n\
+                  mounts = [@SHARE@]\nready = \"log:listening\"\nnetworks = [\"four\"]\nwanted-by = []\n";
+    let rig = rig(&format!(
+        "[network.four]\n[network.six]\nipv6 = true\n{victim}{}{}{}{}",
+        server("evil", "networks = [\"four\"]\nwanted-by = []"),
+        server("control", "networks = [\"six\"]"),
+        raw("victim"),
+        raw("evil"),
+    ));
+    std::fs::write(rig.path("share/send"), SEND).unwrap();
+    std::fs::write(rig.path("share/hear"), HEAR).unwrap();
+    rig.ctl_ok(&["start", "victim", "evil"]);
+    let has = |unit: &str| {
+        let all = rig.ctl_ok(&["exec", unit, "--", "cat", "/proc/net/if_inet6"]);
+        all.lines().filter(|line| line.ends_with("eth0")).count()
+    };
+    assert_eq!((has("evil"), has("control")), (0, 2));
+    // Of the host's devices for them only the bridge of the other network has any.
+    let (_, bridges) = rig.on_host("ip -o -6 addr | grep -cE ' (bb|bp)[^ ]* .*scope global'");
+    let (_, all) = rig.on_host("ip -o -6 addr | grep -E ' (bb|bp)' | awk '{print $2}' | sort -u");
+    assert_eq!((bridges.trim(), all.lines().count()), ("1", 1), "{all}");
+    // One that switches it on again, or needs no kernel for it, is heard by nobody.
+    let solicit = "6000000000203aff".to_owned()
+        + &"0".repeat(32)
+        + "ff020000000000000000000000000001"
+        + "870000000000000000000000000000000000cafe00000000000000000000cafe";
+    let frame = ["33:33:00:00:00:01", "-", "86dd", solicit.as_str()];
+    let address = address(&rig, "four", "evil", true).unwrap();
+    let fence = |number: u32| {
+        let honest = datagram(address.parse().unwrap(), Ipv4Addr::BROADCAST, 9, number);
+        send(&rig, frame);
+        send(&rig, ["ff:ff:ff:ff:ff:ff", "-", "0800", &honest]);
+        rig.wait_log("victim", &format!("{number:08x}"));
+        rig.logs("victim").contains("0000cafe")
+    };
+    assert!(!fence(0xfb_0001), "it gets through");
+    nft(&rig, "insert rule bridge @T@ six accept");
+    assert!(fence(0xfb_0002), "the control does not");
+}

@@ -58,7 +58,9 @@ pub fn of_interface(tag: &Tag, interface: &Interface) -> Vec<Element> {
     let addresses = interface.addresses.iter();
     all.extend(addresses.map(|address| Element::From(port.clone(), *address)));
     if interface.addresses.iter().any(IpAddr::is_ipv6) {
-        all.push(Element::From(port, link_local(interface.mac)));
+        all.push(Element::From(port.clone(), link_local(interface.mac)));
+        // Who looks whether an address is free has none yet. Without IPv6 nobody does.
+        all.push(Element::From(port, IpAddr::V6(Ipv6Addr::UNSPECIFIED)));
     }
     all
 }
@@ -235,8 +237,9 @@ table bridge @TABLE@ {
   chain six {
     icmpv6 type { nd-router-advert, nd-redirect } drop
     icmpv6 type nd-neighbor-advert meta iifname . @th,64,128 != @told6 drop
-    ip6 saddr :: icmpv6 type { nd-neighbor-solicit, mld-listener-report, mld2-listener-report } accept
-    iifname . ip6 saddr @from6 accept
+    iifname . ip6 saddr != @from6 drop
+    ip6 saddr != :: accept
+    icmpv6 type { nd-neighbor-solicit, mld-listener-report, mld2-listener-report } accept
     drop
   }
 }

@@ -185,3 +185,22 @@ check_who_crashes_is_not_handed_to_the_host() {
     echo "$before" >/proc/sys/kernel/core_pattern
     [ ! -e /run/core-of-silent ]
 }
+
+# Where all controllers are of version 2.
+check_an_audit_finds_what_is_and_what_is_not() {
+    unit audited <<-END
+	[service.audited]
+	command   = ["sleep", "1000"]
+	wanted-by = []
+	limits    = { memory = "32M" }
+	END
+    berthctl start audited
+    for defence in devices 'memory limit' 'pids limit'; do
+        berthctl audit audited | grep -q "^$defence  *yes"
+    done
+    berthctl audit
+    echo max >"$(field audited cgroup)/memory.max"
+    ! berthctl audit audited 2>/run/audit
+    grep -q 'does not hold what was promised: memory limit of audited' /run/audit
+    berthctl stop audited
+}

@@ -2,9 +2,9 @@
 # AppArmor, which the kernels of these machines have.
 
 # A profile that lets its programs do everything but one thing.
-load_profile() {
+load_profile() { # [FLAG]
     cat >/run/berth-checks.profile <<-END
-	profile berth-checks flags=(attach_disconnected) {
+	profile berth-checks flags=(attach_disconnected${1:+, $1}) {
 	  file,
 	  capability,
 	  network,
@@ -62,6 +62,12 @@ check_a_profile_of_apparmor_counts_for_exec_too() {
     berthctl start labelled-service
     [ "$(cat "/proc/$(field labelled-service main_pid)/attr/current")" = 'berth-checks (enforce)' ]
     [ "$(berthctl exec labelled-service -- cat /proc/self/attr/current)" = 'berth-checks (enforce)' ]
+    berthctl audit labelled-service | grep -q '^label  *yes'
+    # One that only complains holds nobody.
+    load_profile complain
+    ! berthctl audit labelled-service 2>/run/audit
+    grep -q 'does not hold what was promised: label of labelled-service' /run/audit
+    load_profile
     berthctl stop labelled-service
 }
 
