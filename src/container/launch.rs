@@ -109,13 +109,10 @@ impl Host {
             .open("/dev/null")
             .map_err(named("/dev/null"))?;
         let null = OwnedFd::from(null);
-        let init = match memfd::kept_program("berth-init", INIT) {
-            // Who lacks that right makes no containers either.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                memfd::sealed_program("berth-init", INIT)?
-            }
-            other => other.map_err(named("the init"))?,
-        };
+        // Who cannot mount a tmpfs (no rights, a kernel without fsopen(2)) makes no containers,
+        // which have one each; what else has an init gets one that only its seals keep.
+        let init = memfd::kept_program("berth-init", INIT)
+            .or_else(|_| memfd::sealed_program("berth-init", INIT))?;
         let vault = Vault::new(null.try_clone()?);
         let pad = Pad::new(null.try_clone()?, &[null.as_fd(), init.as_fd(), vault.as_fd()])?;
         Ok(Self {

@@ -19,7 +19,7 @@ use super::{
 use crate::container::Host;
 use crate::log::record::Stream;
 use crate::pid1::filesystems;
-use crate::pid1::{End, Place};
+use crate::pid1::{End, Place, say};
 use crate::protocol::Error;
 use crate::protocol::method::ApplyReply;
 use crate::supervisor::Machine;
@@ -38,7 +38,7 @@ pub fn check(paths: &[PathBuf]) -> ExitCode {
     let bound = limits::set(Resource::AddressSpace, bounds::READER_ADDRESS_SPACE)
         .and_then(|()| limits::set(Resource::Cpu, bounds::READER_CPU_SECONDS));
     if let Err(error) = bound {
-        let _ = writeln!(std::io::stderr(), "berth: cannot limit the unit reader: {error}");
+        say(&format!("cannot limit the unit reader: {error}"));
         return ExitCode::from(1);
     }
     let loaded = unit::read(&[unit::Source::Given(paths.to_vec())], &Previous::default());
@@ -74,7 +74,7 @@ pub(super) fn keep_program() {
         Err(error) if error.raw_os_error() == Some(libc::EPERM) => {}
         Err(error) => {
             let why = "the program file of berth is not kept from units that are root";
-            let _ = writeln!(std::io::stderr(), "berth: {why}: {error}");
+            say(&format!("{why}: {error}"));
         }
     }
 }
@@ -84,7 +84,7 @@ pub(super) fn finish(mut daemon: Daemon) -> ExitCode {
     let code = daemon.turn_until_over();
     let Daemon { options, claim, end, .. } = daemon;
     if let Err(Fatal(text)) = startup::leave(&options, claim) {
-        let _ = writeln!(std::io::stderr(), "berth: {text}");
+        say(&text);
     }
     if let Some(why) = &options.last_words {
         first::cannot_begin(options.place, why);
@@ -348,7 +348,7 @@ impl Daemon {
         if self.options.place == Place::Machine && self.options.sources.first != First::Rescue {
             return self.rescue(text);
         }
-        let _ = writeln!(std::io::stderr(), "berth: {text}");
+        say(text);
         self.boot_refused();
     }
 

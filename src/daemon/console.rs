@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::OWN_LOG;
 use crate::log::read::{self, Query};
 use crate::log::render::{render_line, render_text};
+use crate::pid1::say;
 use crate::sys::{fork, signal};
 
 /// The child, as the supervisor holds it.
@@ -124,8 +125,7 @@ fn show(directory: &Path, since: Timestamp, what: Show, end: OwnedFd) -> i32 {
     match result {
         Ok(()) => 0,
         Err(error) => {
-            // Nobody else can be told.
-            let _ = writeln!(std::io::stderr(), "berth: cannot show output: {error}");
+            say(&format!("cannot show output: {error}"));
             1
         }
     }

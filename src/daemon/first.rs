@@ -1,11 +1,9 @@
 //! What only process 1 does: before the supervisor begins, instead of it when it cannot
 //! begin, and after it.
 
-use std::io::Write;
-
 use super::Options;
 use crate::pid1::{End, Place, command_line::CommandLine, console, ending, filesystems};
-use crate::pid1::{place, rescue, root};
+use crate::pid1::{place, rescue, root, say};
 use crate::sys::{oom, power};
 
 /// The target that a machine is rescued with.
@@ -76,9 +74,4 @@ pub fn finish(place: Place, end: End) {
             rescue::shell(&format!("the kernel does not {}: {error}", end.words()));
         },
     }
-}
-
-fn say(text: &str) {
-    // There is nobody to tell that stderr is gone.
-    let _ = writeln!(std::io::stderr(), "berth: {text}");
 }

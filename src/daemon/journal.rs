@@ -8,10 +8,11 @@
 //! What is said in one turn of the loop goes there at its end, in one write: a boot and a
 //! shutdown say a lot at once, and each write wakes two processes.
 
-use std::io::Write;
 use std::os::fd::OwnedFd;
 
 use serde::{Deserialize, Serialize};
+
+use crate::pid1::say;
 
 /// Most bytes of a write, which is then whole or not at all (`PIPE_BUF`).
 const AT_ONCE: usize = 4096;
@@ -45,8 +46,7 @@ impl Journal {
     /// Says one line, at the end of this turn.
     pub fn say(&mut self, text: &str) {
         if self.pipe.is_none() {
-            // There is nobody to tell that stderr is gone.
-            let _ = writeln!(std::io::stderr(), "berth: {text}");
+            say(text);
             return;
         }
         if self.pending.len().saturating_add(text.len().min(LONGEST)) >= AT_ONCE {

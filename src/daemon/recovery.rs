@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use super::clock::Clock;
 use super::startup::{self, Fatal};
 use super::{Daemon, Options, boot, ending::Phase, first};
-use crate::pid1::End;
+use crate::pid1::{End, say};
 use crate::sys::{fault, kept, limits, oom, reap, signal};
 use crate::unit::model::UnitSet;
 use crate::unit::{self, Loaded};
@@ -201,7 +201,7 @@ pub fn recover(record: &str, signal: &str) -> ExitCode {
     let (mut facts, units, panic) = match read {
         Ok(read) => read,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "berth: cannot go on after {signal}: {error}");
+            say(&format!("cannot go on after {signal}: {error}"));
             return if std::process::id() == 1 {
                 boot::run(Options::default())
             } else {
@@ -216,7 +216,7 @@ pub fn recover(record: &str, signal: &str) -> ExitCode {
     let trouble = format!("berth has failed ({signal}{about}) and begins again");
     if facts.end.is_some() {
         // It may be over before the console shows anything.
-        let _ = writeln!(io::stderr(), "berth: {trouble}, to end");
+        say(&format!("{trouble}, to end"));
     }
     if let Some(before) = facts.options.oom_score {
         oom::is_protected_already(before);
@@ -256,7 +256,7 @@ fn begin(facts: Facts, armed: io::Result<Record>, trouble: String) -> ExitCode {
 
 /// It cannot take over what runs: that is a failure like the first, and not the end.
 pub fn fail_again(why: &str) -> ! {
-    let _ = writeln!(io::stderr(), "berth: cannot take over: {why}");
+    say(&format!("cannot take over: {why}"));
     // It is said above.
     let _ = kept::append(RECORD.load(Ordering::Relaxed), why.as_bytes());
     std::process::abort()
@@ -266,8 +266,7 @@ pub fn fail_again(why: &str) -> ! {
 /// without it. How it is to end, if somebody asks for that meanwhile.
 fn rest(trouble: &str) -> Option<End> {
     let text = "too often: it rests for a minute; services go on without it";
-    // There is nobody to tell that stderr is gone.
-    let _ = writeln!(io::stderr(), "berth: {trouble}, {text}");
+    say(&format!("{trouble}, {text}"));
     let begun = Instant::now();
     if signal::ignore_all().is_err() {
         return None;

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::ending::Phase;
 use super::startup::Fatal;
 use super::{Daemon, Owner, boot};
+use crate::pid1::say;
 use crate::protocol::Error;
 use crate::protocol::method::UpgradeReply;
 use crate::supervisor::{Exit, Time};
@@ -368,7 +369,7 @@ pub fn resume(state: &str, old: &str) -> ExitCode {
     let (mut state, old) = match (inherited(state), inherited(old)) {
         (Ok(state), Ok(old)) => (state, old),
         (Err(Fatal(text)), _) | (_, Err(Fatal(text))) => {
-            let _ = writeln!(io::stderr(), "berth: {text}");
+            say(&text);
             return ExitCode::from(2);
         }
     };
@@ -388,7 +389,7 @@ pub fn resume(state: &str, old: &str) -> ExitCode {
         Err(error) => {
             // It was understood a moment ago, so a descriptor is not what it was: there is
             // nothing left that could be gone back to.
-            let _ = writeln!(io::stderr(), "berth: the state cannot be taken over: {error}");
+            say(&format!("the state cannot be taken over: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -396,7 +397,7 @@ pub fn resume(state: &str, old: &str) -> ExitCode {
 
 /// Nothing was touched yet: the old program takes it back.
 fn go_back(state: &File, old: &File, why: &str) -> ExitCode {
-    let _ = writeln!(io::stderr(), "berth: {why}; the old program goes on");
+    say(&format!("{why}; the old program goes on"));
     let [state_number, old_number] = [state, old].map(|it| it.as_raw_fd().to_string());
     let arguments = ["--resume", &state_number, &old_number];
     let passed = fd::set_close_on_exec(state.as_fd(), false)
@@ -406,6 +407,6 @@ fn go_back(state: &File, old: &File, why: &str) -> ExitCode {
         Ok((argv, envp)) => identity::execute_fd(old.as_fd(), &argv, &envp),
         Err(error) => error,
     };
-    let _ = writeln!(io::stderr(), "berth: the old program cannot be executed: {error}");
+    say(&format!("the old program cannot be executed: {error}"));
     ExitCode::FAILURE
 }

@@ -3,10 +3,11 @@
 //! command's exit code.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Write};
+use std::io;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
+use super::say;
 use crate::sys::reap::{self, Ended};
 use crate::sys::{job, signal};
 
@@ -21,8 +22,7 @@ const LONG: Duration = Duration::from_secs(3600);
 pub fn run(command: &OsStr, arguments: &[OsString]) -> ExitCode {
     let name = command.to_string_lossy();
     let fail = |code: u8, text: String| {
-        // There is nobody to tell that stderr is gone.
-        let _ = writeln!(io::stderr(), "berth: {text}");
+        say(&text);
         ExitCode::from(code)
     };
     // From now on all of them wait to be taken.

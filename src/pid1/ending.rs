@@ -7,14 +7,14 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::mount::{MountFlags, UnmountFlags};
 
-use super::End;
+use super::{End, say};
 use crate::sys::power::{self, Command};
 use crate::sys::{fd, fork, mountinfo, pidfd, reap, signal};
 
@@ -68,11 +68,6 @@ pub fn container(end: End) {
     };
     // Without CAP_SYS_BOOT; to end is all that is left to do.
     let _ = power::reboot(command);
-}
-
-/// To the console, and not by way of the logger, which has ended.
-fn say(text: &str) {
-    let _ = writeln!(io::stderr(), "berth: {text}");
 }
 
 fn kexec_is_loaded() -> bool {

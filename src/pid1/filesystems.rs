@@ -33,7 +33,7 @@ const fn row(point: &'static str, kind: &'static str, options: &'static CStr) ->
 
 /// In this order: each needs those before it. Group 5 is the terminals' (`tty`) in every
 /// distribution.
-const TABLE: [Row; 9] = [
+const TABLE: [Row; 8] = [
     row("/proc", "proc", c""),
     row("/sys", "sysfs", c""),
     Row { flags: MountFlags::NOSUID, ..row("/dev", "devtmpfs", c"mode=0755") },
@@ -50,9 +50,11 @@ const TABLE: [Row; 9] = [
         ..row("/run", "tmpfs", c"mode=0755,size=20%")
     },
     row("/sys/fs/cgroup", "cgroup2", c"nsdelegate,memory_recursiveprot"),
-    Row { needed: false, ..row("/sys/fs/bpf", "bpf", c"mode=0700") },
     Row { needed: false, ..row("/sys/kernel/security", "securityfs", c"") },
 ];
+
+/// Not among them: for its first mount the kernel has a program load a module, and waits.
+const BPF: Row = Row { needed: false, ..row("/sys/fs/bpf", "bpf", c"mode=0700") };
 
 /// Mounts `/proc` if there is nothing, so that it can be known where this is. That it
 /// cannot be done is seen by whoever reads from it.
@@ -74,15 +76,23 @@ pub fn mount_missing(place: Place) -> Vec<String> {
         if is_mounted(row.point) || (place == Place::Container && is_usable(row.point)) {
             continue;
         }
-        let Err(error) = mount(row) else { continue };
-        // A kernel or a tree without it.
-        let is_fine = !row.needed && matches!(error, Errno::NODEV | Errno::NOENT);
-        if place == Place::Machine && !is_fine {
-            let what = format!("cannot mount {} on {}", row.kind, row.point);
-            troubles.push(format!("{what}: {}", io::Error::from(error)));
-        }
+        let trouble = try_mount(row);
+        troubles.extend(trouble.filter(|_| place == Place::Machine));
     }
     troubles
+}
+
+/// Mounts `/sys/fs/bpf` where nothing is mounted. Waits.
+pub fn mount_bpf() -> Vec<String> {
+    if is_mounted(BPF.point) { Vec::new() } else { try_mount(&BPF).into_iter().collect() }
+}
+
+/// What went wrong, but for what a kernel or a tree can do without.
+fn try_mount(row: &Row) -> Option<String> {
+    let error = mount(row).err()?;
+    let is_fine = !row.needed && matches!(error, Errno::NODEV | Errno::NOENT);
+    let what = format!("cannot mount {} on {}", row.kind, row.point);
+    (!is_fine).then(|| format!("{what}: {}", io::Error::from(error)))
 }
 
 /// Whether a directory of a container does its service as it is: whoever made the container
@@ -91,7 +101,7 @@ fn is_usable(point: &str) -> bool {
     let filled = || fs::read_dir(point).is_ok_and(|mut entries| entries.next().is_some());
     match point {
         "/run" => rustix::fs::access(point, rustix::fs::Access::WRITE_OK).is_ok(),
-        "/sys/fs/bpf" | "/sys/kernel/security" => true,
+        "/sys/kernel/security" => true,
         _ => filled(),
     }
 }

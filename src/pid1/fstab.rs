@@ -74,13 +74,35 @@ impl Entry {
         (tagged || self.source.starts_with('/')).then_some(&self.source)
     }
 
-    fn patience(&self) -> Duration {
-        let said = self.options.split(',').find_map(|one| {
-            let text = one.strip_prefix("x-systemd.device-timeout=")?;
-            text.trim_end_matches('s').parse().ok()
-        });
-        said.map_or(DEVICE, Duration::from_secs)
+    /// How long its device is waited for; the error is a text that names no time.
+    fn patience(&self) -> Result<Duration, &str> {
+        let mut options = self.options.split(',');
+        let said = options.find_map(|one| one.strip_prefix("x-systemd.device-timeout="));
+        said.map_or(Ok(DEVICE), |text| span(text).ok_or(text))
     }
+}
+
+/// `90`, `1min30s` and the like (systemd.time(7)).
+fn span(text: &str) -> Option<Duration> {
+    let mut rest = text;
+    let mut sum = Duration::ZERO;
+    while !rest.is_empty() {
+        let digits = rest.find(|it: char| !it.is_ascii_digit()).unwrap_or(rest.len());
+        let (number, behind) = rest.split_at_checked(digits)?;
+        let letters = behind.find(|it: char| it.is_ascii_digit()).unwrap_or(behind.len());
+        let (unit, behind) = behind.split_at_checked(letters)?;
+        let milliseconds: u64 = match unit {
+            "ms" | "msec" => 1,
+            "" | "s" | "sec" | "seconds" => 1000,
+            "m" | "min" | "minutes" => 60_000,
+            "h" | "hr" | "hours" => 3_600_000,
+            _ => return None,
+        };
+        let number: u64 = number.parse().ok()?;
+        sum = sum.checked_add(Duration::from_millis(number.checked_mul(milliseconds)?))?;
+        rest = behind;
+    }
+    (!text.is_empty()).then_some(sum)
 }
 
 /// Reads `/etc/fstab`; none is an empty one.
@@ -223,8 +245,12 @@ fn mount_points() -> Vec<String> {
 fn wait_for_device(entry: &Entry, outcome: &mut Outcome) -> bool {
     let Some(device) = entry.device() else { return true };
     let begun = Instant::now();
-    let patience =
-        if entry.has("nofail") { entry.patience().min(DEVICE) } else { entry.patience() };
+    let patience = entry.patience().unwrap_or_else(|text| {
+        let text = format!("x-systemd.device-timeout={text} of {} is no time", entry.target);
+        outcome.troubles.push(text);
+        DEVICE
+    });
+    let patience = if entry.has("nofail") { patience.min(DEVICE) } else { patience };
     loop {
         match resolve(device) {
             Ok(Some(_)) => return true,
@@ -371,12 +397,26 @@ mod tests {
         assert_eq!((entries[0].pass, entries[0].device()), (1, Some("UUID=1-2")));
         assert_eq!(entries[1].target, "/srv/my files");
         assert!(entries[1].has("nofail"));
-        assert_eq!(entries[1].patience(), Duration::from_secs(5));
+        assert_eq!(entries[1].patience(), Ok(Duration::from_secs(5)));
+        assert_eq!(entries[0].patience(), Ok(DEVICE));
         assert_eq!((entries[2].pass, entries[2].device()), (0, None));
         assert!(entries[3].is_swap());
         assert!(entries.iter().all(|entry| !entry.needs_network()));
         let served = parse("a:/b /b nfs\n/dev/nbd0 /c ext4 rw,_netdev\n");
         assert!(served.iter().all(Entry::needs_network));
+    }
+
+    #[test]
+    fn times_are_read_as_systemd_reads_them() {
+        let seconds = |text| span(text).map(|span| span.as_secs());
+        for (text, expected) in [("90", 90), ("5s", 5), ("1min30s", 90), ("2h", 7200), ("0", 0)] {
+            assert_eq!(seconds(text), Some(expected), "{text}");
+        }
+        for wrong in ["", "soon", "5 years", "5y", "s", "99999999999999999999"] {
+            assert_eq!(seconds(wrong), None, "{wrong}");
+        }
+        let entries = parse("/dev/a /a ext4 x-systemd.device-timeout=soon\n");
+        assert_eq!(entries[0].patience(), Err("soon"));
     }
 
     #[test]

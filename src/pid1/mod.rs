@@ -17,6 +17,8 @@ pub mod rescue;
 pub mod root;
 pub mod steps;
 
+use std::io::Write;
+
 use serde::{Deserialize, Serialize};
 
 use crate::sys::namespace;
@@ -48,6 +50,12 @@ pub fn is_machine() -> bool {
         filesystems::mount_proc();
     }
     place() == Place::Machine
+}
+
+/// To standard error, which is the console of a machine: where there is no log (yet, or any more).
+pub fn say(text: &str) {
+    // There is nobody to tell that it is gone.
+    let _ = writeln!(std::io::stderr(), "berth: {text}");
 }
 
 /// How it all ends.

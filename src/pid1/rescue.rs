@@ -3,10 +3,9 @@
 //! For what keeps the supervisor itself from beginning. (While it runs, the rescue shell is
 //! a unit like any other: `units/rescue.toml`.)
 
-use std::io::Write;
 use std::process::{Command, Stdio};
 
-use super::console;
+use super::{console, say};
 use crate::sys::job;
 
 /// Shells that are tried, in this order; the first asks for root's password if there is one.
@@ -14,10 +13,7 @@ const SHELLS: [&[&str]; 3] = [&["sulogin"], &["sh", "-i"], &["busybox", "sh", "-
 
 /// Says why, and runs a shell on the console until it ends; whether there was one.
 pub fn shell(why: &str) -> bool {
-    let mut stderr = std::io::stderr();
-    // There is nobody else to tell.
-    let _ =
-        writeln!(stderr, "berth: {why}\nberth: here is a shell; the machine restarts when it ends");
+    say(&format!("{why}\nberth: here is a shell; the machine restarts when it ends"));
     for words in SHELLS {
         let Some((program, arguments)) = words.split_first() else { continue };
         let mut command = Command::new(program);
@@ -35,6 +31,6 @@ pub fn shell(why: &str) -> bool {
         let _ = child.wait();
         return true;
     }
-    let _ = writeln!(stderr, "berth: there is no shell on this machine");
+    say("there is no shell on this machine");
     false
 }

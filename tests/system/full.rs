@@ -266,6 +266,9 @@ fn state_that_becomes_read_only_stops_nobody() {
             unwritten(rig).lines().any(|line| line.contains(&path) && line.contains(READ_ONLY))
         });
     }
+    // Another program goes on with it, and has nothing new to say.
+    rig.ctl_ok(&["upgrade"]);
+    assert!(unwritten(&rig).contains("state/stopped"), "{}", rig.story());
     remount(&rig, "rw");
     rig.wait_for("everything to be written", |rig| unwritten(rig).is_empty());
     assert!(rig.inside("state/stopped/plain").exists());
@@ -319,5 +322,26 @@ fn a_ledger_that_fails_is_written_when_it_works_again() {
     rig.kill_berth();
     rig.wait_control();
     assert_eq!(mains(&rig), before, "{}", rig.story());
+    assert_eq!(rig.finish(), 0);
+}
+
+/// Something is in the place of the control socket that cannot be moved out of the way.
+#[test]
+fn process_1_begins_without_a_control_socket() {
+    let mut rig = Rig::prepare(UNITS);
+    let socket = rig.path("run/control.sock").display().to_string();
+    let run = rig.path("run").display().to_string();
+    rig.before = format!("mkdir {run}; touch {socket}; mount --bind {socket} {socket};");
+    rig.launch(Mode::UpAsInit, &[]);
+    rig.wait_for("the talker", |rig| rig.path("share/n").exists());
+    goes_on(&rig);
+    assert!(rig.ctl(&["status"]).code != 0);
+    let (done, said) = rig.on_host(&format!("umount {socket} 2>&1"));
+    assert!(done, "{said}");
+    rig.wait_control();
+    rig.wait_log("berth", &format!("{socket} is written again"));
+    let told = rig.logs("berth");
+    let told = told.lines().filter(|line| line.contains("where berthctl finds this supervisor"));
+    assert_eq!(told.count(), 1);
     assert_eq!(rig.finish(), 0);
 }

@@ -209,6 +209,7 @@ impl Control {
             let Some(stream) = self.admit(poller, stream, access) else { continue };
             let number = self.next_client;
             self.next_client = self.next_client.wrapping_add(1);
+            // One that cannot be watched is let go, which its other end sees.
             if let Ok(client) = Client::new(poller, stream, access, number, now) {
                 self.clients.insert(number, client);
             }

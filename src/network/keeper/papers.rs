@@ -3,8 +3,8 @@
 //!
 //! What counts is what is here; the disk follows. What must always hold: a file that cannot be
 //! written (a full disk) keeps no unit from its network; it is tried again every [`RETRY`], and
-//! what is wrong is told once, until nothing is. Only a keeper that is killed meanwhile takes
-//! along what it could not write.
+//! what is wrong is told once, until nothing is. Only a keeper that ends meanwhile (killed, or
+//! replaced by another program's) takes along what it could not write.
 
 use std::collections::BTreeMap;
 use std::fs;

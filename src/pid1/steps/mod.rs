@@ -17,14 +17,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::command_line::CommandLine;
+use super::filesystems::mount_bpf;
 use super::fstab::{self, Reach};
+use super::say;
 use crate::sys::net;
 
 /// A step: its name, what it does, and its code, which answers with what went wrong.
 type Step = (&'static str, &'static str, fn() -> Vec<String>);
 
 /// Every step, in the order in which a machine needs them.
-pub const STEPS: [Step; 11] = [
+pub const STEPS: [Step; 12] = [
     ("filesystems", "check and mount what /etc/fstab names, use its swap", filesystems),
     ("network-filesystems", "the same of those behind a network", network_filesystems),
     ("modules", "load the kernel modules that modules-load.d names", modules::load),
@@ -34,6 +36,7 @@ pub const STEPS: [Step; 11] = [
     ("random-seed", "give the kernel what was kept for it, and keep something new", seed::renew),
     ("temporary-files", "make what must be in /run and /tmp, as tmpfiles.d says", temporary::make),
     ("loopback", "bring up lo", loopback),
+    ("bpf", "mount /sys/fs/bpf, which takes the kernel a while", mount_bpf),
     ("clock", "set the clock where the kernel has not, or had to guess the time zone", clock::set),
     ("syslog", "take messages at /dev/log and print them, for as long as it runs", syslog::serve),
 ];
@@ -43,7 +46,7 @@ pub fn run(name: &str) -> ExitCode {
     let Some((_, _, step)) = STEPS.iter().find(|(known, ..)| *known == name) else {
         let names: Vec<&str> = STEPS.iter().map(|(name, ..)| *name).collect();
         let text = format!("there is no step {name}; the steps are {}", names.join(", "));
-        let _ = writeln!(io::stderr(), "berth: {text}");
+        say(&text);
         return ExitCode::from(2);
     };
     let troubles = step();
