@@ -177,7 +177,8 @@ fn execute_init(channel: BorrowedFd<'_>, init: Option<&OwnedFd>, gate: Option<&G
     let Some(init) = init else { return io::ErrorKind::NotFound.into() };
     let standard = [0, 1, 2].map(fd::standard);
     let closed = standard.into_iter().try_for_each(|fd| fd::set_close_on_exec(fd, true));
-    if let Err(error) = closed.and_then(|()| status::send_executing(channel)) {
+    let settled = closed.and_then(|()| signal::leave_children());
+    if let Err(error) = settled.and_then(|()| status::send_executing(channel)) {
         return error;
     }
     let argv = identity::Strings::new(vec![c_string("berth-init")]);

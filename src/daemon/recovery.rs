@@ -23,7 +23,7 @@ use super::clock::Clock;
 use super::startup::{self, Fatal};
 use super::{Daemon, Options, boot, ending::Phase, first};
 use crate::pid1::{End, say};
-use crate::sys::{fault, kept, limits, oom, reap, signal};
+use crate::sys::{environment, fault, kept, limits, oom, reap, signal};
 use crate::unit::model::UnitSet;
 use crate::unit::{self, Loaded};
 
@@ -81,6 +81,10 @@ pub struct Record {
     pub units: Arc<UnitSet>,
 }
 
+/// What asks the language's runtime for a backtrace. That wants much memory and a lock, where
+/// there may be none left, and says nothing of a program without symbols.
+const BACKTRACES: [&str; 2] = ["RUST_BACKTRACE", "RUST_LIB_BACKTRACE"];
+
 impl Record {
     /// From now on a failure of this process is answered with another beginning.
     ///
@@ -90,6 +94,7 @@ impl Record {
         let file = rustix::fs::memfd_create("berth-record", MemfdFlags::CLOEXEC)?;
         let mut record = Self { file: file.into(), facts, units };
         record.write()?;
+        environment::remove(&BACKTRACES);
         fault::arm("berth", OPTION, record.file.as_fd())?;
         report_panics(record.file.as_raw_fd());
         Ok(record)

@@ -7,16 +7,8 @@ use super::{Action, Comparison, Condition, Profile, Rule, When, calls};
 const SET_NAME: u64 = 15;
 
 /// The init's own, and those of the child that becomes it (or says that it cannot).
-const NEEDED: [&str; 8] = [
-    "execveat",
-    "rt_sigaction",
-    "ppoll",
-    "restart_syscall",
-    "sendmsg",
-    "close",
-    "munmap",
-    "exit_group",
-];
+const NEEDED: [&str; 7] =
+    ["execveat", "ppoll", "restart_syscall", "sendmsg", "close", "munmap", "exit_group"];
 
 /// The init's profile.
 pub fn init() -> Profile {

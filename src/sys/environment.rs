@@ -40,6 +40,11 @@ pub fn keep_only(names: &[&str]) {
     forget(|entry| !names.iter().any(|name| value_of(entry, name).is_some()));
 }
 
+/// Forgets these variables.
+pub fn remove(names: &[&str]) {
+    forget(|entry| names.iter().any(|name| value_of(entry, name).is_some()));
+}
+
 /// What follows `NAME=`.
 fn value_of<'a>(entry: &'a [u8], name: &str) -> Option<&'a [u8]> {
     entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")

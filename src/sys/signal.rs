@@ -138,6 +138,27 @@ fn reset_dispositions() {
     }
 }
 
+/// Children of the calling process that end from now on leave nothing to be reaped, nor do
+/// those of the program that it executes: signal(7), wait(2).
+///
+/// # Errors
+/// As sigaction(2).
+pub fn leave_children() -> io::Result<()> {
+    // `struct sigaction` of the kernel: a handler, no flags, no mask.
+    let ignore = [libc::SIG_IGN as u64, 0, 0, 0];
+    // SAFETY: the structure lives through the call and names no function.
+    super::check_long(unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            libc::SIGCHLD,
+            ignore.as_ptr(),
+            std::ptr::null::<u64>(),
+            size_of::<u64>(),
+        )
+    })
+    .map(drop)
+}
+
 /// The calling process gets SIGKILL when the thread that made it ends. `parent` is its
 /// number, to notice that it has ended already.
 ///

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::rig::{BERTHCTL, Rig, Said};
@@ -48,7 +49,12 @@ fn root_of_another_user_namespace_is_nobody() {
 
 #[test]
 fn a_container_that_was_given_the_socket_is_nobody() {
-    let mount = "mounts = [{ type = \"bind\", source = \"@DIR@/run\", target = \"/mnt\" }]";
+    // Also the program: it may stand where a unit has something of its own, as /tmp is.
+    let programs = Path::new(BERTHCTL).parent().unwrap().display();
+    let mount = format!(
+        "mounts = [{{ type = \"bind\", source = \"@DIR@/run\", target = \"/mnt\" }}, \
+         {{ type = \"bind\", source = \"{programs}\", target = \"/media\", read-only = true }}]"
+    );
     let rig = Rig::up(&format!(
         "{SLEEPER}[service.box]\ncommand = \"sleep 1000\"\n{mount}\n\
          [service.seen]\ncommand = \"sleep 1000\"\n{mount}\n\
@@ -58,8 +64,9 @@ fn a_container_that_was_given_the_socket_is_nobody() {
     for unit in ["a", "box", "seen"] {
         rig.wait_state(unit, "running");
     }
-    let ask =
-        |unit: &str| rig.ctl(&["exec", unit, "--", BERTHCTL, "--runtime-dir", "/mnt", "stop", "a"]);
+    let ask = |unit: &str| {
+        rig.ctl(&["exec", unit, "--", "/media/berthctl", "--runtime-dir", "/mnt", "stop", "a"])
+    };
     let said = ask("box");
     assert_eq!(said.code, 1, "{said:?}");
     assert!(said.err.contains(NOT_PERMITTED), "{said:?}");

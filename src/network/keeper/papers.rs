@@ -70,10 +70,9 @@ impl Papers {
         }
         let paper = Paper { text: text.map(str::to_owned), written: false };
         self.all.insert(name.to_owned(), paper);
-        // While something cannot be written, it waits for the next attempt.
-        if self.retry_at.is_none() {
-            self.write();
-        }
+        // At once, also where the last attempt has failed: a keeper that is killed before the
+        // next one would leave the host's forwarding on.
+        self.write();
     }
 
     /// When [`Self::write`] wants to be called.

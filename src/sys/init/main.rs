@@ -1,9 +1,11 @@
 //! The tiny init: process 1 of a unit's pid namespace.
 //!
 //! A program of its own, built by `build.rs` without the standard library and executed
-//! from a sealed memory file. It reaps and does nothing else: with SIGCHLD ignored the
-//! kernel itself takes away every child that ends, also those that are handed to process
-//! 1 as orphans, so there is no loop and nothing that could fail. As process 1 of its
+//! from a file that nobody can change. It reaps and does nothing else: with SIGCHLD ignored
+//! the kernel itself takes away every child that ends, also those that are handed to process
+//! 1 as orphans, so there is no loop and nothing that could fail. Whoever executes it has
+//! ignored that signal already (`signal::leave_children`): what became an orphan before this
+//! program came to its first instruction would stay for ever. As process 1 of its
 //! namespace the kernel keeps all signals from it but SIGKILL from outside, which ends
 //! the whole namespace. It holds no descriptor, no environment and no memory but its own
 //! few pages.
@@ -12,29 +14,16 @@
 
 use core::arch::asm;
 
-const SIGCHLD: usize = 17;
-const SIG_IGN: usize = 1;
 const PR_SET_NAME: usize = 15;
-
-/// `struct sigaction` of the kernel; with `SIG_IGN` flags, restorer and mask are not used.
-#[repr(C)]
-struct Action {
-    handler: usize,
-    flags: usize,
-    restorer: usize,
-    mask: u64,
-}
 
 #[cfg(target_arch = "x86_64")]
 mod number {
-    pub const RT_SIGACTION: usize = 13;
     pub const PRCTL: usize = 157;
     pub const PPOLL: usize = 271;
 }
 
 #[cfg(target_arch = "aarch64")]
 mod number {
-    pub const RT_SIGACTION: usize = 134;
     pub const PRCTL: usize = 167;
     pub const PPOLL: usize = 73;
 }
@@ -70,16 +59,8 @@ fn system_call(number: usize, a: usize, b: usize, c: usize, d: usize) {
 /// Where the kernel begins.
 #[unsafe(no_mangle)]
 pub extern "C" fn _start() -> ! {
-    let ignore = Action { handler: SIG_IGN, flags: 0, restorer: 0, mask: 0 };
     let name = *b"berth-init\0";
     system_call(number::PRCTL, PR_SET_NAME, (&raw const name) as usize, 0, 0);
-    system_call(
-        number::RT_SIGACTION,
-        SIGCHLD,
-        (&raw const ignore) as usize,
-        0,
-        size_of::<u64>(),
-    );
     loop {
         // Nothing to poll and no timeout: sleeps for ever.
         system_call(number::PPOLL, 0, 0, 0, 0);
