@@ -118,23 +118,11 @@ pub fn reset() -> io::Result<()> {
 /// Every disposition back to the default. By the kernel's own call, because libc refuses
 /// the two signals that it uses for threads, and those can be inherited as ignored too.
 fn reset_dispositions() {
-    // `struct sigaction` of the kernel: all zero is SIG_DFL with no flags and no mask.
-    let default = [0u64; 4];
     for signal in 1..=HIGHEST {
-        if matches!(signal, libc::SIGKILL | libc::SIGSTOP) {
-            continue;
+        if !matches!(signal, libc::SIGKILL | libc::SIGSTOP) {
+            // An error (a number that does not exist) leaves nothing to reset.
+            let _ = dispose(signal, libc::SIG_DFL);
         }
-        // SAFETY: the structure lives through the call and asks for no handler. An error
-        // (a number that does not exist) leaves nothing to reset.
-        unsafe {
-            libc::syscall(
-                libc::SYS_rt_sigaction,
-                signal,
-                default.as_ptr(),
-                std::ptr::null::<u64>(),
-                size_of::<u64>(),
-            )
-        };
     }
 }
 
@@ -144,14 +132,19 @@ fn reset_dispositions() {
 /// # Errors
 /// As sigaction(2).
 pub fn leave_children() -> io::Result<()> {
+    dispose(libc::SIGCHLD, libc::SIG_IGN)
+}
+
+/// From now on a signal is ignored, or does what it does by default.
+fn dispose(signal: i32, to: libc::sighandler_t) -> io::Result<()> {
     // `struct sigaction` of the kernel: a handler, no flags, no mask.
-    let ignore = [libc::SIG_IGN as u64, 0, 0, 0];
+    let action = [to as u64, 0, 0, 0];
     // SAFETY: the structure lives through the call and names no function.
     super::check_long(unsafe {
         libc::syscall(
             libc::SYS_rt_sigaction,
-            libc::SIGCHLD,
-            ignore.as_ptr(),
+            signal,
+            action.as_ptr(),
             std::ptr::null::<u64>(),
             size_of::<u64>(),
         )
